@@ -1,0 +1,1 @@
+"""The core: one configuration and one feature table make one trained tokenizer. Knows neither Ray nor Optuna."""

@@ -1,0 +1,67 @@
+"""Every number that training reports, named once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Reconstruction and codebook metrics on one split. Exact definitions: docs/metrics.md.
+
+    `fvu`: fraction of variance unexplained, 0 perfect, 1 = predicting the training mean. Lists of categories are in
+    the order of the prepared categories; `codebooks` lists every (category, level) that is switched on.
+    """
+
+    split: str
+    fvu: dict[str, float]
+    """Per category: squared error / squares about the training mean, both in normalized space."""
+    mse_raw: dict[str, float]
+    """Per category: mean over its features of the squared error in raw units."""
+    fvu_mean: float
+    """Mean over features: all squared errors / all squares about the training mean."""
+    fvu_worst: float
+    worst_category: str
+    imbalance: float
+    """max fvu / max(min fvu, 1e-6)."""
+    log10_imbalance: float
+    imbalance_raw: float
+    """The same ratio on `mse_raw`."""
+    gini: float
+    """Gini coefficient of `fvu` over categories, 0 equal."""
+    collapsed: int
+    """Categories with fvu >= 0.98."""
+    utilization: float
+    """Mean over codebooks of codes used at least once on the training rows / K."""
+    utilization_split: float
+    """The same on this split's rows, with denominator min(K, rows)."""
+    perplexity_ratio: float
+    """Mean over codebooks of perplexity / K on the training rows."""
+    entropy_ratio: float
+    """Mean over codebooks of entropy / log2 K on the training rows."""
+    dead_codes: int
+    """Codes never used on the training rows, all codebooks together."""
+    bits_per_sample: float
+    """Sum over codebooks of log2 K."""
+    codebooks: list[dict[str, Any]] = field(default_factory=list)
+    """One dict a codebook: category, level, dim, codes, used, perplexity."""
+
+    def scalars(self) -> dict[str, float]:
+        """Return the numbers that are one per split, by name."""
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, int | float)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochMetrics:
+    """What training reports each time it evaluates."""
+
+    epoch: int
+    """Epochs completed, 1-based."""
+    finished: bool
+    """True for the last report of the full budget (or of early stopping): no further report follows."""
+    losses: dict[str, float]
+    """Mean training loss terms of the epoch, unweighted, in units of FVU, and their weighted sum as `total`."""
+    validation: Metrics
+    seconds: float
+    """Wall time since training began."""
