@@ -1,0 +1,49 @@
+# Needs python3 (3.11 or newer) and make; everything else is installed into .venv.
+#
+#   make study                  run the default study        make study ARGS="--trials 64"
+#   make test                   run every test               make test ARGS="tests/unit -k space"
+#   make check                  style and types
+#   make bench                  list the benchmarks          make bench NAME=generate
+#   make clean                  remove .venv and tool caches; runs/ and the dataset cache stay
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --quiet --disable-pip-version-check install -c constraints.txt
+ARGS ?=
+
+.PHONY: study test check bench clean
+
+study: .venv/installed
+	$(BIN)/python -m study.launch $(ARGS)
+
+test: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/installed
+ifdef NAME
+	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
+else
+	@echo "choose one: $(foreach file,$(wildcard benchmarks/*.py),make bench NAME=$(basename $(notdir $(file)));)"
+endif
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# torch first and alone: resolved together with the rest, pip may settle on another build of it and fetch both.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@echo "Installing into .venv: a few minutes the first time, about 2 GB"
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) -e '.[dev]'
+	@touch $@
