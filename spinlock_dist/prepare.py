@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from spinlock_dist.categories.category import Category
-from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.config import PrepareConfig
-from spinlock_dist.features.pipeline import FeaturePipeline
+from spinlock_dist.categories.discovery import discover_categories
+from spinlock_dist.categories.mapping import read_mapping
+from spinlock_dist.compression.characteristics import Characteristics, characterize
+from spinlock_dist.config import PrepareConfig, SplitConfig
+from spinlock_dist.errors import DataError
+from spinlock_dist.features.pipeline import FeaturePipeline, fit_pipeline
+from spinlock_dist.features.sources import load_table
+from spinlock_dist.seeding import derive_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +53,119 @@ class PreparedData:
     config: PrepareConfig
     fingerprint: str
     """SHA-256 of values, split, categories and config."""
+
+
+def prepare(config: PrepareConfig) -> PreparedData:
+    """Load, split, encode, clean, normalize, find categories, characterize them. The same config gives the same data.
+
+    Everything fitted is fitted on the training rows alone. Raises `DataError` for a dataset that is missing,
+    unreadable or cannot be learned from, `ConfigError` for settings that contradict the data.
+    """
+    table = load_table(config)
+    split = split_rows(len(table), config.split)
+    pipeline, cleaned = fit_pipeline(table, split.train, config)
+    values = pipeline.normalize(cleaned)
+    categories = _categories(values[split.train], pipeline, config)
+    train_cleaned = cleaned[split.train]
+    return PreparedData(
+        values=values,
+        feature_names=pipeline.feature_names,
+        families=pipeline.families,
+        split=split,
+        categories=categories,
+        characteristics=tuple(characterize(train_cleaned[:, category.columns]) for category in categories),
+        pipeline=pipeline,
+        config=config,
+        fingerprint=_fingerprint(values, pipeline.feature_names, split, categories, config),
+    )
+
+
+def split_rows(rows: int, config: SplitConfig) -> Split:
+    """Partition `rows` rows by a permutation that `config.seed` decides; shares are rounded, no part is empty.
+
+    Raises `DataError` if nothing is left to train on.
+    """
+    validation = max(1, round(rows * config.validation))
+    test = max(1, round(rows * config.test))
+    train = rows - validation - test
+    if train < 2:
+        raise DataError(f"{rows} rows are too few for the shares of the split: {train} would be left to train on")
+    order = np.random.default_rng(derive_seed(config.seed, "split")).permutation(rows)
+    parts = np.split(order, [train, train + validation])
+    return Split(train=np.sort(parts[0]), validation=np.sort(parts[1]), test=np.sort(parts[2]))
+
+
+def _categories(x_train: np.ndarray, pipeline: FeaturePipeline, config: PrepareConfig) -> tuple[Category, ...]:
+    if config.categories.mapping is None:
+        return discover_categories(x_train, config.categories)
+    dropped = {entry.feature for entry in pipeline.cleaning.ledger if entry.dropped is not None}
+    return read_mapping(config.categories.mapping, pipeline.feature_names, dropped)
+
+
+def _fingerprint(
+    values: np.ndarray,
+    names: Sequence[str],
+    split: Split,
+    categories: Sequence[Category],
+    config: PrepareConfig,
+) -> str:
+    # Where the data and the mapping lie does not count, their content does: values, names and categories are in.
+    settings = config.model_dump(mode="json", exclude={"dataset": True, "simulator": True, "categories": {"mapping"}})
+    labels = {
+        "settings": settings,
+        "shape": values.shape,
+        "names": list(names),
+        "categories": [[category.name, category.columns] for category in categories],
+    }
+    digest = hashlib.sha256(json.dumps(labels, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
+    for rows in (split.train, split.validation, split.test):
+        digest.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------- what to tell about it
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareReport:
+    """What preparation did, in figures."""
+
+    rows: dict[str, int]
+    """Per part of the split."""
+    columns: dict[str, int]
+    """Kept columns per family."""
+    raw_columns: dict[str, int]
+    """Encoded columns per family, before cleaning."""
+    dropped: dict[str, int]
+    """Dropped columns per reason."""
+    imputed: int
+    """Missing training values of all raw columns."""
+    clipped: int
+    """Training values of all raw columns beyond the clipping percentiles."""
+    kurtosis: dict[str, float]
+    """p50, p90 and max over columns of the kurtosis of the normalized training rows (3 for a normal)."""
+    categories: dict[str, int]
+    """Columns per category."""
+
+
+def prepare_report(data: PreparedData) -> PrepareReport:
+    """Sum up what preparation did."""
+    ledger = data.pipeline.cleaning.ledger
+    kurtosis = _kurtosis(data.values[data.split.train])
+    return PrepareReport(
+        rows={name: len(data.split.part(name)) for name in ("train", "validation", "test")},
+        columns=dict(Counter(data.families)),
+        raw_columns=dict(Counter(entry.family for entry in ledger)),
+        dropped=dict(Counter(entry.dropped for entry in ledger if entry.dropped is not None)),
+        imputed=sum(entry.imputed for entry in ledger),
+        clipped=sum(entry.clipped for entry in ledger),
+        kurtosis={name: float(np.percentile(kurtosis, q)) for name, q in (("p50", 50), ("p90", 90), ("max", 100))},
+        categories={category.name: len(category) for category in data.categories},
+    )
+
+
+def _kurtosis(x_ND: np.ndarray) -> np.ndarray:
+    """Return the fourth standardized moment per column, 3 for a normal distribution."""
+    deviation = x_ND.astype(np.float64) - x_ND.mean(axis=0, dtype=np.float64)
+    return (deviation**4).mean(axis=0) / (deviation**2).mean(axis=0) ** 2

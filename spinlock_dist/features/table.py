@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
+
+from spinlock_dist.errors import DataError, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,24 +15,25 @@ class FeatureTable:
     """Raw features of N operators by family.
 
     `columns[family]` is `[N, D]` float32 or, for time series, `[N, T, D]` float32; `names[family]` are its D column
-    names, without the family. Rows correspond across families. Values may hold NaN.
+    names, without the family. Rows correspond across families. Values that are not finite are missing.
     """
 
     columns: dict[str, np.ndarray]
     names: dict[str, tuple[str, ...]]
     source: str
     """Where it was read from, for messages."""
-    fields: dict[str, np.ndarray] = field(default_factory=dict)
-    """`[N, C, H, W]` float32 fields, only where a family's encoder needs them."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     def rows(self, index: np.ndarray) -> FeatureTable:
         """Return the table of the given rows, in that order."""
-        return FeatureTable(
-            columns={family: values[index] for family, values in self.columns.items()},
-            names=self.names,
-            source=self.source,
-            fields={family: values[index] for family, values in self.fields.items()},
-        )
+        columns = {family: values[index] for family, values in self.columns.items()}
+        return FeatureTable(columns=columns, names=self.names, source=self.source)
+
+
+def require_families(wanted: Collection[str], available: Collection[str], source: str) -> None:
+    """Raise `DataError`, naming the nearest family there is, unless all the wanted ones are available."""
+    for family in wanted:
+        if family not in available:
+            raise DataError(f"{source}: no family '{family}'{did_you_mean(family, available)}")

@@ -1,0 +1,113 @@
+"""Family encoders: frozen maps from a family's raw values to feature columns, fitted on training rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from spinlock_dist.config import FamilyEncoder, IdentityEncoder, TemporalStats
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.features import temporal_stats
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class FittedEncoder:
+    """An encoder with what it learned. `columns` are the family's raw column names, `arrays` its fitted state."""
+
+    config: FamilyEncoder
+    columns: tuple[str, ...]
+    arrays: Arrays
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the D' output columns, without the family."""
+        return _KINDS[self.config.encoder].names(self.config, self.columns)
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Map raw `[N, D]` or `[N, T, D]` to `[N, D']` float64; every row on its own. Missing values may stay NaN."""
+        return _KINDS[self.config.encoder].encode(self.config, self.arrays, missing_as_nan(values))
+
+    def meta(self) -> dict[str, Any]:
+        """Return what, with `arrays`, rebuilds this encoder; JSON-able."""
+        return {"config": self.config.model_dump(mode="json"), "columns": list(self.columns)}
+
+    @classmethod
+    def from_meta(cls, meta: dict[str, Any], arrays: Arrays) -> FittedEncoder:
+        """Rebuild the encoder that gave `meta` and `arrays`."""
+        config: FamilyEncoder = TypeAdapter(FamilyEncoder).validate_python(meta["config"])
+        return cls(config, tuple(meta["columns"]), arrays)
+
+
+def default_encoder(values: np.ndarray) -> FamilyEncoder:
+    """Return the encoder of a family for which the config names none: one that keeps names readable."""
+    return TemporalStats() if values.ndim == 3 else IdentityEncoder()
+
+
+def fit_encoder(family: str, config: FamilyEncoder, columns: tuple[str, ...], x_train: np.ndarray) -> FittedEncoder:
+    """Fit an encoder on training rows `[N, D]` or `[N, T, D]`. Raises `ConfigError` if it takes the other shape."""
+    kind = _KINDS[config.encoder]
+    if x_train.ndim != kind.axes:
+        shapes = {2: "[N, D]", 3: "[N, T, D]"}
+        raise ConfigError(
+            f"families.{family}: encoder '{config.encoder}' takes {shapes[kind.axes]}, "
+            f"the family is {shapes[x_train.ndim]}; use one of: {', '.join(_encoders_of(x_train.ndim))}"
+        )
+    return FittedEncoder(config, columns, kind.fit(config, family, missing_as_nan(x_train)))
+
+
+def missing_as_nan(values: np.ndarray) -> np.ndarray:
+    """Return `values` as float64 with everything that is not finite as NaN."""
+    values = values.astype(np.float64)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+class _Kind(NamedTuple):
+    axes: int
+    """Of the raw values: 2 for `[N, D]`, 3 for `[N, T, D]`."""
+    names: Callable[[Any, tuple[str, ...]], tuple[str, ...]]
+    fit: Callable[[Any, str, np.ndarray], Arrays]
+    encode: Callable[[Any, Arrays, np.ndarray], np.ndarray]
+
+
+def _nothing_to_fit(config: FamilyEncoder, family: str, x_train: np.ndarray) -> Arrays:
+    return {}
+
+
+def _fit_network(config: Any, family: str, x_train: np.ndarray) -> Arrays:
+    from spinlock_dist.features import random_networks  # needs torch; the readable encoders do not
+
+    return random_networks.fit(config, family, x_train)
+
+
+def _encode_network(config: Any, arrays: Arrays, values: np.ndarray) -> np.ndarray:
+    from spinlock_dist.features import random_networks
+
+    return random_networks.encode(config, arrays, values)
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"feature_{column}" for column in range(count))
+
+
+_KINDS: dict[str, _Kind] = {
+    "identity": _Kind(2, lambda config, columns: columns, _nothing_to_fit, lambda config, arrays, values: values),
+    "temporal_stats": _Kind(
+        3,
+        lambda config, columns: temporal_stats.names(columns),
+        _nothing_to_fit,
+        lambda config, arrays, values: temporal_stats.encode(values),
+    ),
+    "mlp": _Kind(2, lambda config, columns: _numbered(config.output), _fit_network, _encode_network),
+    "temporal_cnn": _Kind(3, lambda config, columns: _numbered(config.embedding), _fit_network, _encode_network),
+}
+
+
+def _encoders_of(axes: int) -> list[str]:
+    return [name for name, kind in _KINDS.items() if kind.axes == axes]
