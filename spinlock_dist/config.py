@@ -5,6 +5,8 @@ A config is *given*; what follows from it and the data (sizes, codes, bits) is *
 
 from __future__ import annotations
 
+import math
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -156,7 +158,7 @@ class Bounds(Section):
     def _span_to_high(cls, given: Any) -> Any:
         if isinstance(given, dict) and "span" in given and "high" not in given and "low" in given:
             rest = {key: value for key, value in given.items() if key != "span"}
-            return {**rest, "high": min(4.0, given["low"] * given["span"])}
+            return {**rest, "high": _high_of(given["low"], given["span"])}
         return given
 
     @model_validator(mode="after")
@@ -164,6 +166,16 @@ class Bounds(Section):
         if self.low >= self.high:
             raise ValueError(f"low must be below high, are {self.low:g} and {self.high:g}")
         return self
+
+
+def _high_of(low: Any, span: Any) -> float:
+    try:
+        low, span = float(low), float(span)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"low and span must be numbers, are {low!r} and {span!r}") from None
+    if not 1 < span < math.inf:
+        raise ValueError(f"span must be above 1, is {span:g}")
+    return min(4.0, low * span)
 
 
 class LevelBounds(Section):
@@ -312,7 +324,7 @@ def _explain(model: type[BaseModel], error: ValidationError, source: str, lines:
         return f"{where}: unknown setting '{name}'{did_you_mean(str(path[-1]), _known_names(model, path[:-1]))}"
     if first["type"] == "value_error":
         return f"{where}: {name}: {first['ctx']['error']}" if name else f"{where}: {first['ctx']['error']}"
-    found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+    found = "" if first["type"] == "missing" else f", found {reprlib.repr(first['input'])}"
     return f"{where}: {name}: {first['msg'][0].lower()}{first['msg'][1:]}{found}"
 
 
@@ -333,7 +345,7 @@ def _known_names(model: type[BaseModel], path: tuple) -> list[str]:
 def read_yaml(path: str | Path) -> tuple[Any, dict[tuple, int]]:
     """Return the content of a YAML file and the 1-based line of every key path in it.
 
-    Raises `ConfigError` if the file is missing, not text, or not YAML.
+    Raises `ConfigError` if the file is missing, not text, not YAML, or gives a key twice.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -344,25 +356,30 @@ def read_yaml(path: str | Path) -> tuple[Any, dict[tuple, int]]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)
+        lines: dict[tuple, int] = {}
+        _collect_lines(root, (), lines, set())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    lines: dict[tuple, int] = {}
-    _collect_lines(root, (), lines)
     return tree, lines
 
 
-def _collect_lines(node: yaml.Node | None, path: tuple, lines: dict[tuple, int]) -> None:
+def _collect_lines(node: yaml.Node | None, path: tuple, lines: dict[tuple, int], seen: set[int]) -> None:
+    if id(node) in seen:  # an alias; following it again could go round for ever
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             inner = (*path, key.value)
+            if inner in lines:
+                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is given twice", problem_mark=key.start_mark)
             lines[inner] = key.start_mark.line + 1
-            _collect_lines(value, inner, lines)
+            _collect_lines(value, inner, lines, seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             lines[(*path, index)] = item.start_mark.line + 1
-            _collect_lines(item, (*path, index), lines)
+            _collect_lines(item, (*path, index), lines, seen)
 
 
 def load_config(path: str | Path) -> TrialConfig:
