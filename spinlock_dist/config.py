@@ -229,7 +229,7 @@ class ModelConfig(Section):
 class QuantizerConfig(Section):
     """EMA vector quantizer (van den Oord et al. 2017, appendix A.1) with dead-code expiry."""
 
-    ema_decay: float = Field(0.99, gt=0, lt=1)
+    ema_decay: float = Field(0.95, gt=0, lt=1)
     kmeans_iterations: int = Field(20, ge=1)
     expiry_share: float = Field(0.1, ge=0, lt=1)
     """A code whose share of the rows falls below this / K is replaced; 0 switches expiry off."""
@@ -240,7 +240,9 @@ class QuantizerConfig(Section):
 class LossConfig(Section):
     """Weights of the loss terms; every term is in units of FVU."""
 
-    commitment: float = Field(0.1, ge=0)
+    commitment: float = Field(3.0, ge=0)
+    """In these units straight-through gradients push a latent off its code with weight 1 per level, which as a mean
+    over the three levels is 3: much below, latents run away; much above, they cannot move."""
     informativeness: float = Field(0.1, ge=0)
     orthogonality: float = Field(0.0, ge=0)
     topographic: float = Field(0.0, ge=0)

@@ -1,14 +1,28 @@
-"""The one door to the core: `run_trial`."""
+"""The one door to the core: `run_trial`, and `run_members` for several configurations in lock step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+
+from spinlock_dist.checkpoint import save_checkpoint
+from spinlock_dist.compression.sizing import plan_capacity
 from spinlock_dist.config import TrialConfig
-from spinlock_dist.prepare import PreparedData
+from spinlock_dist.device import resolve_device
+from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, extract_member
+from spinlock_dist.model.initialization import initialize
+from spinlock_dist.model.layout import GroupLayout
+from spinlock_dist.prepare import PreparedData
+from spinlock_dist.tokenizer import Tokenizer
+from spinlock_dist.training.evaluation import EvaluationData
+from spinlock_dist.training.trainer import Member, Trainer
 
 Report = Callable[[EpochMetrics], None]
 
@@ -17,24 +31,107 @@ Report = Callable[[EpochMetrics], None]
 class TrialOutcome:
     """A trained tokenizer and what it scored."""
 
-    config: TrialConfig
+    tokenizer: Tokenizer
     validation: Metrics
-    """Of the weights in `model`: those of the last epoch, or of the best one with early stopping."""
+    """Of the weights in `tokenizer`: those of the last epoch, or of the best one with early stopping."""
     epochs: int
     seconds: float
+    values: np.ndarray
+    """The normalized features `[N, D]` it was trained on."""
+
+    @property
+    def config(self) -> TrialConfig:
+        """The config that was run."""
+        return self.tokenizer.config
 
     def evaluate(self, split: str) -> Metrics:
         """Return the metrics on `train`, `validation` or `test`. Only finals and export may look at `test`."""
-        raise SystemExit("being written")
+        return self.tokenizer.evaluate_values(self.values, split)
 
     def save(self, folder: Path) -> None:
-        """Write a complete checkpoint (model.safetensors + meta.json) into `folder`, atomically."""
-        raise SystemExit("being written")
+        """Write a complete checkpoint (model.safetensors + meta.json) as `folder`, atomically."""
+        save_checkpoint(folder, self.tokenizer, self.validation, self.epochs)
 
 
 def run_trial(config: TrialConfig, data: PreparedData, report: Report = lambda _: None) -> TrialOutcome:
-    """Allocate capacity, train, evaluate. Calls `report` at every evaluation.
+    """Allocate capacity, train, evaluate. Calls `report` at every evaluation; what it raises ends the trial.
 
-    Raises `ConfigError` for settings that contradict each other or the data, `DivergedError` for a non-finite loss.
+    The same config, data and device give the same outcome; on CUDA up to the order of atomic additions in the
+    codebooks' moving averages. Raises `ConfigError` for settings that contradict each other or the data,
+    `DivergedError` for a non-finite loss.
     """
-    raise SystemExit("being written")
+    [outcome] = run_members([config], data, [report])
+    if isinstance(outcome, DivergedError):
+        raise outcome
+    return outcome
+
+
+def run_members(
+    configs: Sequence[TrialConfig], data: PreparedData, reports: Sequence[Report]
+) -> list[TrialOutcome | DivergedError]:
+    """Train several configurations at once, as `run_trial` would train each, up to float rounding.
+
+    They may differ in seed, compression, loss weights and learning rate. A member that diverges gives its error.
+    Raises `ConfigError` naming the first setting that differs and may not.
+    """
+    _check_alike(configs)
+    shared = configs[0]
+    device = resolve_device(shared.training.device)
+    plans = [plan_capacity(config.compression, data.characteristics, len(data.split.train)) for config in configs]
+    layout = GroupLayout(data.categories, device)
+    prepared = EvaluationData(
+        values_ND=data.values,
+        grouped_NGF=layout.pack(torch.from_numpy(np.array(data.values)).to(device)),
+        split=data.split,
+        categories=data.categories,
+        pipeline=data.pipeline,
+    )
+    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer).to(device)
+    trainer = Trainer(model, configs, prepared)
+    initialize(model, trainer.train_NGF, [config.seed for config in configs], trainer.batch_size)
+    members = trainer.fit(reports)
+    return [
+        _outcome(model, index, config, member, data)
+        for index, (config, member) in enumerate(zip(configs, members, strict=True))
+    ]
+
+
+def _outcome(
+    model: HierarchicalVQVAE, index: int, config: TrialConfig, member: Member, data: PreparedData
+) -> TrialOutcome | DivergedError:
+    if member.diverged:
+        return member.diverged
+    assert member.validation is not None
+    tokenizer = Tokenizer(
+        config=config,
+        model=extract_member(model, index),
+        pipeline=data.pipeline,
+        categories=data.categories,
+        characteristics=data.characteristics,
+        fingerprint=data.fingerprint,
+    )
+    return TrialOutcome(
+        tokenizer=tokenizer,
+        validation=member.validation,
+        epochs=member.epochs,
+        seconds=member.seconds,
+        values=data.values,
+    )
+
+
+_FREE: dict[str, Any] = {
+    "seed": True,
+    "compression": True,
+    "loss": {"commitment", "informativeness", "orthogonality", "topographic"},
+    "training": {"learning_rate"},
+}
+
+
+def _check_alike(configs: Sequence[TrialConfig]) -> None:
+    first = configs[0].model_dump(exclude=_FREE)
+    for config in configs[1:]:
+        other = config.model_dump(exclude=_FREE)
+        for section in first:
+            if first[section] != other[section]:
+                differing = next(name for name in first[section] if first[section][name] != other[section][name])
+                raise ConfigError(f"{section}.{differing} must be the same for all configs trained together")

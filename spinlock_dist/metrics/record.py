@@ -44,6 +44,10 @@ class Metrics:
     """Codes never used on the training rows, all codebooks together."""
     bits_per_sample: float
     """Sum over codebooks of log2 K."""
+    topographic_pre: float
+    """Correlation between pairwise distances in features and in latents before quantization."""
+    topographic_post: float
+    """The same after quantization."""
     codebooks: list[dict[str, Any]] = field(default_factory=list)
     """One dict a codebook: category, level, dim, codes, used, perplexity."""
 

@@ -1,0 +1,133 @@
+"""Checkpoints: `model.safetensors` and `meta.json`. Nothing in them is code, nothing else is needed to use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from spinlock_dist.categories.category import Category
+from spinlock_dist.compression.characteristics import Characteristics
+from spinlock_dist.compression.sizing import CapacityPlan
+from spinlock_dist.config import TrialConfig, parse_config
+from spinlock_dist.device import resolve_device
+from spinlock_dist.errors import CheckpointError, SpinlockError
+from spinlock_dist.features.pipeline import FeaturePipeline
+from spinlock_dist.metrics.record import Metrics
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
+from spinlock_dist.model.layout import GroupLayout
+from spinlock_dist.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+WEIGHTS, META = "model.safetensors", "meta.json"
+
+
+def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epochs: int) -> None:
+    """Write `folder`, replacing an earlier one only when the new one is complete on disk."""
+    arrays, pipeline_meta = tokenizer.pipeline.to_state()
+    tensors = {f"pipeline/{name}": torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    for name, tensor in tokenizer.model.state_dict().items():
+        tensors[f"model/{name}"] = tensor.detach().cpu().clone().contiguous()
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "config": tokenizer.config.model_dump(mode="json"),
+        "seed": tokenizer.config.seed,
+        "fingerprint": tokenizer.fingerprint,
+        "feature_names": list(tokenizer.pipeline.feature_names),
+        "families": list(tokenizer.pipeline.families),
+        "categories": {category.name: list(category.columns) for category in tokenizer.categories},
+        "characteristics": [asdict(each) for each in tokenizer.characteristics],
+        "plan": {name: getattr(tokenizer.plan, name).tolist() for name in ("ratios", "dims", "codes")},
+        "pipeline": pipeline_meta,
+        "metrics": asdict(validation),
+        "epochs": epochs,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        save_file(tensors, beside / WEIGHTS)
+        _write_synced(beside / META, json.dumps(meta, indent=1))
+        _replace_folder(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.rename(new, folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    os.rename(folder, old / folder.name)
+    os.rename(new, folder)
+    shutil.rmtree(old)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Return the metadata of a checkpoint. Raises `CheckpointError` if there is none, or of another version."""
+    path = Path(folder) / META
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: not a checkpoint (no {META})") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from None
+    version = meta.get("format_version") if isinstance(meta, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}")
+    return meta
+
+
+def load_checkpoint(folder: Path | str, device: str = "auto") -> Tokenizer:
+    """Rebuild a tokenizer from a checkpoint alone. Raises `CheckpointError` if it is incomplete or damaged."""
+    folder = Path(folder)
+    meta = read_meta(folder)
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: not a checkpoint (no {WEIGHTS})") from None
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: damaged: {error}") from None
+    try:
+        return _rebuild(meta, tensors, device)
+    except SpinlockError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: damaged: {type(error).__name__}: {error}") from None
+
+
+def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str) -> Tokenizer:
+    config = parse_config(TrialConfig, meta["config"], META)
+    categories = tuple(Category(name, tuple(columns)) for name, columns in meta["categories"].items())
+    plan = CapacityPlan(**{name: np.array(values) for name, values in meta["plan"].items()})
+    layout = GroupLayout(categories, resolve_device(device))
+    model = HierarchicalVQVAE(layout, [plan], config.model, config.quantizer)
+    model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+    arrays = {n.removeprefix("pipeline/"): t.numpy() for n, t in tensors.items() if n.startswith("pipeline/")}
+    return Tokenizer(
+        config=config,
+        model=model.to(layout.mask.device).eval(),
+        pipeline=FeaturePipeline.from_state(arrays, meta["pipeline"]),
+        categories=categories,
+        characteristics=tuple(Characteristics(**each) for each in meta["characteristics"]),
+        fingerprint=meta["fingerprint"],
+    )

@@ -1,0 +1,53 @@
+"""What a strategy is, and the registry of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinlock_dist.compression.characteristics import Characteristics
+from spinlock_dist.errors import ConfigError, did_you_mean
+
+Ratios = tuple[float, float, float]
+"""Compression ratios of L0, L1, L2."""
+
+UNIFORM_RATIOS: Ratios = (0.5, 1.0, 1.5)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Two readings of one idea: a graded need, and the ratios that Spinlock published for it.
+
+    `need` maps the characteristics of all categories to scores `[C]` >= 0, more need meaning more capacity; None
+    means that the strategy knows no grading and always uses `published`.
+    """
+
+    name: str
+    need: Callable[[Sequence[Characteristics]], np.ndarray] | None
+    published: Callable[[Characteristics], Ratios]
+
+
+STRATEGIES: dict[str, Strategy] = {}
+
+
+def register(strategy: Strategy) -> Strategy:
+    """Make a strategy known under its name, to configs and search spaces alike."""
+    STRATEGIES[strategy.name] = strategy
+    return strategy
+
+
+def get_strategy(name: str) -> Strategy:
+    """Return the strategy called `name`. Raises `ConfigError` with the nearest known name."""
+    if name not in STRATEGIES:
+        raise ConfigError(f"compression.strategy: unknown strategy '{name}'{did_you_mean(name, STRATEGIES)}")
+    return STRATEGIES[name]
+
+
+def scaled(needs: np.ndarray) -> np.ndarray:
+    """Scale needs `[C]` to [0, 1] across categories; 0.5 everywhere if all are equal."""
+    low, high = float(needs.min()), float(needs.max())
+    if high - low <= 1e-12 * max(1.0, abs(high)):
+        return np.full(len(needs), 0.5)
+    return (needs - low) / (high - low)

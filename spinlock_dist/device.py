@@ -1,0 +1,26 @@
+"""Which device a trial runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from spinlock_dist.errors import ConfigError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is CUDA if there is one.
+
+    Raises `ConfigError` for an unknown name or a CUDA device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"training.device: '{name}' is no device; use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"training.device: '{name}' is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ConfigError(f"training.device: '{name}' asked for, this machine has {found} CUDA devices; use cpu")
+    return device

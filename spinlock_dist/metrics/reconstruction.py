@@ -1,0 +1,62 @@
+"""Reconstruction metrics: per-category errors, their imbalance and inequality. Exact in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from spinlock_dist.categories.category import Category
+
+IMBALANCE_FLOOR = 1e-6
+"""A best category below this FVU counts as this, so that a perfect one does not make the ratio infinite."""
+COLLAPSED_FVU = 0.98
+
+
+def fraction_unexplained(
+    target_ND: np.ndarray, output_ND: np.ndarray, train_mean_D: np.ndarray, columns: Sequence[int]
+) -> float:
+    """Return squared error / squares about the training mean over some columns: 0 perfect, 1 = the training mean.
+
+    Columns that do not vary on these rows count as perfect if rebuilt exactly and as unexplained otherwise.
+    """
+    index = list(columns)
+    target = np.asarray(target_ND, dtype=np.float64)[:, index]
+    error = float(np.square(target - np.asarray(output_ND, dtype=np.float64)[:, index]).sum())
+    total = float(np.square(target - np.asarray(train_mean_D, dtype=np.float64)[index]).sum())
+    if total == 0:
+        return 0.0 if error == 0 else 1.0
+    return error / total
+
+
+def fvu_by_category(
+    target_ND: np.ndarray, output_ND: np.ndarray, train_mean_D: np.ndarray, categories: Sequence[Category]
+) -> dict[str, float]:
+    """Return `fraction_unexplained` of every category, by name."""
+    return {
+        category.name: fraction_unexplained(target_ND, output_ND, train_mean_D, category.columns)
+        for category in categories
+    }
+
+
+def mse_by_category(target_ND: np.ndarray, output_ND: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:
+    """Return the mean squared error per feature, averaged over each category's features, by name."""
+    squares_D = np.square(np.asarray(target_ND, np.float64) - np.asarray(output_ND, np.float64)).mean(axis=0)
+    return {category.name: float(squares_D[list(category.columns)].mean()) for category in categories}
+
+
+def imbalance(errors: Iterable[float], floor: float = IMBALANCE_FLOOR) -> float:
+    """Return max / max(min, floor), at least 1."""
+    values = list(errors)
+    return max(1.0, max(values) / max(min(values), floor))
+
+
+def gini(errors: Iterable[float]) -> float:
+    """Return the Gini coefficient of non-negative errors: 0 when all are equal, towards 1 when one has it all."""
+    values = np.sort(np.fromiter(errors, dtype=np.float64))
+    total = values.sum()
+    if total == 0:
+        return 0.0
+    count = len(values)
+    ranks = np.arange(1, count + 1)
+    return float(2 * (ranks * values).sum() / (count * total) - (count + 1) / count)

@@ -1,0 +1,92 @@
+"""Where a model starts: on the data (principal axes, k-means), or from random weights and codebook noise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
+from spinlock_dist.model.level import Level
+from spinlock_dist.seeding import derive_seed
+
+
+@torch.no_grad()
+def initialize(model: HierarchicalVQVAE, train_NGF: Tensor, seeds: list[int], batch_size: int) -> None:
+    """Give every member its starting weights and codebooks, from its own random streams.
+
+    `data`: each level encodes by the principal axes of what it sees, decodes by their transpose, and places its codes
+    by k-means; hidden layers start without effect. With residual levels this *is* residual k-means, so training
+    begins where that network-free codec ends. `random`: drawn weights, codebook noise.
+    """
+    for member, seed in enumerate(seeds):
+        if model.config.initialization == "data":
+            _start_member_on_data(model, member, train_NGF, seed, batch_size)
+        else:
+            _start_member_at_random(model, member, seed)
+        if model.shared:
+            model.shared.start(member, _generator(seed, "shared decoder"))
+
+
+def _generator(seed: int, *names: str | int) -> Generator:
+    return Generator().manual_seed(derive_seed(seed, *names))
+
+
+def _start_hidden(model: HierarchicalVQVAE, index: int, member: int, seed: int) -> None:
+    """Draw the hidden layers of one level from a stream per group, so that padding does not change them."""
+    level = model.levels[index]
+    for group, features in enumerate(model.layout.sizes):
+        generator = _generator(seed, "hidden", group, index)
+        *coarser, dims = model.dims_MGL[member, group, : index + 1].tolist()
+        level.encoder.start_hidden(member, group, [features, *(coarser if level.encoder_context else [])], generator)
+        level.decoder.start_hidden(member, group, [dims, *coarser], generator)
+
+
+def _start_member_at_random(model: HierarchicalVQVAE, member: int, seed: int) -> None:
+    for index in range(len(model.levels)):
+        level = model.levels[index]
+        _start_hidden(model, index, member, seed)
+        for group, features in enumerate(model.layout.sizes):
+            generator = _generator(seed, "output", group, index)
+            dims = int(model.dims_MGL[member, group, index])
+            level.encoder.start_output(member, group, features, dims, generator)
+            level.decoder.start_output(member, group, dims, features, generator)
+        level.quantizer.start_from_noise(member, _generator(seed, "codebook", index))
+
+
+def _start_member_on_data(model: HierarchicalVQVAE, member: int, train_NGF: Tensor, seed: int, batch_size: int) -> None:
+    left_GNF = train_NGF.transpose(0, 1).contiguous()
+    for index in range(len(model.levels)):
+        level = model.levels[index]
+        _start_hidden(model, index, member, seed)
+        axes_GFZ = _principal_axes(left_GNF, model.dims_MGL[member, :, index], level.encoder.linear_MGIO.shape[-1])
+        axes_GFZ = axes_GFZ * model.layout.mask[..., None]
+        level.encoder.linear_MGIO[member] = axes_GFZ
+        generator = _generator(seed, "codebook", index)
+        level.quantizer.start_from_data(member, left_GNF @ axes_GFZ, generator, batch_size)
+        if model.config.levels == "parallel" and index > 0:
+            continue  # the same input again: the finer decoders start silent and learn what the first lacks
+        level.decoder.linear_MGIO[member] = axes_GFZ.mT
+        if model.config.levels == "residual":
+            left_GNF = left_GNF - _rebuild(level, member, left_GNF @ axes_GFZ)
+
+
+def _principal_axes(x_GNF: Tensor, dims_G: Tensor, width: int) -> Tensor:
+    """Return the leading principal axes of each group `[G, F, Z]`, zero beyond its `dims_G`."""
+    groups, rows, features = x_GNF.shape
+    moments_GFF = (x_GNF.mT @ x_GNF).double() / rows
+    axes_GFF = torch.linalg.eigh(moments_GFF).eigenvectors.flip(-1).to(x_GNF)
+    axes_GFZ = torch.zeros(groups, features, width, dtype=x_GNF.dtype, device=x_GNF.device)
+    axes_GFZ[..., : min(features, width)] = axes_GFF[..., :width]
+    used_GZ = torch.arange(width) < dims_G[:, None]
+    return axes_GFZ * used_GZ.to(x_GNF)[:, None]
+
+
+def _rebuild(level: Level, member: int, latent_GNZ: Tensor) -> Tensor:
+    """Return one member's contribution of a level `[G, N, F]`, the others' codebooks being irrelevant to it."""
+    codebook_GKZ = level.quantizer.codebook_MGKZ[member]
+    codes_G = level.quantizer.codes_MG[member].tolist()
+    rebuilt = []
+    for latent_NZ, codebook_KZ, codes in zip(latent_GNZ, codebook_GKZ, codes_G, strict=True):
+        nearest_N = torch.cdist(latent_NZ, codebook_KZ[:codes]).argmin(dim=1)
+        rebuilt.append(codebook_KZ[nearest_N])
+    return torch.stack(rebuilt) @ level.decoder.linear_MGIO[member]

@@ -1,0 +1,44 @@
+"""k-means for codebook initialization, on any device, from a generator that is handed in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+
+def kmeans(x_NZ: Tensor, clusters: int, iterations: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Return centres `[K, Z]` and the rows nearest to each `[K]` by Lloyd's algorithm from a k-means++ start.
+
+    A cluster that loses all its rows restarts at the row farthest from its centre. With fewer distinct rows than
+    clusters some centres coincide. `generator` lives on the CPU, so that a seed gives one result on every device.
+    """
+    centres_KZ = _plus_plus(x_NZ, clusters, generator)
+    for _ in range(iterations):
+        nearest_N, distance_N = assign(x_NZ, centres_KZ)
+        counts_K = torch.bincount(nearest_N, minlength=clusters)
+        sums_KZ = torch.zeros_like(centres_KZ).index_add_(0, nearest_N, x_NZ)
+        farthest_K = x_NZ[distance_N.topk(min(clusters, len(x_NZ))).indices]
+        rank_K = (counts_K == 0).cumsum(0).sub(1).clamp(0, len(farthest_K) - 1)
+        means_KZ = sums_KZ / counts_K.clamp(min=1)[:, None]
+        centres_KZ = torch.where((counts_K == 0)[:, None], farthest_K[rank_K], means_KZ)
+    return centres_KZ, torch.bincount(assign(x_NZ, centres_KZ)[0], minlength=clusters)
+
+
+def assign(x_NZ: Tensor, centres_KZ: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each row's nearest centre `[N]` and its squared distance `[N]`."""
+    distance, nearest = torch.cdist(x_NZ, centres_KZ).min(dim=1)
+    return nearest, distance.square()
+
+
+def _plus_plus(x_NZ: Tensor, clusters: int, generator: Generator) -> Tensor:
+    """Return a k-means++ start (Arthur & Vassilvitskii 2007): rows drawn in proportion to squared distance."""
+    draws = torch.rand(clusters, generator=generator, dtype=torch.float64).to(x_NZ.device)
+    first = (draws[0] * len(x_NZ)).long()
+    chosen = [x_NZ[first]]
+    distance_N = (x_NZ - chosen[0]).square().sum(dim=1)
+    for draw in draws[1:]:
+        mass_N = distance_N.double().cumsum(0)
+        row = torch.searchsorted(mass_N, draw * mass_N[-1]).clamp(max=len(x_NZ) - 1)
+        chosen.append(x_NZ[row])
+        distance_N = torch.minimum(distance_N, (x_NZ - chosen[-1]).square().sum(dim=1))
+    return torch.stack(chosen)

@@ -1,0 +1,168 @@
+"""One evaluation pass that yields every metric, for all members at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spinlock_dist.categories.category import Category
+from spinlock_dist.config import LEVELS
+from spinlock_dist.features.pipeline import FeaturePipeline
+from spinlock_dist.metrics.codebook import CodebookUsage, codebook_usage, mean_over_codebooks
+from spinlock_dist.metrics.reconstruction import (
+    COLLAPSED_FVU,
+    fvu_by_category,
+    gini,
+    imbalance,
+    mse_by_category,
+)
+from spinlock_dist.metrics.record import Metrics
+from spinlock_dist.metrics.topology import MAX_ROWS, topographic_similarity
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
+from spinlock_dist.prepare import Split
+
+CHUNK = 4096
+"""Rows per forward pass; bounds memory."""
+RAW_FLOOR = 1e-30
+"""Raw errors have no natural scale: their imbalance is floored only against division by zero."""
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What an evaluation compares with: normalized `values_ND` on the host, and the same grouped on the device."""
+
+    values_ND: np.ndarray
+    grouped_NGF: Tensor
+    split: Split
+    categories: tuple[Category, ...]
+    pipeline: FeaturePipeline
+
+    @cached_property
+    def train_mean_D(self) -> np.ndarray:
+        """Mean of the normalized training rows."""
+        return self.values_ND[self.split.train].mean(axis=0, dtype=np.float64)
+
+
+@torch.no_grad()
+def evaluate(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list[Metrics]:
+    """Return the metrics of every member on `train`, `validation` or `test`."""
+    was_training = model.training
+    model.eval()
+    train_usage = _usage(model, _count_codes(model, data.grouped_NGF, data.split.train))
+    passed = _Pass(model, data, data.split.part(split))
+    usage = train_usage if split == "train" else _usage(model, passed.counts)
+    model.train(was_training)
+    return [_member_metrics(model, data, split, m, passed, train_usage[m], usage[m]) for m in range(model.members)]
+
+
+class _Pass:
+    """Outputs of all members on some rows: `output_MND`, code counts per level, and latents of the first rows."""
+
+    def __init__(self, model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray):
+        self.rows = rows
+        self.counts = _no_counts(model)
+        outputs: list[Tensor] = []
+        self.latents: list[np.ndarray] = []
+        self.codes: list[np.ndarray] = []
+        for x_MBGF in _chunks(model, data.grouped_NGF, rows):
+            result = model(x_MBGF)
+            outputs.append(model.layout.unpack(result.output_MGBF.transpose(1, 2)).cpu())
+            _add_counts(self.counts, [level.tokens_MGB for level in result.levels])
+            if not self.latents:
+                self.latents = [_flat_rows(level.latent_MGBZ) for level in result.levels]
+                self.codes = [_flat_rows(level.codes_MGBZ) for level in result.levels]
+        self.output_MND = torch.cat(outputs, dim=1).numpy()
+
+
+def _flat_rows(x_MGBZ: Tensor) -> np.ndarray:
+    return x_MGBZ[:, :, :MAX_ROWS].transpose(1, 2).flatten(2).cpu().numpy()
+
+
+def _chunks(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[Tensor]:
+    for start in range(0, len(rows), CHUNK):
+        index = torch.as_tensor(rows[start : start + CHUNK], device=grouped_NGF.device)
+        yield grouped_NGF[index].expand(model.members, -1, -1, -1)
+
+
+def _no_counts(model: HierarchicalVQVAE) -> list[Tensor]:
+    return [torch.zeros_like(level.quantizer.size_MGK) for level in model.levels]
+
+
+def _add_counts(counts: list[Tensor], tokens: list[Tensor]) -> None:
+    for count_MGK, tokens_MGB in zip(counts, tokens, strict=True):
+        count_MGK.scatter_add_(2, tokens_MGB, torch.ones_like(tokens_MGB, dtype=count_MGK.dtype))
+
+
+def _count_codes(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> list[Tensor]:
+    counts = _no_counts(model)
+    for x_MBGF in _chunks(model, grouped_NGF, rows):
+        _add_counts(counts, [level.tokens_MGB for level in model(x_MBGF).levels])
+    return counts
+
+
+def _usage(model: HierarchicalVQVAE, counts: list[Tensor]) -> list[dict[tuple[int, int], CodebookUsage]]:
+    """Return, per member, the usage of every (category, level) codebook that is switched on."""
+    host = [count_MGK.cpu().numpy() for count_MGK in counts]
+    return [
+        {
+            (group, level): codebook_usage(host[level][member, group, :codes])
+            for (group, level), codes in np.ndenumerate(plan.codes)
+            if codes > 1
+        }
+        for member, plan in enumerate(model.plans)
+    ]
+
+
+def _member_metrics(
+    model: HierarchicalVQVAE,
+    data: EvaluationData,
+    split: str,
+    member: int,
+    passed: _Pass,
+    train_usage: dict[tuple[int, int], CodebookUsage],
+    usage: dict[tuple[int, int], CodebookUsage],
+) -> Metrics:
+    target_ND, output_ND = data.values_ND[passed.rows], passed.output_MND[member]
+    fvu = fvu_by_category(target_ND, output_ND, data.train_mean_D, data.categories)
+    mse_raw = mse_by_category(data.pipeline.invert(target_ND), data.pipeline.invert(output_ND), data.categories)
+    everything = Category("all", tuple(range(target_ND.shape[1])))
+    ratio = imbalance(fvu.values())
+    latents = [np.concatenate([level[member] for level in side], axis=1) for side in (passed.latents, passed.codes)]
+    worst = max(fvu, key=lambda name: fvu[name])
+    return Metrics(
+        split=split,
+        fvu=fvu,
+        mse_raw=mse_raw,
+        fvu_mean=fvu_by_category(target_ND, output_ND, data.train_mean_D, [everything])["all"],
+        fvu_worst=fvu[worst],
+        worst_category=worst,
+        imbalance=ratio,
+        log10_imbalance=float(np.log10(ratio)),
+        imbalance_raw=imbalance(mse_raw.values(), RAW_FLOOR),
+        gini=gini(fvu.values()),
+        collapsed=sum(error >= COLLAPSED_FVU for error in fvu.values()),
+        utilization=mean_over_codebooks([book.utilization for book in train_usage.values()]),
+        utilization_split=mean_over_codebooks([book.utilization_of_possible for book in usage.values()]),
+        perplexity_ratio=mean_over_codebooks([book.perplexity_ratio for book in train_usage.values()]),
+        entropy_ratio=mean_over_codebooks([book.entropy_ratio for book in train_usage.values()]),
+        dead_codes=sum(book.codes - book.used for book in train_usage.values()),
+        bits_per_sample=model.plans[member].bits_per_sample,
+        topographic_pre=topographic_similarity(target_ND, latents[0]),
+        topographic_post=topographic_similarity(target_ND, latents[1]),
+        codebooks=[
+            {
+                "category": data.categories[group].name,
+                "level": LEVELS[level],
+                "dim": int(model.plans[member].dims[group, level]),
+                "codes": book.codes,
+                "used": book.used,
+                "perplexity": book.perplexity,
+            }
+            for (group, level), book in train_usage.items()
+        ],
+    )

@@ -1,0 +1,173 @@
+"""Training of M members in lock step: the step, the epoch, and what is kept of each member."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import DivergedError
+from spinlock_dist.metrics.record import EpochMetrics, Metrics
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
+from spinlock_dist.seeding import derive_seed
+from spinlock_dist.training import losses
+from spinlock_dist.training.early_stopping import EarlyStopping
+from spinlock_dist.training.evaluation import EvaluationData, evaluate
+from spinlock_dist.training.optimizer import MemberAdam
+
+TERMS = ("reconstruction", "commitment", "informativeness", "orthogonality", "topographic")
+
+Report = Callable[[EpochMetrics], None]
+
+
+@dataclass
+class Member:
+    """What training keeps of one member. `diverged` is set when it met a non-finite number."""
+
+    stopping: EarlyStopping
+    validation: Metrics | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    diverged: DivergedError | None = None
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains the members of `model`, one config each; what is not a loss weight, a rate or a seed is common to all.
+
+    A member that meets a non-finite loss is frozen before the step that would have used it; the others go on.
+    """
+
+    def __init__(self, model: HierarchicalVQVAE, configs: Sequence[TrialConfig], data: EvaluationData):
+        self.model, self.configs, self.data = model, configs, data
+        self.shared = configs[0]
+        device = data.grouped_NGF.device
+        self.train_NGF = data.grouped_NGF[torch.as_tensor(data.split.train, device=device)]
+        self.variance_GF = self.train_NGF.var(dim=0, unbiased=False)
+        self.batch_size = min(self.shared.training.batch_size, len(self.train_NGF))
+        self.weights = {
+            term: torch.tensor([_weight(config, term) for config in configs], device=device) for term in TERMS
+        }
+        self.active_terms = [term for term in TERMS if self.weights[term].any()]
+        rates_M = torch.tensor([config.training.learning_rate for config in configs])
+        self.optimizer = MemberAdam(model.parameters(), rates_M)
+        self.orders = [Generator().manual_seed(derive_seed(config.seed, "batch order")) for config in configs]
+        self.alive_M = torch.ones(model.members, dtype=torch.bool, device=device)
+        self.failed_TM = torch.zeros(len(self.active_terms), model.members, dtype=torch.bool, device=device)
+        self.steps = 0
+        self.members = [Member(EarlyStopping(config.training.patience)) for config in configs]
+
+    def fit(self, reports: Sequence[Report]) -> list[Member]:
+        """Train to the end: epoch by epoch, evaluating, reporting, and keeping each member's best weights if asked."""
+        start = time.perf_counter()
+        settings = self.shared.training
+        for epoch in range(1, settings.epochs + 1):
+            means = self.epoch()
+            self._mark_diverged(epoch)
+            if not self._running():
+                break
+            if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
+                self._evaluate(epoch, means, time.perf_counter() - start, reports)
+        self._restore_best()
+        return self.members
+
+    def epoch(self) -> dict[str, Tensor]:
+        """Pass once over the training rows; return the mean of each loss term `[M]`. No host sync in a step."""
+        rows = len(self.train_NGF)
+        order_MN = torch.stack([torch.randperm(rows, generator=generator) for generator in self.orders])
+        order_MN = order_MN.to(self.train_NGF.device)
+        sums: dict[str, Tensor] = {}
+        batches = rows // self.batch_size
+        for batch in range(batches):
+            index_MB = order_MN[:, batch * self.batch_size : (batch + 1) * self.batch_size]
+            for term, value_M in self.step(self.train_NGF[index_MB]).items():
+                sums[term] = sums.get(term, 0) + value_M / batches
+        return sums
+
+    def step(self, x_MBGF: Tensor) -> dict[str, Tensor]:
+        """Forward, backward, update weights and codebooks; return the unweighted terms and their weighted total."""
+        self.optimizer.zero_grad()
+        result = self.model(x_MBGF)
+        terms = self._terms(result, x_MBGF.transpose(1, 2))
+        total_M = torch.stack([self.weights[term] * value_M for term, value_M in terms.items()]).sum(dim=0)
+        total_M.sum().backward()
+        failed_TM = ~torch.isfinite(torch.stack([value_M.detach() for value_M in terms.values()]))
+        self.failed_TM |= failed_TM & self.alive_M
+        self.alive_M = self.alive_M & ~failed_TM.any(dim=0)
+        self.optimizer.step(self.alive_M)
+        self.steps += 1
+        every = self.shared.quantizer.expiry_every
+        self.model.update_codebooks(result.levels, self.alive_M, expire=self.steps % every == 0)
+        return {name: value_M.detach() for name, value_M in {**terms, "total": total_M}.items()}
+
+    def _terms(self, result: Reconstruction, target_MGBF: Tensor) -> dict[str, Tensor]:
+        by = self.shared.loss.reconstruction_balance
+        compute = {
+            "reconstruction": lambda: losses.reconstruction(result, target_MGBF, self.variance_GF, by),
+            "commitment": lambda: losses.commitment(result.levels, self.variance_GF, by),
+            "informativeness": lambda: losses.informativeness(result, target_MGBF, self.variance_GF),
+            "orthogonality": lambda: losses.orthogonality(result.levels),
+            "topographic": lambda: losses.topographic(result.levels, target_MGBF),
+        }
+        return {term: compute[term]() for term in self.active_terms}
+
+    def _running(self) -> list[int]:
+        return [index for index, alive in enumerate(self.alive_M.tolist()) if alive]
+
+    def _mark_diverged(self, epoch: int) -> None:
+        """Give every member that failed in this epoch its error; the only host sync of an epoch."""
+        for index, failed in enumerate(self.failed_TM.T.tolist()):
+            if any(failed) and self.members[index].diverged is None:
+                term = self.active_terms[failed.index(True)]
+                self.members[index].diverged = DivergedError(epoch, f"the {term} loss")
+
+    def _evaluate(self, epoch: int, means: dict[str, Tensor], seconds: float, reports: Sequence[Report]) -> None:
+        measured = evaluate(self.model, self.data, "validation")
+        losses_M = {term: value_M.tolist() for term, value_M in means.items()}
+        for index in self._running():
+            member, metrics = self.members[index], measured[index]
+            bad = next((name for name, value in metrics.scalars().items() if not np.isfinite(value)), None)
+            if bad:
+                member.diverged = DivergedError(epoch, f"the metric {bad}")
+                self.alive_M[index] = False
+                continue
+            member.epochs, member.seconds = epoch, seconds
+            self._keep(index, metrics)
+            if member.stopping.exhausted:
+                self.alive_M[index] = False
+            reports[index](
+                EpochMetrics(
+                    epoch=epoch,
+                    finished=epoch == self.shared.training.epochs or member.stopping.exhausted,
+                    losses={term: values[index] for term, values in losses_M.items()},
+                    validation=metrics,
+                    seconds=seconds,
+                )
+            )
+
+    def _keep(self, index: int, metrics: Metrics) -> None:
+        """Take these metrics as the member's; with early stopping only if they are its best, and the weights too."""
+        member = self.members[index]
+        improved = member.stopping.update(metrics.fvu_worst)
+        if member.stopping.patience is None:
+            member.validation = metrics
+        elif improved:
+            member.validation = metrics
+            state = self.model.state_dict()
+            member.best_weights = {name: tensor[index].clone() for name, tensor in state.items()}
+
+    @torch.no_grad()
+    def _restore_best(self) -> None:
+        state = self.model.state_dict()
+        for index, member in enumerate(self.members):
+            for name, tensor in member.best_weights.items():
+                state[name][index].copy_(tensor)
+
+
+def _weight(config: TrialConfig, term: str) -> float:
+    return 1.0 if term == "reconstruction" else float(getattr(config.loss, term))
