@@ -105,8 +105,8 @@ class _Reader:
                 self.fail(f"{name} is both fixed and a parameter", "fixed", name)
 
     def _check_values(self, space: SearchSpace) -> None:
-        """Try every fixed value and every extreme by itself; only the ends of one range are valid or not together."""
-        first = {name: parameter.extremes()[0] for name, parameter in space.parameters.items()}
+        """Try every fixed value and every probe by itself; only the two ends of a bound are valid or not together."""
+        first = {name: parameter.probes()[0] for name, parameter in space.parameters.items()}
         settings = {**space.fixed, **first}
         for section, name, value in _values(space):
             together = {other: settings[other] for other in settings if _bounds_of(other) == _bounds_of(name) != ""}
@@ -121,7 +121,7 @@ class _Reader:
         for name, parameter in space.parameters.items():
             if _bounds_of(name) or name == "compression.min_ratio_range":
                 narrowest = min if name.endswith((".high", ".span")) else max
-                corner[name] = narrowest(map(float, parameter.extremes()))
+                corner[name] = narrowest(map(float, parameter.probes()))
         source = f"{self.path}: where the bounds are narrowest"
         config = TrialConfig().with_overrides({**space.fixed, **corner}, source)
         wanted = config.compression.min_ratio_range
@@ -148,7 +148,7 @@ def _values(space: SearchSpace) -> Iterator[tuple[str, str, Any]]:
     for name, value in space.fixed.items():
         yield "fixed", name, value
     for name, parameter in space.parameters.items():
-        for value in parameter.extremes():
+        for value in parameter.probes():
             yield "parameters", name, value
 
 

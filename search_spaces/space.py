@@ -35,9 +35,10 @@ class Float(Section):
         """Return how many values there are; None if continuous."""
         return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
-    def extremes(self) -> tuple[Any, ...]:
-        """Return the values between which all others lie."""
-        return (self.low, self.high)
+    def probes(self) -> tuple[Any, ...]:
+        """Return the values that must be valid: both ends and, if continuous, one that no whole-number setting takes."""
+        within = self.low + (self.high - self.low) / math.e
+        return (self.low, self.high) if self.step else (self.low, within, self.high)
 
 
 class Int(Section):
@@ -60,8 +61,8 @@ class Int(Section):
         """Return how many values there are."""
         return (self.high - self.low) // self.step + 1
 
-    def extremes(self) -> tuple[Any, ...]:
-        """Return the values between which all others lie."""
+    def probes(self) -> tuple[Any, ...]:
+        """Return the values that must be valid: both ends."""
         return (self.low, self.high)
 
 
@@ -81,8 +82,8 @@ class Categorical(Section):
         """Return how many values there are."""
         return len(self.choices)
 
-    def extremes(self) -> tuple[Any, ...]:
-        """Return every choice: none lies between others."""
+    def probes(self) -> tuple[Any, ...]:
+        """Return the values that must be valid: every choice."""
         return self.choices
 
 

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from search_spaces import Categorical, Float, Int, Parameter, SearchSpace, load_space, preset_names
+from search_spaces.show import main
+from spinlock_dist.compression.strategies import STRATEGIES
+from spinlock_dist.config import Bounds, TrialConfig
+from spinlock_dist.errors import ConfigError
+
+in_one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # rewritten for every example
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "space.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def space_with(*lines: str) -> str:
+    """Return a space file whose first parameter stands on line 3."""
+    return "\n".join(["description: a test", "parameters:", *(f"  {line}" for line in lines)]) + "\n"
+
+
+def values_of(parameter: Parameter) -> st.SearchStrategy[Any]:
+    if isinstance(parameter, Categorical):
+        return st.sampled_from(parameter.choices)
+    if isinstance(parameter, Int):
+        return st.integers(0, parameter.count() - 1).map(lambda index: parameter.low + index * parameter.step)
+    return st.floats(parameter.low, parameter.high)
+
+
+# ---------------------------------------------------------------- the presets
+
+
+@pytest.fixture(scope="module", params=preset_names())
+def preset(request: pytest.FixtureRequest) -> SearchSpace:
+    return load_space(request.param)
+
+
+def test_the_default_study_has_its_space() -> None:
+    space = load_space("adaptive_compression")
+    assert space.parameters["compression.strategy"] == Categorical(
+        choices=("variance", "dimensionality", "information", "balanced")
+    )
+    assert space.combinations() is None
+
+
+@given(data=st.data())
+def test_every_config_of_a_preset_can_be_run(preset: SearchSpace, data: st.DataObject) -> None:
+    values = {name: data.draw(values_of(parameter), name) for name, parameter in preset.parameters.items()}
+    compression = preset.to_config(TrialConfig(), values).compression
+    assert compression.strategy in STRATEGIES
+    assert all(high / low >= compression.min_ratio_range * (1 - 1e-9) for low, high in compression.bounds.pairs())
+
+
+def test_the_default_config_lies_in_every_preset(preset: SearchSpace) -> None:
+    for name, parameter in preset.parameters.items():
+        value: Any = TrialConfig()
+        for key in name.split("."):
+            value = value.high / value.low if isinstance(value, Bounds) and key == "span" else getattr(value, key)
+        if isinstance(parameter, Categorical):
+            assert value in parameter.choices, name
+        else:
+            assert parameter.low <= value <= parameter.high, name
+
+
+def test_a_preset_tells_its_story(preset: SearchSpace, repository: Path) -> None:
+    text = (repository / "search_spaces" / f"{preset.name}.yaml").read_text()
+    for topic in ("# What varies", "# How long", "# On what", "# Command"):
+        assert topic in text
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_all_kinds_of_parameter(tmp_path: Path) -> None:
+    text = space_with(
+        "training.learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}",
+        "compression.sharpness: {type: float, low: 0.5, high: 2, step: 0.5}",
+        "training.batch_size: {type: int, low: 64, high: 256, step: 64}",
+        "training.patience: {type: categorical, choices: [null, 4]}",
+    )
+    space = load_space(written(tmp_path, text + "fixed: {training.epochs: 7, model.decoder: shared}\n"))
+    assert space == SearchSpace(
+        name="space",
+        description="a test",
+        parameters={
+            "training.learning_rate": Float(low=1e-4, high=1e-2, log=True),
+            "compression.sharpness": Float(low=0.5, high=2.0, step=0.5),
+            "training.batch_size": Int(low=64, high=256, step=64),
+            "training.patience": Categorical(choices=(None, 4)),
+        },
+        fixed={"training.epochs": 7, "model.decoder": "shared"},
+    )
+    assert [parameter.count() for parameter in space.parameters.values()] == [None, 4, 4, 2]
+    assert space.combinations() is None
+
+
+def test_a_finite_space_is_counted() -> None:
+    parameters: dict[str, Parameter] = {
+        "model.levels": Categorical(choices=("residual", "parallel")),
+        "model.hidden": Int(low=1, high=9, log=True),
+        "loss.topographic": Float(low=0, high=1, step=0.25),
+    }
+    assert SearchSpace(name="finite", description="", parameters=parameters).combinations() == 2 * 9 * 5
+
+
+def test_values_win_over_fixed_settings_and_those_over_the_base() -> None:
+    space = SearchSpace(
+        name="small",
+        description="",
+        parameters={"compression.bounds.L0.span": Float(low=2, high=4)},
+        fixed={"compression.bounds.L0.low": 1.2, "training.epochs": 7},
+    )
+    base = TrialConfig().with_overrides({"training.epochs": 100, "seed": 3})
+    config = space.to_config(base, {"compression.bounds.L0.span": 2.0})
+    assert Bounds(low=1.2, high=2.4) == config.compression.bounds.L0
+    assert (config.training.epochs, config.seed) == (7, 3)
+
+
+def test_a_value_that_is_no_parameter_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'compression.rule'"):
+        load_space("quick").to_config(TrialConfig(), {"compression.rules": "graded"})
+
+
+LEARNING_RATE = "training.learning_rate: {type: float, low: 1e-4, high: 1e-2}"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (space_with("training.epoch: {type: int, low: 1, high: 2}"), ["line 3", "did you mean 'epochs'"]),
+        (space_with("loss.comitment: {type: float, low: 1, high: 2}"), ["line 3", "did you mean 'commitment'"]),
+        (space_with("loss.commitment: {type: flaot, low: 1, high: 2}"), ["line 3", "did you mean 'float'"]),
+        (space_with("loss.commitment: {type: [1], low: 1, high: 2}"), ["line 3", "unknown type"]),
+        (space_with("loss.commitment: {type: float, lo: 1, high: 2}"), ["line 3", "loss.commitment", "low"]),
+        (space_with("loss.commitment: {type: float, low: 1, high: 2, logg: on}"), ["line 3", "did you mean 'log'"]),
+        (space_with("loss.commitment: {type: float, low: 2, high: 1}"), ["line 3", "low must be below high"]),
+        (space_with("loss.commitment: {type: float, low: 1, high: 1}"), ["line 3", "belongs under 'fixed'"]),
+        (space_with("loss.commitment: {type: float, low: 0, high: 1, log: true}"), ["line 3", "log needs low above 0"]),
+        (space_with("loss.commitment: {type: float, low: 0, high: .inf}"), ["line 3", "finite"]),
+        (space_with("loss.commitment: {type: float, low: 0, high: 1, step: 0.3}"), ["line 3", "must divide"]),
+        (space_with("loss.commitment: {type: float, low: 0, high: 1, step: 2}"), ["line 3", "must divide"]),
+        (space_with("loss.commitment: {type: float, low: 0, high: 1, step: -1}"), ["line 3", "step", "greater than 0"]),
+        (space_with("loss.commitment: {type: float, low: 1, high: 2, step: 1, log: true}"), ["exclude each other"]),
+        (space_with("loss.commitment: {type: float, low: -1, high: 1}"), ["line 3", "loss.commitment", "-1"]),
+        (space_with("training.batch_size: {type: int, low: 1.5, high: 9}"), ["line 3", "integer", "1.5"]),
+        (space_with("training.batch_size: {type: int, low: 4, high: 9, step: 2}"), ["line 3", "must divide"]),
+        (space_with("training.batch_size: {type: float, low: 64, high: 128}"), ["line 3", "batch_size", "integer"]),
+        (space_with("compression.rule: {type: categorical, choices: []}"), ["line 3", "at least 1"]),
+        (space_with("compression.rule: {type: categorical, choices: [graded, graded]}"), ["line 3", "listed twice"]),
+        (space_with("compression.rule: {type: categorical, choices: [graded, spinlok]}"), ["line 3", "spinlok"]),
+        (space_with("compression.rule: {type: categorical, choices: graded}"), ["line 3", "choices"]),
+        (
+            space_with(LEARNING_RATE, "compression.strategy: {type: categorical, choices: [balanced, varianse]}"),
+            ["line 4", "unknown strategy 'varianse'", "did you mean 'variance'"],
+        ),
+        (space_with("prepare.normalization: {type: categorical, choices: [robust]}"), ["line 3", "data is fixed"]),
+        (space_with("seed: {type: int, low: 1, high: 9}"), ["line 3", "luck"]),
+        (space_with("training.epochs: {type: int, low: 1, high: 9}"), ["line 3", "as long as the baseline"]),
+        (space_with("loss.commitment: 3"), ["line 3", "expected a mapping with type"]),
+        (space_with(LEARNING_RATE, LEARNING_RATE), ["line 4", "given twice"]),
+        (
+            space_with("compression.bounds.L0.low: {type: float, low: 0.5, high: 1.5}"),
+            ["line 3", "low must be below high", "1.5 and 1"],
+        ),
+        (
+            space_with(
+                "compression.bounds.L0.low: {type: float, low: 0.2, high: 0.6}",
+                "compression.bounds.L0.high: {type: float, low: 0.5, high: 2.0}",
+            ),
+            ["low must be below high", "0.6 and 0.5"],
+        ),
+        (
+            space_with(
+                "compression.bounds.L1.span: {type: float, low: 1.2, high: 2.0}",
+                "compression.min_ratio_range: {type: float, low: 1.0, high: 1.5}",
+            ),
+            ["line 4", "goes up to 1.5", "narrowest bounds allow 1.2"],
+        ),
+        (
+            space_with(
+                "compression.bounds.L1.span: {type: float, low: 1.2, high: 2.0}",
+                "compression.bounds.L1.high: {type: float, low: 1.2, high: 2.0}",
+            ),
+            ["line 3", "not both"],
+        ),
+        (
+            space_with(LEARNING_RATE) + "fixed: {training.learning_rate: 0.1}\n",
+            ["line 4", "both fixed and a parameter"],
+        ),
+        (space_with(LEARNING_RATE) + "fixed:\n  training.epochs: 0\n", ["line 5", "epochs", "0"]),
+        (space_with(LEARNING_RATE) + "fixed:\n  compression.strategy: no\n", ["line 5", "compression.strategy"]),
+        (space_with(LEARNING_RATE) + "fixed:\n  prepare.dataset: a.h5\n", ["line 5", "data is fixed"]),
+        (space_with(LEARNING_RATE) + "fixed: 3\n", ["line 4", "fixed must map"]),
+        (space_with(LEARNING_RATE) + "parametres: {}\n", ["line 4", "did you mean 'parameters'"]),
+        ("description: none\nparameters: {}\n", ["line 2", "at least one setting"]),
+        ("description: none\n", ["at least one setting"]),
+        ("parameters: {}\n", ["description must say"]),
+        ("- 1\n", ["expected a mapping"]),
+        ("", ["expected a mapping"]),
+    ],
+)
+def test_a_refusal_names_file_line_and_reason(tmp_path: Path, text: str, parts: list[str]) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        load_space(path)
+    message = str(error.value)
+    assert message.startswith(str(path))
+    assert len(message.splitlines()) == 1
+    for part in parts:
+        assert part in message
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'adaptive_compression'"):
+        load_space("adaptive_compresion")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_space(tmp_path / "absent.yaml")
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
+settings_names = st.sampled_from(
+    [
+        "compression",
+        "compression.bounds.L0",
+        "compression.bounds.L0.low",
+        "compression.bounds.L0.span",
+        "compression.min_ratio_range",
+        "compression.strategy",
+        "model.levels",
+        "training.batch_size",
+        "training.epochs",
+    ]
+)
+options = st.sampled_from(["low", "high", "log", "step", "choices"])
+described = st.builds(
+    lambda kind, given_options: {"type": kind, **given_options},
+    st.sampled_from(["float", "int", "categorical"]),
+    st.dictionaries(options, scalars | st.lists(scalars, max_size=3), max_size=5),
+)
+spaces = st.fixed_dictionaries(
+    {
+        "description": st.just("anything"),
+        "parameters": st.dictionaries(settings_names, described | scalars, min_size=1),
+    },
+    optional={
+        "fixed": scalars | st.dictionaries(settings_names | scalars, scalars | st.dictionaries(options, scalars)),
+    },
+)
+
+
+@settings(in_one_file, max_examples=300)
+@given(spaces)
+def test_any_space_is_read_or_refused(tmp_path: Path, tree: Any) -> None:
+    path = written(tmp_path, yaml.safe_dump(tree))
+    try:
+        space = load_space(path)
+    except ConfigError:
+        return
+    lowest = {name: parameter.probes()[0] for name, parameter in space.parameters.items()}
+    assert isinstance(space.to_config(TrialConfig(), lowest), TrialConfig)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_without_a_name_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    printed = capsys.readouterr().out
+    for name in preset_names():
+        assert name in printed
+
+
+def test_a_space_is_shown_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["quick"])
+    printed = capsys.readouterr().out
+    for part in ("compression.strategy", "1.6 .. 10", "log", "training.epochs", "fixed", "continuous"):
+        assert part in printed
+
+
+def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["quick", "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    space = load_space("quick")
+    assert shown["combinations"] is None
+    assert list(shown["parameters"]) == list(space.parameters)
+    assert shown["parameters"]["compression.rule"] == {"type": "categorical", "choices": ["graded", "spinlock"]}
+    assert shown["fixed"] == space.fixed
+
+
+def test_a_file_that_cannot_be_run_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="low must be below high"):
+        main([str(written(tmp_path, space_with("loss.commitment: {type: float, low: 2, high: 1}")))])
