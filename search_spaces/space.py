@@ -36,7 +36,7 @@ class Float(Section):
         return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
     def probes(self) -> tuple[Any, ...]:
-        """Return the values that must be valid: both ends and, if continuous, one that no whole-number setting takes."""
+        """Return the values that must be valid: both ends, and one between that is no whole number."""
         within = self.low + (self.high - self.low) / math.e
         return (self.low, self.high) if self.step else (self.low, within, self.high)
 
