@@ -1,0 +1,108 @@
+"""python -m spinlock_dist.generate: simulate operators and write their features as an HDF5 dataset."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spinlock_dist.config import SimulatorConfig, parse_config
+from spinlock_dist.errors import ConfigError, run_command
+
+EXAMPLES = """examples:
+  python -m spinlock_dist.generate --samples 10000 --out operators.h5
+  python -m spinlock_dist.generate --samples 200 --grid 16 --steps 32 --out small.h5
+
+An interrupted run goes on where it stopped when the same command is given again.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse `arguments`, generate the dataset, print one closing line. Returns the exit code."""
+    options = _parser().parse_args(arguments)
+    given = {name: getattr(options, name) for name in SimulatorConfig.model_fields}
+    config = parse_config(SimulatorConfig, given, "command line")
+    if options.workers is not None and options.workers < 1:
+        raise ConfigError(f"command line: --workers must be at least 1, is {options.workers}")
+    from spinlock_dist.features.operators import generate_dataset  # imports torch: not for --help
+
+    began = time.perf_counter()
+    try:
+        with _progress() as progress:
+            generate_dataset(config, options.out, progress, options.workers)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"{_describe(options.out)}, {time.perf_counter() - began:.1f} s")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = SimulatorConfig()
+    parser = argparse.ArgumentParser(
+        prog="python -m spinlock_dist.generate",
+        description="Simulate operators on a periodic grid and write their features as an HDF5 dataset.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="HDF5 file to write")
+    for name, text in {
+        "samples": "operators",
+        "grid": "side of the grid in cells",
+        "steps": "time steps recorded",
+        "realizations": "noise realizations of each operator",
+        "seed": "decides parameters, kernels, initial fields and noise",
+    }.items():
+        default = getattr(defaults, name)
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default {default})")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per available core)")
+    return parser
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Draw a bar on a terminal, or print a plain line at every tenth."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_progress()
+        return
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("simulating", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _plain_progress() -> Callable[[int, int], None]:
+    printed = 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal printed
+        tenth = 10 * done // total
+        if tenth > printed:
+            printed = tenth
+            print(f"simulated {done} of {total} operators", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _describe(path: Path) -> str:
+    """Return rows, columns by family and size of the dataset `path`."""
+    import h5py
+
+    from spinlock_dist.features.operators.layout import FEATURE_PATHS
+
+    with h5py.File(path) as file:
+        shapes: dict[str, Any] = {family: file[place].shape for family, place in FEATURE_PATHS.items()}
+    columns = ", ".join(f"{family} {' x '.join(map(str, shape[1:]))}" for family, shape in shapes.items())
+    return f"{path}: {shapes['summary'][0]} operators ({columns}), {path.stat().st_size / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    run_command(main)
