@@ -1,0 +1,219 @@
+"""The shape of the house, held by tests: who may import whom, what costs no torch, and that no option is idle."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spinlock_dist.config import Section, TrialConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Each part may import those above it, never those below.
+HOUSE = ("spinlock_dist", "search_spaces", "results", "study")
+CORE = (
+    ("errors", "seeding", "config", "device"),
+    ("features",),
+    ("categories",),
+    ("compression",),
+    ("prepare",),
+    ("model",),
+    ("metrics",),
+    ("training",),
+    ("tokenizer",),
+    ("checkpoint",),
+    ("run",),
+    ("generate", "train", "diagnose"),
+)
+ENGINES = {"ray", "optuna"}
+LONGEST_FUNCTION = 60
+
+FILES = [path for package in HOUSE for path in sorted((ROOT / package).rglob("*.py"))]
+CORE_FILES = [path for path in FILES if path.is_relative_to(ROOT / "spinlock_dist")]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imported(path: Path) -> Iterator[tuple[str, ...]]:
+    """Yield the dotted name of everything imported in a file, inside functions and type checks too."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: imports are written in full here"
+            yield from ((*str(node.module).split("."), alias.name) for alias in node.names)
+
+
+def place_in_core(part: str) -> int:
+    place = next((place for place, parts in enumerate(CORE) if part in parts), None)
+    assert place is not None, f"spinlock_dist.{part} has no place in CORE; give it one"
+    return place
+
+
+# ---------------------------------------------------------------- arrows
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_packages_import_one_way(path: Path) -> None:
+    own = HOUSE.index(path.relative_to(ROOT).parts[0])
+    later = {name[0] for name in imported(path)} & set(HOUSE[own + 1 :])
+    assert not later, f"{name_of(path)} imports {later}, which is built on it"
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=name_of)
+def test_the_core_imports_one_way(path: Path) -> None:
+    part = path.relative_to(ROOT / "spinlock_dist").with_suffix("").parts[0]
+    if part == "__init__":
+        return
+    for name in imported(path):
+        if name[0] == "spinlock_dist" and name[1] != part:
+            assert place_in_core(name[1]) <= place_in_core(part), f"{name_of(path)} imports {'.'.join(name)}"
+
+
+def test_only_the_study_knows_ray_and_optuna() -> None:
+    others = [path for path in FILES if not path.is_relative_to(ROOT / "study")]
+    offenders = [name_of(path) for path in others if ENGINES & {name[0] for name in imported(path)}]
+    assert not offenders
+
+
+# ---------------------------------------------------------------- what an import costs
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Return the top-level modules that a fresh Python process has loaded after `statement`."""
+    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return set(finished.stdout.split())
+
+
+def test_the_core_runs_without_ray_and_optuna() -> None:
+    everything = ", ".join(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in CORE_FILES
+    )
+    assert not ENGINES & loaded_by(f"import {everything}")
+
+
+@pytest.mark.parametrize("module", ["spinlock_dist.config", "search_spaces", "search_spaces.show"])
+def test_settings_cost_no_torch(module: str) -> None:
+    assert not {"torch", *ENGINES} & loaded_by(f"import {module}")
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"python -m ([\w.]+)", (ROOT / "README.md").read_text()))))
+def test_help_is_quick_and_the_command_exists(command: str) -> None:
+    if command.split(".")[0] not in HOUSE:
+        return  # a tool of Python's own
+    assert importlib.util.find_spec(command) is not None, f"README names {command}, which is not there"
+    run_it = f"import runpy, sys\nsys.argv = ['x', '--help']\ntry: runpy.run_module({command!r}, run_name='__main__')"
+    loaded = loaded_by(f"{run_it}\nexcept SystemExit as stop: assert not stop.code")
+    assert not {"torch", *ENGINES} & loaded
+
+
+# ---------------------------------------------------------------- packaging and text
+
+
+def test_every_package_is_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert listed == sorted({".".join(path.relative_to(ROOT).parent.parts) for path in FILES})
+
+
+def test_every_package_says_what_it_is_for_or_nothing() -> None:
+    for package in HOUSE:
+        assert (ROOT / package / "__init__.py").exists()
+        assert (ROOT / package / "py.typed").exists()
+
+
+def public_definitions(path: Path) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """Yield public functions and classes of a module, and the public methods of those classes."""
+    for node in parse(path).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from (n for n in node.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_"))
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=name_of)
+def test_what_is_public_is_explained(path: Path) -> None:
+    assert ast.get_docstring(parse(path)) or not parse(path).body, f"{name_of(path)} has no docstring"
+    silent = [
+        f"{name_of(path)}:{node.lineno} {node.name}"
+        for node in public_definitions(path)
+        if not ast.get_docstring(node) and node.name != "forward"
+    ]
+    assert not silent, "without a docstring: " + ", ".join(silent)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_function_fits_on_a_screen(path: Path) -> None:
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{name_of(path)}:{node.lineno} {node.name} has {length} lines"
+
+
+# ---------------------------------------------------------------- no idle option
+
+
+def sections(annotation: object) -> Iterator[type[Section]]:
+    """Yield the sections that a field's annotation contains, e.g. in `dict[str, A | B] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from sections(argument)
+
+
+def settings_of(section: type[Section]) -> Iterator[str]:
+    """Yield every setting in a section and in the sections below it, as `Section.name`."""
+    for name, field in section.model_fields.items():
+        if name != "encoder":  # the tag of a union: pydantic reads it
+            yield f"{section.__name__}.{name}"
+        for inner in sections(field.annotation):
+            yield from settings_of(inner)
+
+
+def attributes_read(node: ast.AST) -> set[str]:
+    return {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+
+
+def test_every_setting_is_read_somewhere_in_the_core() -> None:
+    config = ROOT / "spinlock_dist" / "config.py"
+    read = set().union(*(attributes_read(parse(path)) for path in CORE_FILES if path != config))
+    # a public method of a section, such as LevelBounds.pairs, reads for others; a validator does not
+    read |= set().union(
+        *(attributes_read(node) for node in public_definitions(config) if isinstance(node, ast.FunctionDef))
+    )
+    idle = [setting for setting in settings_of(TrialConfig) if setting.split(".")[1] not in read]
+    assert not idle, f"settings that nothing reads: {idle}"
+
+
+# ---------------------------------------------------------------- README
+
+
+def tree_paths(text: str) -> Iterator[str]:
+    """Yield the paths of the folder tree in README: two spaces of indentation a level, then `name   what it is`."""
+    block = text.split("## The house", 1)[1].split("```", 2)[1]
+    folders: list[str] = []
+    for line in block.splitlines()[1:]:
+        indentation, name = re.match(r"( *)(\S+)", line).groups()  # type: ignore[union-attr]
+        folders = [*folders[: len(indentation) // 2], name.rstrip("/")]
+        yield "/".join(folders)
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    missing = [path for path in tree_paths((ROOT / "README.md").read_text()) if not (ROOT / path).exists()]
+    assert not missing, f"README names what is not there: {missing}"
