@@ -65,6 +65,8 @@ def read_npz(path: Path, max_samples: int | None) -> FeatureTable:
 
 
 def _from_frame(path: Path, frame: pd.DataFrame) -> FeatureTable:
+    if frame.empty:
+        raise DataError(f"{path}: the table has column names but no rows")
     names = [str(name) for name in frame.columns]
     strange = [
         name

@@ -64,10 +64,10 @@ def fit_normalization(kind: Kind, x_ND: np.ndarray) -> Normalization:
 
 
 def _quantile_knots(x: np.ndarray) -> dict[str, np.ndarray]:
-    """Return evenly spaced quantiles, from minimum to maximum, and the normal scores of their ranks (Hazen 1914)."""
+    """Return order statistics at evenly spaced ranks, from minimum to maximum, and their normal scores (Hazen 1914)."""
     rows = len(x)
-    position = np.linspace(0.0, 1.0, min(rows, _KNOTS))
-    return {"knots": np.quantile(x, position, axis=0), "scores": ndtri((position * (rows - 1) + 0.5) / rows)}
+    ranks = np.linspace(0, rows - 1, min(rows, _KNOTS)).round().astype(np.int64)
+    return {"knots": np.sort(x, axis=0)[ranks], "scores": ndtri((ranks + 0.5) / rows)}
 
 
 def _score(x: np.ndarray, knots: np.ndarray, scores: np.ndarray) -> np.ndarray:

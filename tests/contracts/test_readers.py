@@ -1,0 +1,111 @@
+"""One contract for every dataset format: what `load_table` returns and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from spinlock_dist.config import PrepareConfig
+from spinlock_dist.errors import DataError
+from spinlock_dist.features.sources import load_table
+
+Writer = Callable[[Path, np.ndarray, list[str]], Path]
+
+NAMES = ["initial::mean", "initial::slope", "summary::energy", "summary::drift", "summary::entropy"]
+
+
+def write_hdf5(folder: Path, values: np.ndarray, names: list[str]) -> Path:
+    path = folder / "table.h5"
+    with h5py.File(path, "w") as file:
+        for family in dict.fromkeys(name.split("::")[0] for name in names):
+            columns = [index for index, name in enumerate(names) if name.startswith(f"{family}::")]
+            group = file.create_group(f"features/{family}")
+            group["aggregated/features"] = values[:, columns]
+            registry = {"group": {names[column].split("::")[1]: place for place, column in enumerate(columns)}}
+            group.attrs["feature_registry"] = json.dumps(registry)
+    return path
+
+
+def write_parquet(folder: Path, values: np.ndarray, names: list[str]) -> Path:
+    pd.DataFrame(values, columns=names).to_parquet(folder / "table.parquet")
+    return folder / "table.parquet"
+
+
+def write_csv(folder: Path, values: np.ndarray, names: list[str]) -> Path:
+    pd.DataFrame(values, columns=names).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+def write_npz(folder: Path, values: np.ndarray, names: list[str]) -> Path:
+    np.savez(folder / "table.npz", features=values, feature_names=names)
+    return folder / "table.npz"
+
+
+@pytest.fixture(params=[write_hdf5, write_parquet, write_csv, write_npz], ids=["hdf5", "parquet", "csv", "npz"])
+def write(request: pytest.FixtureRequest) -> Writer:
+    writer: Writer = request.param
+    return writer
+
+
+@pytest.fixture
+def values() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(12, len(NAMES))).astype(np.float32)
+
+
+class TestReader:
+    def test_values_and_names_survive(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
+        table = load_table(PrepareConfig(dataset=str(write(tmp_path, values, NAMES))))
+        assert table.names == {"initial": ("mean", "slope"), "summary": ("energy", "drift", "entropy")}
+        np.testing.assert_array_equal(table.columns["initial"], values[:, :2])
+        np.testing.assert_array_equal(table.columns["summary"], values[:, 2:])
+        assert all(array.dtype == np.float32 for array in table.columns.values())
+
+    def test_only_the_first_rows(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
+        table = load_table(PrepareConfig(dataset=str(write(tmp_path, values, NAMES)), max_samples=10))
+        assert len(table) == 10
+        np.testing.assert_array_equal(table.columns["initial"], values[:10, :2])
+
+    def test_only_the_families_asked_for(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
+        config = PrepareConfig(dataset=str(write(tmp_path, values, NAMES)), families={"summary": {"encoder": "mlp"}})
+        assert list(load_table(config).columns) == ["summary"]
+
+    def test_absent_family_names_the_nearest(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
+        config = PrepareConfig(dataset=str(write(tmp_path, values, NAMES)), families={"sumary": {"encoder": "mlp"}})
+        with pytest.raises(DataError, match=r"no family 'sumary'; did you mean 'summary'\?"):
+            load_table(config)
+
+    def test_column_without_values_is_named(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
+        values[:, 3] = np.nan
+        values[0, 3] = np.inf
+        with pytest.raises(DataError, match="no finite value in column summary::drift; remove it"):
+            load_table(PrepareConfig(dataset=str(write(tmp_path, values, NAMES))))
+
+    def test_missing_and_infinite_values_are_accepted(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
+        values[0, 0], values[1, 0] = np.nan, -np.inf
+        column = load_table(PrepareConfig(dataset=str(write(tmp_path, values, NAMES)))).columns["initial"][:, 0]
+        assert np.isfinite(column).sum() == len(values) - 2
+
+    @pytest.mark.parametrize(("rows", "said"), [(1, ": 1 row; at least 10"), (9, ": 9 rows; at least 10")])
+    def test_too_few_rows(self, write: Writer, values: np.ndarray, tmp_path: Path, rows: int, said: str) -> None:
+        with pytest.raises(DataError, match=said):
+            load_table(PrepareConfig(dataset=str(write(tmp_path, values[:rows], NAMES))))
+
+    def test_damaged_file(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
+        path = write(tmp_path, np.tile(values, (50, 1)), NAMES)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if path.suffix != ".csv" else b'a,b\n"\xff')
+        with pytest.raises(DataError, match=r"damaged or truncated|not a readable") as error:
+            load_table(PrepareConfig(dataset=str(path)))
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+
+    def test_empty_file(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
+        path = write(tmp_path, values, NAMES)
+        path.write_bytes(b"")
+        with pytest.raises(DataError, match=r"not an HDF5 file|not a readable|the file is empty"):
+            load_table(PrepareConfig(dataset=str(path)))
