@@ -14,6 +14,8 @@ from spinlock_dist.config import CleaningConfig
 from spinlock_dist.errors import DataError
 
 DropReason = Literal["missing", "constant", "unstable", "duplicate"]
+Drops = dict[int, tuple[DropReason, str]]
+"""Dropped columns with the reason and its figures."""
 
 MIN_COLUMNS = 2
 _HISTOGRAM_BINS = 64
@@ -22,7 +24,7 @@ _BLOCK = 512
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
-    """What cleaning did to one raw feature. Counts are of training rows."""
+    """What cleaning did to one column as its family's encoder gave it. Counts are of training rows."""
 
     feature: str
     """`family::feature`."""
@@ -91,25 +93,11 @@ def fit_cleaning(
     median = _medians(x_ND, missing)
     x = np.where(missing, median, x_ND)
     low, high = np.percentile(x, config.clip_percentiles, axis=0)
-    drops = _missing_or_constant(x, median, low, high, missing, config)
-    for column, detail in _unstable(x, median, config).items():
-        drops.setdefault(column, ("unstable", detail))
-    candidates = np.array([column for column in range(x.shape[1]) if column not in drops], dtype=np.int64)
-    drops |= _duplicates(x, median, candidates, names, config.max_correlation)
-    imputed = missing.sum(axis=0)
-    clipped = (((x < low) | (x > high)) & ~missing).sum(axis=0)
-    ledger = tuple(
-        LedgerEntry(
-            feature=name,
-            family=family,
-            dropped=drops[column][0] if column in drops else None,
-            detail=drops[column][1] if column in drops else "",
-            imputed=int(imputed[column]),
-            clipped=int(clipped[column]),
-        )
-        for column, (name, family) in enumerate(zip(names, families, strict=True))
-    )
-    kept = np.array([column for column in range(x.shape[1]) if column not in drops], dtype=np.int64)
+    drops = _unstable(x, median, config) | _constant(x, median, low, high, config) | _missing(missing)
+    drops |= _duplicates(x, median, _remaining(x, drops), names, config.max_correlation)
+    kept = _remaining(x, drops)
+    clipped = ((x < low) | (x > high)) & ~missing
+    ledger = _ledger(names, families, drops, missing.sum(axis=0), clipped.sum(axis=0))
     _require_columns(ledger, len(kept))
     return Cleaning(columns=kept, median=median[kept], low=low[kept], high=high[kept], ledger=ledger)
 
@@ -140,33 +128,37 @@ def _medians(x_ND: np.ndarray, missing: np.ndarray) -> np.ndarray:
     return np.nanmedian(observed, axis=0)
 
 
-def _missing_or_constant(
-    x: np.ndarray, median: np.ndarray, low: np.ndarray, high: np.ndarray, missing: np.ndarray, config: CleaningConfig
-) -> dict[int, tuple[DropReason, str]]:
+def _remaining(x: np.ndarray, drops: Drops) -> np.ndarray:
+    return np.array([column for column in range(x.shape[1]) if column not in drops], dtype=np.int64)
+
+
+def _missing(missing: np.ndarray) -> Drops:
+    return {int(column): ("missing", "no value") for column in np.flatnonzero(missing.all(axis=0))}
+
+
+def _constant(x: np.ndarray, median: np.ndarray, low: np.ndarray, high: np.ndarray, config: CleaningConfig) -> Drops:
     # About the median: the deviations of a constant column are then exactly zero, whatever its scale.
     std = (x - median).std(axis=0)
     clipped_std = (np.clip(x, low, high) - median).std(axis=0)
-    drops: dict[int, tuple[DropReason, str]] = {}
-    for column in np.flatnonzero(clipped_std <= config.min_std):
-        if std[column] <= config.min_std:
-            drops[int(column)] = ("constant", f"std {std[column]:.3g}")
-        else:
-            drops[int(column)] = ("constant", f"std {clipped_std[column]:.3g} once clipped, {std[column]:.3g} before")
-    return drops | {int(column): ("missing", "no value") for column in np.flatnonzero(missing.all(axis=0))}
+    return {
+        int(column): ("constant", f"std {clipped_std[column]:.3g} once clipped, {std[column]:.3g} before")
+        for column in np.flatnonzero(np.minimum(std, clipped_std) <= config.min_std)
+    }
 
 
-def _unstable(x: np.ndarray, median: np.ndarray, config: CleaningConfig) -> dict[int, str]:
+def _unstable(x: np.ndarray, median: np.ndarray, config: CleaningConfig) -> Drops:
     variance = (x - median).var(axis=0)
     std, mean = np.sqrt(variance), np.abs(x.mean(axis=0))
     unstable = (variance > config.max_variance) & (std > config.max_variation * mean)
     return {
-        int(column): f"variance {variance[column]:.3g}, mean {mean[column]:.3g}" for column in np.flatnonzero(unstable)
+        int(column): ("unstable", f"variance {variance[column]:.3g}, |mean| {mean[column]:.3g}")
+        for column in np.flatnonzero(unstable)
     }
 
 
 def _duplicates(
     x: np.ndarray, median: np.ndarray, candidates: np.ndarray, names: tuple[str, ...], threshold: float
-) -> dict[int, tuple[DropReason, str]]:
+) -> Drops:
     """Return the duplicates among the candidate columns.
 
     From the most informative column to the least, a column stays unless it duplicates one that already stays: so each
@@ -176,7 +168,7 @@ def _duplicates(
     scores = np.concatenate([np.empty(0), *(informativeness(x[:, block]) for block in _blocks(candidates))])
     is_near = _near_pairs(unit, threshold)
     stays = np.zeros(len(candidates), dtype=bool)
-    drops: dict[int, tuple[DropReason, str]] = {}
+    drops: Drops = {}
     for place in np.argsort(-scores, kind="stable"):
         rivals = np.flatnonzero(is_near[place] & stays)
         if rivals.size == 0:
@@ -207,6 +199,17 @@ def _near_pairs(unit: np.ndarray, threshold: float) -> np.ndarray:
 
 def _blocks(columns: np.ndarray) -> list[np.ndarray]:
     return [columns[start : start + _BLOCK] for start in range(0, len(columns), _BLOCK)]
+
+
+def _ledger(
+    names: tuple[str, ...], families: tuple[str, ...], drops: Drops, imputed: np.ndarray, clipped: np.ndarray
+) -> tuple[LedgerEntry, ...]:
+    entries = []
+    for column, (name, family) in enumerate(zip(names, families, strict=True)):
+        dropped, detail = drops.get(column, (None, ""))
+        counts = {"imputed": int(imputed[column]), "clipped": int(clipped[column])}
+        entries.append(LedgerEntry(feature=name, family=family, dropped=dropped, detail=detail, **counts))
+    return tuple(entries)
 
 
 def _require_columns(ledger: tuple[LedgerEntry, ...], kept: int) -> None:

@@ -131,6 +131,13 @@ class TestPrepare:
         with pytest.raises(ConfigError, match="unknown feature 'summary::absent'"):
             run(dataset, categories={"mapping": str(tmp_path / "map.json")})
 
+    def test_without_a_dataset_operators_are_simulated(self) -> None:
+        simulator = {"samples": 40, "grid": 8, "steps": 8, "realizations": 1}
+        data = prepare(PrepareConfig.model_validate({"simulator": simulator}))
+        assert set(data.families) == {"initial", "summary", "temporal"}
+        assert len(data.values) == 40
+        assert not any("::feature_" in name for name in data.feature_names)
+
     def test_spinlock_file_with_its_usual_encoders(self, spinlock_file: Path) -> None:
         families = {"summary": {"encoder": "mlp"}, "temporal": {"encoder": "temporal_cnn"}}
         data = run(spinlock_file, families=families)
