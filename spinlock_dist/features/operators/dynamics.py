@@ -22,7 +22,7 @@ CHANNEL_SCALES = torch.tensor([1.0, 0.75, 0.5])[:, None, None]
 """Transport coefficients of the three channels of a linear operator, so that channels move apart."""
 GRAY_SCOTT_SUBSTEPS = 4
 FITZHUGH_SUBSTEPS = 2
-CLIP = 20.0
+CLIP = 10.0
 """Where the clipped convolution saturates: growth is exponential below."""
 
 

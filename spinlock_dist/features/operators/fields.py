@@ -93,15 +93,15 @@ def wavenumbers(grid: int) -> Tensor:
 
 @lru_cache
 def _power_weights(grid: int) -> Tensor:
-    """Return `[H * (W // 2 + 1), K + 2]` weights that turn |rfft2|**2 into the columns of `Spectrum`, K = grid // 2.
+    """Return `[H * (W // 2 + 1), K + 2]` weights from |rfft2|**2 / cells to the columns of `Spectrum`.
 
-    Shell i holds round(|k|) == i + 1; the corners beyond the last shell are added to it, the mean is left out.
+    Shell i holds round(|k|) == i + 1, K = grid // 2; the corners beyond the last shell are added to it, the mean is left out.
     """
     shell = wavenumbers(grid).round().long().clamp(max=grid // 2)
     member = torch.nn.functional.one_hot(shell, grid // 2 + 1)[..., 1:].float()
     # The forward difference multiplies a mode by exp(i k) - 1, of squared magnitude 2 - 2 cos k (Parseval).
-    along = (2 - 2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(grid)))[:, None] / grid**4
-    across = (2 - 2 * torch.cos(2 * torch.pi * torch.fft.rfftfreq(grid))) / grid**4
+    along = (2 - 2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(grid)))[:, None] / grid**2
+    across = (2 - 2 * torch.cos(2 * torch.pi * torch.fft.rfftfreq(grid))) / grid**2
     gradients = torch.stack(torch.broadcast_tensors(across, along), dim=-1)
     twice = torch.full((grid // 2 + 1, 1), 2.0)  # rfft2 keeps one of each pair of conjugate coefficients
     twice[0] = 1.0
@@ -115,7 +115,7 @@ class Spectrum:
     """What one Fourier transform of fields `[..., H, W]` tells."""
 
     shells: Tensor
-    """Power |FFT|**2 by integer wavenumber 1 .. K, `[..., K]`, K = grid // 2."""
+    """Power |FFT|**2 / cells by integer wavenumber 1 .. K, `[..., K]`, K = grid // 2. Sums to cells * variance."""
     gradient_across: Tensor
     """Mean squared forward difference along a row, `[...]`."""
     gradient_along: Tensor
@@ -124,7 +124,7 @@ class Spectrum:
 
 def spectrum(x: Tensor) -> Spectrum:
     """Return the spectrum of fields `[..., H, W]`."""
-    coefficients = torch.fft.rfft2(x)
+    coefficients = torch.fft.rfft2(x, norm="ortho")
     power = coefficients.real.square() + coefficients.imag.square()
     columns = power.flatten(-2) @ _power_weights(x.shape[-1])
     return Spectrum(columns[..., :-2], columns[..., -2], columns[..., -1])

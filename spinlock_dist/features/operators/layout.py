@@ -21,7 +21,7 @@ from spinlock_dist.features.operators.extract import Block
 from spinlock_dist.features.operators.parameters import INITIAL_CONDITIONS, KINDS, NAMES, POLICIES, Parameters
 
 FORMAT_VERSION = 1
-SIMULATOR_VERSION = 1
+SIMULATOR_VERSION = 2
 """Raised whenever the same parameters would give other values."""
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 CHUNK_ROWS = 128

@@ -47,7 +47,7 @@ DIMENSIONS = (
     Dimension("kind", 0, len(KINDS), "choice"),
     Dimension("initial_condition", 0, len(INITIAL_CONDITIONS), "choice"),
     Dimension("policy", 0, len(POLICIES), "choice"),  # convolutional kinds
-    Dimension("amplitude", 0.2, 5.0, "log"),  # standard deviation of the initial field
+    Dimension("amplitude", 0.3, 3.0, "log"),  # standard deviation of the initial field
     Dimension("offset", -1.0, 1.0),  # mean of the initial field / amplitude
     Dimension("slope", 1.0, 4.0),  # power spectrum of random fields falls as wavenumber ** -slope
     Dimension("length", 0.05, 0.25, "log"),  # size of blobs and waves / side of the grid
