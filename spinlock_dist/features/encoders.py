@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from spinlock_dist.config import FamilyEncoder, IdentityEncoder, TemporalStats
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.features import temporal_stats
+from spinlock_dist.features.table import missing_as_nan
 
 Arrays = dict[str, np.ndarray]
 
@@ -31,7 +32,7 @@ class FittedEncoder:
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Map raw `[N, D]` or `[N, T, D]` to `[N, D']` float64; every row on its own. Missing values may stay NaN."""
-        return _KINDS[self.config.encoder].encode(self.config, self.arrays, missing_as_nan(values))
+        return _KINDS[self.config.encoder].encode(self.config, self.arrays, values)
 
     def meta(self) -> dict[str, Any]:
         """Return what, with `arrays`, rebuilds this encoder; JSON-able."""
@@ -58,14 +59,7 @@ def fit_encoder(family: str, config: FamilyEncoder, columns: tuple[str, ...], x_
             f"families.{family}: encoder '{config.encoder}' takes {shapes[kind.axes]}, "
             f"the family is {shapes[x_train.ndim]}; use one of: {', '.join(_encoders_of(x_train.ndim))}"
         )
-    return FittedEncoder(config, columns, kind.fit(config, family, missing_as_nan(x_train)))
-
-
-def missing_as_nan(values: np.ndarray) -> np.ndarray:
-    """Return `values` as float64 with everything that is not finite as NaN."""
-    values = values.astype(np.float64)
-    values[~np.isfinite(values)] = np.nan
-    return values
+    return FittedEncoder(config, columns, kind.fit(config, family, x_train))
 
 
 class _Kind(NamedTuple):
@@ -97,7 +91,9 @@ def _numbered(count: int) -> tuple[str, ...]:
 
 
 _KINDS: dict[str, _Kind] = {
-    "identity": _Kind(2, lambda config, columns: columns, _nothing_to_fit, lambda config, arrays, values: values),
+    "identity": _Kind(
+        2, lambda config, columns: columns, _nothing_to_fit, lambda config, arrays, values: missing_as_nan(values)
+    ),
     "temporal_stats": _Kind(
         3,
         lambda config, columns: temporal_stats.names(columns),

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from spinlock_dist.config import MLPEncoder, TemporalCNNEncoder
+from spinlock_dist.features.table import missing_as_nan
 from spinlock_dist.seeding import derive_seed
 
 NetworkConfig = MLPEncoder | TemporalCNNEncoder
@@ -27,16 +28,17 @@ _WEIGHT = "network."
 def fit(config: NetworkConfig, family: str, x_train: np.ndarray) -> Arrays:
     """Return the state of a network with weights drawn by `config.seed`, calibrated on training rows unless told not.
 
-    Calibration standardizes the inputs and sets every BatchNorm to the statistics of (at most 1024, evenly spaced)
-    training rows. Without it inputs and BatchNorm pass raw scales through, as in Spinlock.
+    Calibration standardizes the inputs and sets every BatchNorm to the statistics of the rows. Without it inputs and
+    BatchNorm pass raw scales through, as in Spinlock. Statistics are of at most 1024 evenly spaced training rows: the
+    activations of all of them at once would not fit where series are long.
     """
-    fill, center, scale = _input_statistics(x_train, config.calibrate)
-    network = _build(config, x_train.shape[-1])
+    sample = missing_as_nan(x_train[:: math.ceil(len(x_train) / _CALIBRATION_ROWS)])
+    fill, center, scale = _input_statistics(sample, config.calibrate)
+    network = _build(config, sample.shape[-1])
     _draw_weights(network, torch.Generator().manual_seed(derive_seed(config.seed, "encoder", family)))
     arrays = {"fill": fill, "center": center, "scale": scale}
     if config.calibrate:
-        every = math.ceil(len(x_train) / _CALIBRATION_ROWS)
-        _calibrate(network, _inputs(arrays, x_train[::every]))
+        _calibrate(network, _inputs(arrays, sample))
     weights = {_WEIGHT + name: tensor.numpy() for name, tensor in network.state_dict().items()}
     return arrays | weights
 
@@ -66,7 +68,7 @@ def _input_statistics(x_train: np.ndarray, calibrate: bool) -> tuple[np.ndarray,
 
 def _inputs(arrays: Arrays, values: np.ndarray) -> torch.Tensor:
     # A missing value would make the whole embedding of its row missing, so it is filled here rather than in cleaning.
-    filled = np.where(np.isnan(values), arrays["fill"], values)
+    filled = np.where(np.isfinite(values), values, arrays["fill"])
     return torch.from_numpy((filled - arrays["center"]) / arrays["scale"])
 
 

@@ -37,3 +37,10 @@ def require_families(wanted: Collection[str], available: Collection[str], source
     for family in wanted:
         if family not in available:
             raise DataError(f"{source}: no family '{family}'{did_you_mean(family, available)}")
+
+
+def missing_as_nan(values: np.ndarray) -> np.ndarray:
+    """Return a copy of `values` as float64 with everything that is not finite as NaN."""
+    values = values.astype(np.float64)
+    values[~np.isfinite(values)] = np.nan
+    return values

@@ -19,7 +19,7 @@ def names(columns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def encode(x_NTD: np.ndarray) -> np.ndarray:
-    """Return `[N, D * 6]` float64: the statistics of each channel over its observed (not NaN) steps.
+    """Return `[N, D * 6]` float64: the statistics of each channel over its observed (finite) steps.
 
     mean, std (of the population), min, max; trend: least-squares slope against time running from 0 to 1, so in units
     of the channel per series; autocorrelation: lag 1, sum of products of neighbouring deviations / sum of squared
@@ -30,6 +30,7 @@ def encode(x_NTD: np.ndarray) -> np.ndarray:
 
 
 def _statistics(x_NTD: np.ndarray) -> np.ndarray:
+    x_NTD = x_NTD.astype(np.float64)
     seen = np.isfinite(x_NTD)
     count = np.where(seen.any(axis=1), seen.sum(axis=1), np.nan)
     lowest = np.where(seen, x_NTD, np.inf).min(axis=1)
