@@ -1,0 +1,27 @@
+"""Studies: who decides what is tried, and where it runs. The only package that imports Ray and Optuna.
+
+`run(StudyConfig(name=...)) -> StudyResult` is `python -m study.launch` as a function.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from study.config import StudyConfig
+from study.environment import prepare_environment
+
+if TYPE_CHECKING:
+    from study.phases import StudyResult, run
+
+__all__ = ["StudyConfig", "StudyResult", "run"]
+
+prepare_environment()
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Ray, Optuna and torch only when it is asked for: `--help` must not wait for them."""
+    if name in ("StudyResult", "run"):
+        from study import phases
+
+        return getattr(phases, name)
+    raise AttributeError(f"module 'study' has no attribute '{name}'")

@@ -1,0 +1,65 @@
+"""The trials of a study in order of merit, as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from results.levelling import levelling
+from results.trial_record import TrialRecord
+from spinlock_dist.metrics.record import Metrics
+
+COLUMNS = ("trial", "imbalance", "worst", "mean", "util", "bits", "help", "hurt", "settings", "guards")
+
+
+def ranking(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the completed trials, feasible before infeasible, each by imbalance."""
+    completed = [record for record in records if record.state == "complete" and record.metrics is not None]
+    return sorted(completed, key=lambda record: (not record.feasible, _score(record).log10_imbalance, record.number))
+
+
+def leaderboard(baseline: TrialRecord, search: Sequence[TrialRecord], rows: int = 8) -> Table:
+    """Return the first `rows` of the ranking below the baseline's first training, on the validation rows.
+
+    help and hurt: factors by which the imbalance fell because the worst category got better, and because the best got
+    worse (levelling down).
+    """
+    table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    for column in COLUMNS:
+        textual = column in ("trial", "settings", "guards")
+        table.add_column(column, justify="left" if textual else "right", no_wrap=column != "settings")
+    table.add_row("baseline", *_figures(_score(baseline)), "", "", "uniform", "")
+    for record in ranking(search)[:rows]:
+        gain = levelling(_score(record), _score(baseline))
+        factors = (f"{10**gain.worst_helped:.2f}", f"{10**gain.best_hurt:.2f}")
+        style = "" if record.feasible else "dim"
+        table.add_row(
+            str(record.number), *_figures(_score(record)), *factors, settings(record), _broken(record), style=style
+        )
+    return table
+
+
+def settings(record: TrialRecord) -> str:
+    """Return the choices of a trial in a few words, e.g. `balanced graded codes`."""
+    return " ".join(value for value in record.params.values() if isinstance(value, str))
+
+
+def _figures(metrics: Metrics) -> tuple[str, ...]:
+    return (
+        f"{metrics.imbalance:.2f}x",
+        f"{metrics.fvu_worst:.3f}",
+        f"{metrics.fvu_mean:.3f}",
+        f"{metrics.utilization:.0%}",
+        f"{metrics.bits_per_sample:.0f}",
+    )
+
+
+def _broken(record: TrialRecord) -> str:
+    return ", ".join(name for name, value in record.guards.items() if value > 0) or "kept"
+
+
+def _score(record: TrialRecord) -> Metrics:
+    assert record.metrics is not None
+    return record.metrics

@@ -1,0 +1,142 @@
+"""The folder of a study: what lies where, and who may write in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+
+from results.files import read_json, replacing, write_json, write_text
+from spinlock_dist.errors import ConfigError, SpinlockError, did_you_mean
+
+if TYPE_CHECKING:
+    from spinlock_dist.prepare import PreparedData
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths of `<runs>/<study>/`. Only the study that holds `lock()` writes in it."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self.path.name
+
+    @property
+    def description(self) -> Path:
+        """study.yaml: resolved config, versions, git commit, fingerprint, hardware."""
+        return self.path / "study.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's storage: the record of the search."""
+        return self.path / "optuna.journal"
+
+    @property
+    def prepared(self) -> Path:
+        """Folder that tells what preparation made of the data."""
+        return self.path / "prepared"
+
+    @property
+    def tune(self) -> Path:
+        """Folder of Ray Tune's own state."""
+        return self.path / "tune"
+
+    def checkpoint(self, trial: int) -> Path:
+        """Folder of the checkpoint of a finished trial of the search."""
+        return self.tune / "checkpoints" / f"trial-{trial:04d}"
+
+    def records(self, phase: str) -> Path:
+        """JSON file of the records of `baseline` or `final`; it exists when that phase is done."""
+        return self.path / f"{phase}.json"
+
+    @property
+    def trials(self) -> Path:
+        """trials.parquet: one row a trial."""
+        return self.path / "trials.parquet"
+
+    @property
+    def curves(self) -> Path:
+        """curves.parquet: one row a report."""
+        return self.path / "curves.parquet"
+
+    @property
+    def best(self) -> Path:
+        """Folder of the exported best config."""
+        return self.path / "best"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the study, so that no second driver works on it; a killed driver's lock is free at once.
+
+        Raises `SpinlockError` if another driver holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        held = FileLock(self.path / ".lock")
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            raise SpinlockError(f"study '{self.name}' is being run by another process; wait for it") from None
+        try:
+            yield
+        finally:
+            if not self.description.exists():  # the study did not get as far as leaving anything
+                (self.path / ".lock").unlink(missing_ok=True)
+                with suppress(OSError):
+                    self.path.rmdir()
+            held.release()
+
+    def write_description(self, content: dict[str, Any]) -> None:
+        """Write study.yaml."""
+        write_text(self.description, yaml.safe_dump(content, sort_keys=False))
+
+    def read_description(self) -> dict[str, Any]:
+        """Return the content of study.yaml. Raises `ConfigError` if it is damaged."""
+        try:
+            content = yaml.safe_load(self.description.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{self.description}: cannot be read: {error}") from None
+        if not isinstance(content, dict) or "config" not in content or "fingerprint" not in content:
+            raise ConfigError(f"{self.description}: not the description of a study")
+        return content
+
+    def write_prepared(self, data: PreparedData) -> None:
+        """Tell what preparation did: summary.json, categories.json (a mapping file) and ledger.parquet."""
+        names = data.feature_names
+        categories = {category.name: [names[column] for column in category.columns] for category in data.categories}
+        characteristics = {
+            category.name: asdict(scores)
+            for category, scores in zip(data.categories, data.characteristics, strict=True)
+        }
+        rows = {part: len(data.split.part(part)) for part in ("train", "validation", "test")}
+        summary = {"fingerprint": data.fingerprint, "rows": rows, "characteristics": characteristics}
+        write_json(self.prepared / "summary.json", summary)
+        write_json(self.prepared / "categories.json", categories)
+        with replacing(self.prepared / "ledger.parquet") as draft:
+            pd.DataFrame([asdict(entry) for entry in data.pipeline.cleaning.ledger]).to_parquet(draft, index=False)
+
+    def category_names(self) -> list[str]:
+        """Return the categories of the prepared data, in their order."""
+        return list(read_json(self.prepared / "categories.json"))
+
+
+def open_study(runs: Path, name: str) -> StudyFolder:
+    """Return the folder of an existing study. Raises `ConfigError` naming the nearest one if there is none."""
+    folder = StudyFolder(runs / name)
+    if not folder.description.exists():
+        raise ConfigError(f"no study '{name}' in {runs}{did_you_mean(name, study_names(runs))}")
+    return folder
+
+
+def study_names(runs: Path) -> list[str]:
+    """Return the names of the studies in `runs`, oldest first."""
+    found = [StudyFolder(path.parent) for path in runs.glob("*/study.yaml")]
+    return [folder.name for folder in sorted(found, key=lambda folder: folder.description.stat().st_mtime)]

@@ -1,0 +1,126 @@
+"""The record of a trial, and the tables `trials.parquet` and `curves.parquet`: the one place that knows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from results.files import read_json, replacing, write_json
+from spinlock_dist.metrics.record import Metrics
+
+Phase = Literal["baseline", "search", "final"]
+State = Literal["complete", "pruned", "diverged", "refused", "failed"]
+"""`pruned`: stopped early by the scheduler. `diverged`: a loss was not finite. `refused`: the config contradicts
+itself or the data. `failed`: a fault of code or machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial: what it was asked, what it scored, how it ended."""
+
+    phase: Phase
+    arm: str
+    """`baseline`, or `trial-<number>` for a trial of the search and its final replicates."""
+    number: int
+    """Of the trial within its phase; in `baseline` and `final`, of the replicate."""
+    state: State
+    seed: int
+    params: dict[str, Any] = field(default_factory=dict)
+    """Searched settings by dotted name."""
+    metrics: Metrics | None = None
+    """Of the last report, for a trial that made one."""
+    test: Metrics | None = None
+    """On the test rows; only finals have it."""
+    guards: dict[str, float] = field(default_factory=dict)
+    """By name, in relative units; at most 0 when kept."""
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """One entry a report: epoch, seconds, `loss.<term>` and the scalar validation metrics."""
+    epochs: int = 0
+    seconds: float = 0.0
+    node: str = ""
+    reason: str = ""
+    """Why the trial did not complete."""
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the trial completed with every guard kept."""
+        return self.state == "complete" and all(value <= 0 for value in self.guards.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> TrialRecord:
+        """Return the record that `to_json` made `content` of."""
+        metrics = {part: Metrics(**content[part]) for part in ("metrics", "test") if content[part] is not None}
+        return cls(**{**content, **metrics})
+
+
+def write_records(path: Path, records: Sequence[TrialRecord]) -> None:
+    """Write the records of a phase as JSON, atomically."""
+    write_json(path, [record.to_json() for record in records])
+
+
+def read_records(path: Path) -> list[TrialRecord]:
+    """Return what `write_records` wrote."""
+    return [TrialRecord.from_json(content) for content in read_json(path)]
+
+
+def best_record(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the feasible record of lowest imbalance, the earlier of equals; None if none is feasible."""
+    feasible = [record for record in records if record.feasible and record.metrics is not None]
+    return min(feasible, key=lambda record: (_imbalance(record), record.number), default=None)
+
+
+def _imbalance(record: TrialRecord) -> float:
+    assert record.metrics is not None
+    return record.metrics.log10_imbalance
+
+
+# ---------------------------------------------------------------- tables
+
+
+def write_tables(trials: Path, curves: Path, records: Sequence[TrialRecord]) -> None:
+    """Write both tables anew, atomically."""
+    reports = [
+        {"phase": record.phase, "arm": record.arm, "number": record.number, **report}
+        for record in records
+        for report in record.curve
+    ]
+    for path, rows in ((trials, [_row(record) for record in records]), (curves, reports)):
+        with replacing(path) as draft:
+            pd.DataFrame(rows).to_parquet(draft, index=False)
+
+
+def read_trials(path: Path) -> pd.DataFrame:
+    """Return trials.parquet.
+
+    Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, reason, the scalar validation metrics
+    by name, `test.<metric>`, `fvu.<category>`, `guard.<name>`, and `param.<setting>` as JSON text (the settings of one
+    space have different types).
+    """
+    return pd.read_parquet(path)
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """Return curves.parquet: phase, arm, number, epoch, seconds, `loss.<term>` and the scalar validation metrics."""
+    return pd.read_parquet(path)
+
+
+def _row(record: TrialRecord) -> dict[str, Any]:
+    plain = ("phase", "arm", "number", "state", "feasible", "seed", "epochs", "seconds", "node", "reason")
+    row: dict[str, Any] = {name: getattr(record, name) for name in plain}
+    if record.metrics is not None:
+        row |= record.metrics.scalars()
+        row |= {f"fvu.{category}": value for category, value in record.metrics.fvu.items()}
+    if record.test is not None:
+        row |= {f"test.{name}": value for name, value in record.test.scalars().items()}
+    row |= {f"guard.{name}": value for name, value in record.guards.items()}
+    row |= {f"param.{name}": json.dumps(value) for name, value in record.params.items()}
+    return row

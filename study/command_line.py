@@ -1,0 +1,123 @@
+"""The options of `study.launch`, and the config that they, a YAML file and a study to be resumed make together."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from spinlock_dist.config import parse_config, read_yaml
+from spinlock_dist.errors import ConfigError
+from study.config import StudyConfig
+
+EXAMPLES = """examples:
+  python -m study.launch                                       24 trials on simulated operators, on all CPUs
+  python -m study.launch --dataset operators.h5 --gpus 8 --trials 200 --name operators
+  python -m study.launch --name operators --resume             go on with it
+  python -m study.launch --space quick --trials 8              a first look in about a minute
+  python -m study.launch --config study.yaml                   every setting, as in the config of runs/*/study.yaml
+"""
+
+FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
+    # flag: the setting it gives, and how it is parsed
+    "--dataset": (
+        "base.prepare.dataset",
+        {"metavar": "FILE", "help": "HDF5, .parquet, .csv or .npz (default: simulated)"},
+    ),
+    "--space": ("space", {"metavar": "NAME|FILE", "help": "search space (default: adaptive_compression)"}),
+    "--trials": ("trials", {"type": int, "metavar": "N", "help": "trials of the search (default: 24)"}),
+    "--epochs": ("epochs", {"type": int, "metavar": "N", "help": "epochs of a trial (default: 60, or the space's)"}),
+    "--seed": ("seed", {"type": int, "metavar": "N", "help": "seed of the sampler and of the trials (default: 0)"}),
+    "--name": ("name", {"help": "folder in runs/ (default: the space's name and the time)"}),
+    "--runs": ("runs", {"metavar": "FOLDER", "help": "where studies are kept (default: runs)"}),
+    "--gpus": (
+        "cluster.gpus",
+        {"type": int, "metavar": "N", "help": "GPUs in all, 0 for CPU (default: all there are)"},
+    ),
+    "--gpus-per-trial": ("cluster.gpus_per_trial", {"type": float, "metavar": "X", "help": "0.25: four trials a GPU"}),
+    "--cpus-per-trial": (
+        "cluster.cpus_per_trial",
+        {"type": int, "metavar": "N", "help": "cores and threads (default: 1)"},
+    ),
+    "--concurrent": ("cluster.max_concurrent", {"type": int, "metavar": "N", "help": "trials at a time"}),
+    "--address": (
+        "cluster.address",
+        {"metavar": "auto|HOST:PORT", "help": "join a Ray cluster instead of starting one"},
+    ),
+    "--no-dashboard": ("cluster.dashboard", {"action": "store_const", "const": False, "help": "no Ray dashboard"}),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; what is not given is None, so that defaults stand in `StudyConfig` alone."""
+    parser = argparse.ArgumentParser(
+        prog="python -m study.launch",
+        description="Search the compression ratios that reconstruct every category equally well.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="YAML", help="settings of the study; flags override them")
+    for flag, (setting, options) in FLAGS.items():
+        parser.add_argument(flag, dest=setting, **options)
+    parser.add_argument("--resume", action="store_true", help="go on with the study called --name, or with the newest")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    return parser
+
+
+def study_config(args: argparse.Namespace) -> StudyConfig:
+    """Return the config asked for: flags over the YAML file over, with --resume, the study as it was started.
+
+    Raises `ConfigError`, also when there is nothing to resume.
+    """
+    given, lines = read_yaml(args.config) if args.config else ({}, {})
+    if given is not None and not isinstance(given, dict):
+        raise ConfigError(f"{args.config}: expected a mapping of settings")
+    tree = _merged(given or {}, _from_flags(args))
+    runs = Path(tree.get("runs", StudyConfig.model_fields["runs"].default))
+    if args.resume:
+        name = tree.get("name") or _newest(runs)
+        tree = _merged(_stored(runs, name), {**tree, "name": name, "runs": str(runs)})
+    elif "name" not in tree:
+        space = Path(str(tree.get("space", StudyConfig.model_fields["space"].default))).stem
+        tree["name"] = f"{space}-{datetime.now():%Y%m%d-%H%M%S}"
+    return parse_config(StudyConfig, tree, args.config or "command line", lines)
+
+
+def _from_flags(args: argparse.Namespace) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for setting, _ in FLAGS.values():
+        value = getattr(args, setting)
+        if value is not None:
+            *parents, leaf = setting.split(".")
+            node = tree
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[leaf] = value
+    if "seed" in tree:
+        tree.setdefault("base", {})["seed"] = tree["seed"]
+    return tree
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return `below` with the settings of `above` put over it, section by section."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _stored(runs: Path, name: str) -> dict[str, Any]:
+    from results.study_folder import open_study  # only now: it takes a second to import
+
+    return open_study(runs, name).read_description()["config"]
+
+
+def _newest(runs: Path) -> str:
+    from results.study_folder import study_names
+
+    names = study_names(runs)
+    if not names:
+        raise ConfigError(f"--resume: there is no study in {runs}; leave --resume out to start one")
+    return names[-1]

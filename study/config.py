@@ -1,0 +1,90 @@
+"""What a study is asked to do: the trials' common base, the search, its guards, and where it runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from spinlock_dist.config import Section, TrialConfig
+
+
+class GuardsConfig(Section):
+    """What a trial must keep to count as feasible, relative to the uniform baseline of the same study."""
+
+    bits_tolerance: float = Field(0.01, gt=0)
+    """Largest relative difference in bits per sample."""
+    fvu_worst_limit: float = Field(0.9, gt=0, le=1)
+    """Largest FVU of the worst category; it must not exceed the baseline's either."""
+    fvu_mean_ratio: float = Field(1.05, ge=1)
+    """Largest mean FVU over features, as a multiple of the baseline's."""
+    utilization: float = Field(0.9, ge=0, le=1)
+    """Smallest share of codes in use."""
+    perplexity_ratio: float = Field(0.5, ge=0, le=1)
+    """Smallest mean of perplexity / K."""
+
+
+class StoppingConfig(Section):
+    """Early stopping by asynchronous successive halving (ASHA, Li et al. 2020) on the worst category's FVU."""
+
+    enabled: bool = True
+    grace: int = Field(15, ge=1)
+    """Epochs before a trial can be stopped."""
+    reduction: float = Field(3, gt=1)
+    """At each rung the best 1 / reduction of the trials go on; the next rung is `reduction` times as many epochs."""
+
+
+class ClusterConfig(Section):
+    """Where the trials run."""
+
+    address: str | None = None
+    """Ray cluster to join (`auto` or `host:port`); a cluster of its own on this machine when absent."""
+    gpus: int | None = Field(None, ge=0)
+    """GPUs used in all; every GPU that Ray sees when absent, 0 for CPU."""
+    gpus_per_trial: float | None = Field(None, gt=0)
+    """Share of a GPU a trial gets, or a whole number of GPUs; by default one GPU."""
+    cpus_per_trial: int = Field(1, ge=1)
+    """CPU cores, and threads, of a trial."""
+    max_concurrent: int | None = Field(None, ge=1)
+    """Trials at a time; as many as fit when absent."""
+    dashboard: bool = True
+    """Start Ray's dashboard, on the loopback interface."""
+
+    @model_validator(mode="after")
+    def _gpus_are_shares_or_whole(self) -> Self:
+        share = self.gpus_per_trial
+        if share is not None and share > 1 and share != int(share):
+            raise ValueError(f"gpus_per_trial must be at most 1 or a whole number, is {share:g}")
+        return self
+
+
+class StudyConfig(Section):
+    """A whole study. The data, model and training that all trials share stand in `base`."""
+
+    name: str
+    """Folder of the study within `runs`."""
+    runs: str = "runs"
+    space: str = "adaptive_compression"
+    """Search space: the name of a preset, or a YAML file."""
+    trials: int = Field(24, ge=1)
+    """Trials of the search."""
+    epochs: int | None = Field(None, ge=1)
+    """Epochs of every trial; those of the space or, failing that, of `base` when absent."""
+    seed: int = 0
+    """Of the sampler."""
+    baseline_seeds: int = Field(2, ge=1)
+    """Trainings of the uniform baseline; trials are held against the first, which has their seed."""
+    final_seeds: int = Field(3, ge=1)
+    """Trainings of the best config and of the baseline that are compared on the test rows."""
+    base: TrialConfig = TrialConfig()
+    guards: GuardsConfig = GuardsConfig()
+    stopping: StoppingConfig = StoppingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError(f"'{name}' cannot be the name of a folder: use letters, digits, '.', '_' and '-'")
+        return name

@@ -1,0 +1,111 @@
+"""What study.yaml says, and whether a study may go on from it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from results.study_folder import StudyFolder, open_study
+from search_spaces import SearchSpace
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.prepare import PreparedData
+from study.cluster import Cluster
+from study.config import StudyConfig
+
+FREE_TO_CHANGE = {"name", "runs", "trials", "cluster"}
+"""Settings that a resumed study may be given anew: how long the search goes on, and where."""
+
+PACKAGES = ("spinlock-dist", "torch", "ray", "optuna", "numpy", "pandas")
+
+
+def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluster: Cluster) -> dict[str, Any]:
+    """Return the content of study.yaml."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "space": space_content(space),
+        "fingerprint": data.fingerprint,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git_commit": _git_commit(),
+        "hardware": {
+            "machine": platform.machine(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "trials_at_a_time": cluster.resources.concurrent,
+            "cpus_per_trial": cluster.resources.cpus,
+            "gpus_per_trial": cluster.resources.gpus,
+        },
+    }
+
+
+def space_content(space: SearchSpace) -> dict[str, Any]:
+    """Return what a space varies, as plain data: its file may change while a study is interrupted."""
+    parameters = {name: parameter.model_dump(mode="json") for name, parameter in space.parameters.items()}
+    return {"parameters": parameters, "fixed": dict(space.fixed)}
+
+
+def begin(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyFolder:
+    """Return the folder of the study: a new one, or with `resume` the one it goes on in.
+
+    Raises `ConfigError` if the name is taken, if there is nothing to resume, or if a setting differs from what the
+    study was started with.
+    """
+    folder = StudyFolder(Path(config.runs) / config.name)
+    if not resume:
+        if folder.description.exists():
+            raise ConfigError(
+                f"study '{config.name}' exists in {config.runs}: continue it with --resume, or choose another --name"
+            )
+        return folder
+    known = open_study(Path(config.runs), config.name).read_description()
+    given = {"config": config.model_dump(mode="json", exclude=FREE_TO_CHANGE), "space": space_content(space)}
+    for part, settings in given.items():
+        for setting, before, now in _differences(known.get(part, {}), settings):
+            raise ConfigError(
+                f"study '{config.name}' was started with {setting} {before!r}, now it is {now!r}: "
+                "leave it as it was, or choose another --name"
+            )
+    return folder
+
+
+def check_data(folder: StudyFolder, data: PreparedData) -> None:
+    """Raise `ConfigError` if the data is not what the study was started with: its trials would not be comparable."""
+    if folder.read_description()["fingerprint"] != data.fingerprint:
+        raise ConfigError(
+            f"study '{folder.name}' was started on other data (the dataset or the code that prepares it has changed): "
+            "restore it, or choose another --name"
+        )
+
+
+def _differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
+    """Yield setting, value before and value now, for every setting in `now` that was another one."""
+    if isinstance(before, dict) and isinstance(now, dict) and path[-1:] != ("families",):
+        for key in now:
+            yield from _differences(before.get(key), now[key], (*path, key))
+        if path[:1] == ("parameters",) or path[:1] == ("fixed",):
+            yield from ((".".join((*path, key)), before[key], None) for key in before if key not in now)
+    elif before != now:
+        yield ".".join(path), before, now
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit the code was run from, `-dirty` if it was changed since, None outside a checkout."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

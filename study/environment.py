@@ -1,0 +1,27 @@
+"""Ray's environment, set before anything imports Ray: it reads these once."""
+
+from __future__ import annotations
+
+import os
+
+SETTINGS = {
+    # nothing is sent anywhere; the address keeps quiet even a head that reports in spite of the switch
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
+    # one terminal view, the study's own
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # a trial that ends by diverging has no metric to report
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # relative paths mean the same to a trial as to its driver
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # a trial killed by Ray's memory monitor takes the whole run down; one killed by the kernel is retried
+    "RAY_memory_monitor_refresh_ms": "0",
+}
+
+
+def prepare_environment() -> None:
+    """Set what the user has not set."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)

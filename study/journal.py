@@ -1,0 +1,116 @@
+"""Optuna's storage of a study: one journal file, written by one driver, and the record of the search."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from results.trial_record import TrialRecord
+from spinlock_dist.metrics.record import Metrics
+from study.objective import DIVERGED
+
+STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
+RETRY_OF = "retry_of"
+ABANDONED = "abandoned"
+"""State of a trial that a stopped or killed driver left behind; its settings are tried again as another trial."""
+
+
+def open_journal(path: Path, name: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
+    """Open, or begin, the study in the journal file at `path`. The caller holds the study's own lock."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    repair(path)
+    lock = JournalFileOpenLock(str(path))
+    Path(f"{path}.lock").unlink(missing_ok=True)  # a killed driver's; waiting for it to expire would take 30 s
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    return optuna.create_study(
+        storage=storage, study_name=name, direction="minimize", sampler=sampler, load_if_exists=True
+    )
+
+
+def read_journal(path: Path, name: str) -> optuna.Study:
+    """Open a study's journal for reading; a driver may be writing to it meanwhile."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.load_study(storage=JournalStorage(JournalFileBackend(str(path))), study_name=name)
+
+
+def repair(path: Path) -> bool:
+    """Cut off a half-written last line, as a full disk leaves it, keeping a copy; return whether there was one.
+
+    Optuna would refuse to load the file for ever after.
+    """
+    if not path.exists():
+        return False
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    while whole and not _is_json(whole[whole.rfind(b"\n", 0, -1) + 1 :]):
+        whole = whole[: whole.rfind(b"\n", 0, -1) + 1]
+    if whole == content:
+        return False
+    shutil.copyfile(path, path.with_name(path.name + ".damaged"))
+    with path.open("r+b") as journal:
+        journal.truncate(len(whole))
+    return True
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def abandon_running(study: optuna.Study, reason: str) -> int:
+    """Fail every trial that nothing runs any more and enqueue its settings once again; return how many there were.
+
+    Stale running trials would keep the sampler away from their surroundings (constant liar).
+    """
+    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for frozen in stale:
+        trial = optuna.trial.Trial(study, frozen._trial_id)
+        trial.set_user_attr(STATE, ABANDONED)
+        trial.set_user_attr(REASON, reason)
+        study.tell(frozen.number, state=TrialState.FAIL)
+        if RETRY_OF not in frozen.user_attrs:
+            study.enqueue_trial(frozen.params, user_attrs={RETRY_OF: frozen.number})
+    return len(stale)
+
+
+def settled(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that have an outcome, by number: complete, stopped, diverged, refused or failed."""
+    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False, states=ended)
+    return [trial for trial in trials if trial.user_attrs.get(STATE) not in (None, ABANDONED)]
+
+
+def read_search(study: optuna.Study) -> list[TrialRecord]:
+    """Return the records of the settled trials, by number."""
+    return [record_of(trial) for trial in settled(study)]
+
+
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """Return the record of a settled trial."""
+    known = trial.user_attrs
+    metrics = Metrics(**known[METRICS]) if METRICS in known else None
+    curve = known.get(CURVE, [])
+    return TrialRecord(
+        phase="search",
+        arm=f"trial-{trial.number}",
+        number=trial.number,
+        state=known[STATE],
+        seed=known[SEED],
+        params=trial.params,
+        metrics=metrics,
+        guards={name: value for name, value in trial.constraints.items() if name != DIVERGED},
+        curve=curve,
+        epochs=int(curve[-1]["epoch"]) if curve else 0,
+        seconds=known.get(SECONDS, 0.0),
+        node=known.get(NODE, ""),
+        reason=known.get(REASON, ""),
+    )

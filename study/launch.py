@@ -1,0 +1,59 @@
+"""python -m study.launch: run a whole study with one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinlock_dist.errors import run_command
+from study.command_line import make_parser, study_config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from study.phases import StudyResult
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, run, print. Returns 130 when interrupted."""
+    args = make_parser().parse_args(argv)
+    config = study_config(args)
+    from rich.console import Console  # only now: --help and a misspelt setting answer at once
+
+    from study.phases import run
+
+    console = Console(quiet=args.json)
+    console.print(f"study {Path(config.runs) / config.name}", highlight=False)
+    try:
+        result = run(config, resume=args.resume, console=console)
+    except KeyboardInterrupt:
+        console.print(f"stopped; go on with: python -m study.launch --resume --name {config.name}", highlight=False)
+        return 130
+    print(json.dumps(_as_json(result))) if args.json else _show(result, console)
+    return 0
+
+
+def _show(result: StudyResult, console: Console) -> None:
+    from results.leaderboard import leaderboard
+
+    console.print(leaderboard(result.baseline[0], result.search))
+    console.print(result.conclusion, highlight=False)
+    if result.best is not None:
+        console.print(f"train it again: python -m spinlock_dist.train --config {result.folder.best}/config.yaml")
+    console.print(f"everything is in {result.folder.path}")
+
+
+def _as_json(result: StudyResult) -> dict[str, Any]:
+    return {
+        "study": str(result.folder.path),
+        "conclusion": result.conclusion,
+        "best": result.best.to_json() if result.best else None,
+        "baseline": [record.to_json() for record in result.baseline],
+        "finals": [record.to_json() for record in result.finals],
+        "states": {record.arm: record.state for record in result.search},
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,323 @@
+"""A study from end to end: prepare, baseline, search, finals, export. A phase that is done is not run again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+import ray
+from ray import tune
+from rich.console import Console
+
+from results.export import export_config, export_readme, withdraw_export
+from results.study_folder import StudyFolder
+from results.trial_record import Phase, TrialRecord, best_record, read_records, write_records, write_tables
+from results.verdict import conclude
+from search_spaces import SearchSpace, load_space
+from spinlock_dist.config import TrialConfig, load_config
+from spinlock_dist.errors import SpinlockError
+from spinlock_dist.metrics.record import Metrics
+from spinlock_dist.prepare import PreparedData, prepare
+from spinlock_dist.run import run_trial
+from study.cluster import Cluster, preflight, running
+from study.config import StudyConfig
+from study.description import begin, check_data, describe
+from study.journal import abandon_running, open_journal, read_search, settled
+from study.progress import Progress
+from study.sampler import first_points, make_sampler
+from study.searcher import AskTellSearcher
+from study.stopping import make_scheduler
+from study.trainable import Objective, evaluate, train
+
+RETRIES = 2
+"""How often a trial whose process died is started again."""
+
+
+class StudyError(SpinlockError):
+    """The study cannot go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """What a study found."""
+
+    folder: StudyFolder
+    baseline: tuple[TrialRecord, ...]
+    """Trainings of the uniform baseline; the trials are held against the first."""
+    search: tuple[TrialRecord, ...]
+    finals: tuple[TrialRecord, ...]
+    """Best config and baseline on the test rows."""
+    best: TrialRecord | None
+    """The feasible trial of lowest imbalance on the validation rows."""
+    conclusion: str
+
+
+def run(
+    config: StudyConfig, *, resume: bool = False, objective: Objective = run_trial, console: Console | None = None
+) -> StudyResult:
+    """Run a study, or with `resume` go on with it, and return what it found; everything is kept in its folder.
+
+    Uses the Ray cluster this process is connected to, joins the one at `config.cluster.address`, or starts its own.
+    Raises `ConfigError`, `DataError` or `ResourceError` for what cannot be run, `StudyError` if trial after trial
+    fails, `KeyboardInterrupt` when interrupted; whatever had an outcome by then is kept.
+    """
+    config = _resolved(config)
+    space = _space(config)
+    preflight(config.cluster)
+    folder = begin(config, space, resume)
+    progress = Progress(console or Console(quiet=True))
+    with folder.lock():
+        data = _prepare(config, progress)
+        if resume:
+            check_data(folder, data)
+        with running(config.cluster) as cluster:
+            if not resume:
+                folder.write_prepared(data)
+                folder.write_description(describe(config, space, data, cluster))
+            return _Study(config, space, folder, data, cluster, objective, progress).run()
+
+
+def _resolved(config: StudyConfig) -> StudyConfig:
+    """Return `config` with paths that mean the same from every folder, and no GPU for trials that are told `cpu`."""
+    prepare = config.base.prepare
+    categories = prepare.categories.model_copy(update={"mapping": _absolute(prepare.categories.mapping)})
+    prepare = prepare.model_copy(update={"dataset": _absolute(prepare.dataset), "categories": categories})
+    cluster = config.cluster
+    if config.base.training.device == "cpu" and cluster.gpus is None:
+        cluster = cluster.model_copy(update={"gpus": 0})
+    base = config.base.model_copy(update={"prepare": prepare})
+    return config.model_copy(update={"base": base, "cluster": cluster, "runs": str(Path(config.runs).resolve())})
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
+
+
+def _space(config: StudyConfig) -> SearchSpace:
+    space = load_space(config.space)
+    if config.epochs is None:
+        return space
+    return replace(space, fixed={**space.fixed, "training.epochs": config.epochs})
+
+
+def _prepare(config: StudyConfig, progress: Progress) -> PreparedData:
+    progress.say(f"preparing {config.base.prepare.dataset or 'simulated operators'}")
+    data = prepare(config.base.prepare)
+    rows, features = data.values.shape
+    progress.say(f"  {rows} rows, {features} features in {len(data.categories)} categories")
+    return data
+
+
+class _Study:
+    """One run of the phases, with what they share."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        space: SearchSpace,
+        folder: StudyFolder,
+        data: PreparedData,
+        cluster: Cluster,
+        objective: Objective,
+        progress: Progress,
+    ):
+        self.config = config
+        self.space = space
+        self.base = space.to_config(config.base, {})
+        self.folder = folder
+        self.data = data
+        self.cluster = cluster
+        self.objective = objective
+        self.progress = progress
+
+    def run(self) -> StudyResult:
+        """Run what is not done yet."""
+        resources = self.cluster.resources
+        each = f"{resources.cpus} CPU" + (f" and {resources.gpus:.3g} GPU" if resources.gpus else "")
+        self.progress.say(f"{resources.concurrent} trials at a time, {each} each")
+        if self.cluster.notice:
+            self.progress.say(f"Ray dashboard: {self.cluster.notice}")
+        baseline = self.baseline()
+        search = self.search(baseline)
+        best = best_record(search)
+        finals = self.finals(best)
+        conclusion = conclude(baseline[0], search, finals)
+        if best is not None:
+            export_readme(self.folder, best, baseline[0], finals, conclusion)
+        self.write_tables([*baseline, *search, *finals])
+        return StudyResult(
+            folder=self.folder,
+            baseline=tuple(baseline),
+            search=tuple(search),
+            finals=tuple(finals),
+            best=best,
+            conclusion=conclusion,
+        )
+
+    # ------------------------------------------------------------ baseline
+
+    def baseline(self) -> list[TrialRecord]:
+        """Train the uniform baseline."""
+        path = self.folder.records("baseline")
+        if path.exists():
+            return read_records(path)
+        self.progress.say(f"baseline: uniform ratios, {self.config.baseline_seeds} seeds")
+        records = self.evaluate("baseline", {"baseline": self.uniform()}, self.config.baseline_seeds)
+        for record in records:
+            if record.metrics is None:
+                raise StudyError(f"the uniform baseline {record.reason}")
+        write_records(path, records)
+        return records
+
+    def uniform(self) -> TrialConfig:
+        """Return the config that differs from the trials' in its ratios alone."""
+        return self.base.with_overrides({"compression.strategy": "uniform"})
+
+    def evaluate(self, phase: Phase, arms: dict[str, TrialConfig], seeds: int) -> list[TrialRecord]:
+        """Train each arm with the trials' seed and the ones after it, on the cluster; the arms share their seeds."""
+        resources = self.cluster.resources
+        task = ray.remote(cast(Any, evaluate)).options(
+            num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=RETRIES
+        )
+        data = ray.put(self.data)
+        pending = [
+            task.remote(
+                config.model_copy(update={"seed": config.seed + number}),
+                data,
+                objective=self.objective,
+                resources=resources,
+                phase=phase,
+                arm=arm,
+                number=number,
+            )
+            for number in range(seeds)
+            for arm, config in arms.items()
+        ]
+        try:
+            return ray.get(pending)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, SpinlockError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.WorkerCrashedError:
+            raise StudyError(f"the processes of the {phase} phase died {RETRIES + 1} times; is memory short?") from None
+
+    # ------------------------------------------------------------ search
+
+    def search(self, baseline: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Run trials until as many as asked for have an outcome."""
+        assert baseline[0].metrics is not None
+        study = self.open_search()
+        try:
+            missing = self.config.trials - len(settled(study))
+            if missing > 0:
+                self.fit(study, baseline[0].metrics, missing)
+        finally:
+            abandon_running(study, "interrupted")
+            records = read_search(study)
+            self.write_tables([*baseline, *records])
+        if len(records) < self.config.trials:  # Tune returns as if all were well when it is interrupted
+            raise KeyboardInterrupt
+        return records
+
+    def open_search(self) -> optuna.Study:
+        """Open the journal and put it in order: no trial runs in it, the known answers are asked for first."""
+        study = open_journal(self.folder.journal, self.config.name)
+        study.sampler = make_sampler(self.config.seed, len(study.get_trials(deepcopy=False)))
+        abandon_running(study, "lost")
+        for point in first_points(self.space, self.config.base):
+            study.enqueue_trial(point, skip_if_exists=True)
+        return study
+
+    def fit(self, study: optuna.Study, baseline: Metrics, missing: int) -> None:
+        """Let Ray Tune run `missing` trials."""
+        earlier = read_search(study)
+        searcher = AskTellSearcher(
+            study,
+            self.space,
+            self.config.base,
+            target=self.config.trials,
+            baseline=baseline,
+            guards_config=self.config.guards,
+            told=self.progress.told,
+        )
+        self.progress.say(f"search: {self.config.trials} trials of up to {self.base.training.epochs} epochs")
+        self.progress.begin(self.config.trials, earlier, baseline, self.cluster.notice)
+        try:
+            self.tuner(study, searcher, missing).fit()
+        finally:
+            self.progress.end()
+        if searcher.failure is not None:
+            raise StudyError(f"the search was given up: {searcher.failure}")
+
+    def tuner(self, study: optuna.Study, searcher: AskTellSearcher, missing: int) -> tune.Tuner:
+        """Return a new Tuner: what it needs from earlier runs is in the journal, not in Tune's snapshots."""
+        resources = self.cluster.resources
+        trainable = tune.with_parameters(
+            train,
+            objective=self.objective,
+            data=self.data,
+            resources=resources,
+            checkpoints=str(self.folder.checkpoint(0).parent),
+        )
+        return tune.Tuner(
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=make_scheduler(self.config.stopping, self.base.training.epochs, settled(study)),
+                num_samples=missing,
+                max_concurrent_trials=resources.concurrent,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=self.folder.tune.name,
+                storage_path=str(self.folder.path),
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                callbacks=[self.progress],
+                verbose=0,
+            ),
+        )
+
+    # ------------------------------------------------------------ finals
+
+    def finals(self, best: TrialRecord | None) -> list[TrialRecord]:
+        """Export the best config, train it again from the exported file, and the baseline, and score the test rows."""
+        path = self.folder.records("final")
+        if best is None:
+            withdraw_export(self.folder)
+            path.unlink(missing_ok=True)
+            return []
+        exported = export_config(self.folder, best, self.space.to_config(self.config.base, best.params))
+        known = read_records(path) if path.exists() else []
+        if any(record.arm == best.arm for record in known):
+            return known
+        self.progress.say(
+            f"finals: trial {best.number} and the baseline on the test rows, {self.config.final_seeds} seeds"
+        )
+        arms = {"baseline": self.uniform(), best.arm: load_config(exported)}
+        records = self.evaluate("final", arms, self.config.final_seeds)
+        write_records(path, records)
+        self.check_reproduced(best, records)
+        return records
+
+    def check_reproduced(self, best: TrialRecord, finals: Sequence[TrialRecord]) -> None:
+        """Warn if the exported config, trained again with the trial's seed, scores differently."""
+        again = next(record for record in finals if record.arm == best.arm and record.seed == best.seed)
+        assert best.metrics is not None
+        before, now = best.metrics.imbalance, again.metrics.imbalance if again.metrics else math.nan
+        if not math.isclose(before, now, rel_tol=1e-3):
+            self.progress.say(f"warning: trained again, the best config's imbalance is {now:.4g}, not {before:.4g}")
+
+    def write_tables(self, records: Sequence[TrialRecord]) -> None:
+        """Write trials.parquet and curves.parquet."""
+        write_tables(self.folder.trials, self.folder.curves, records)
+
+
+def _trial_name(trial: tune.experiment.Trial) -> str:
+    return f"trial-{trial.config['number']:04d}"

@@ -1,0 +1,137 @@
+"""A trial on a worker: the only file that reports to Ray Tune, and the task that the other phases run.
+
+What a worker says in a report: `epoch`, `fvu_worst` (early stopping reads it), `seconds`, `status`, `reason`, and as
+JSON text `curve` (one flat row) and `metrics` (complete). The status is `running` until the last report, which says
+`complete`, `diverged`, `refused` or `failed`; a trial whose last word is `running` was stopped by the scheduler.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from results.trial_record import Phase, State, TrialRecord
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import ConfigError, DivergedError
+from spinlock_dist.metrics.record import EpochMetrics
+from spinlock_dist.prepare import PreparedData
+from spinlock_dist.run import Report, TrialOutcome
+from study.resources import Resources
+
+Objective = Callable[[TrialConfig, PreparedData, Report], TrialOutcome]
+"""The core as the study sees it: `spinlock_dist.run.run_trial`, or a stand-in that can be pickled."""
+
+
+def use_resources(resources: Resources) -> None:
+    """Hold this process to what its trial was given. A trial without GPUs must not see one: Ray leaves them visible."""
+    torch.set_num_threads(resources.cpus)
+    if resources.gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def train(
+    given: dict[str, Any], *, objective: Objective, data: PreparedData, resources: Resources, checkpoints: str
+) -> None:
+    """Run one trial of the search as a Tune function trainable.
+
+    A fault is reported, not raised: it is the same at every attempt, so that Tune's retries, which are for dead
+    processes, would only repeat it.
+    """
+    use_resources(resources)
+    began = time.monotonic()
+    last: list[EpochMetrics] = []
+
+    def report(metrics: EpochMetrics) -> None:
+        last[:] = [metrics]
+        if not metrics.finished:  # the last report waits for the checkpoint: a trial may be stopped at any report
+            tune.report(_message(metrics, "running"))
+
+    try:
+        config = TrialConfig.model_validate_json(given["config"])
+        outcome = objective(config, data, report)
+        outcome.save(Path(checkpoints) / f"trial-{given['number']:04d}")
+        tune.report(_message(last[0], "complete"))
+    except DivergedError as error:
+        tune.report(_ending("diverged", str(error), began))
+    except ConfigError as error:
+        tune.report(_ending("refused", str(error), began))
+    except Exception as error:
+        tune.report(_ending("failed", f"{type(error).__name__}: {error}", began))
+
+
+def _message(metrics: EpochMetrics, status: str) -> dict[str, Any]:
+    return {
+        "epoch": metrics.epoch,
+        "fvu_worst": metrics.validation.fvu_worst,
+        "seconds": metrics.seconds,
+        "status": status,
+        "reason": "",
+        "curve": json.dumps(curve_row(metrics)),
+        "metrics": json.dumps(asdict(metrics.validation)),
+    }
+
+
+def _ending(status: str, reason: str, began: float) -> dict[str, Any]:
+    return {"status": status, "reason": reason, "seconds": time.monotonic() - began}
+
+
+def curve_row(metrics: EpochMetrics) -> dict[str, float]:
+    """Return a report as one flat row."""
+    losses = {f"loss.{name}": value for name, value in metrics.losses.items()}
+    return {"epoch": metrics.epoch, "seconds": metrics.seconds, **losses, **metrics.validation.scalars()}
+
+
+def evaluate(
+    config: TrialConfig,
+    data: PreparedData,
+    *,
+    objective: Objective,
+    resources: Resources,
+    phase: Phase,
+    arm: str,
+    number: int,
+) -> TrialRecord:
+    """Train `config` to the end and return its record; finals are evaluated on the test rows as well."""
+    use_resources(resources)
+    began = time.monotonic()
+    curve: list[dict[str, float]] = []
+    try:
+        outcome = objective(config, data, lambda metrics: curve.append(curve_row(metrics)))
+    except DivergedError as error:
+        return _record(phase, arm, number, config, curve, began, state="diverged", reason=str(error))
+    test = outcome.evaluate("test") if phase == "final" else None
+    return _record(phase, arm, number, config, curve, began, state="complete", metrics=outcome.validation, test=test)
+
+
+def _record(
+    phase: Phase,
+    arm: str,
+    number: int,
+    config: TrialConfig,
+    curve: list[dict[str, float]],
+    began: float,
+    *,
+    state: State,
+    **outcome: Any,
+) -> TrialRecord:
+    return TrialRecord(
+        phase=phase,
+        arm=arm,
+        number=number,
+        state=state,
+        seed=config.seed,
+        curve=curve,
+        epochs=int(curve[-1]["epoch"]) if curve else 0,
+        seconds=time.monotonic() - began,
+        node=socket.gethostname(),
+        **outcome,
+    )
