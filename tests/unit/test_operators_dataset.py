@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import active_children
 from pathlib import Path
 
 import h5py
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 
 from spinlock_dist.config import SimulatorConfig
-from spinlock_dist.errors import DataError
+from spinlock_dist.errors import DataError, SpinlockError
 from spinlock_dist.features.operators import cached_dataset, dataset, generate_dataset
+from spinlock_dist.features.operators.extract import BLOCK_ROWS
 from spinlock_dist.features.operators.layout import FEATURE_PATHS
 
 SMALL = SimulatorConfig(samples=300, grid=8, steps=8, realizations=2, seed=3)
@@ -69,7 +72,7 @@ def test_interrupted_generation_resumes_to_the_same_bits(small: Path, tmp_path: 
     assert len(list(dataset.partial_folder(path).glob("block_*.npz"))) == 1
     seen: list[int] = []
     generate_dataset(SMALL, path, lambda done, total: seen.append(done), workers=1)
-    assert seen[0] == dataset.BLOCK_ROWS  # the finished block was not simulated again
+    assert seen[0] == BLOCK_ROWS  # the finished block was not simulated again
     assert seen[-1] == SMALL.samples
     assert_same(small, path)
     assert not dataset.partial_folder(path).exists()
@@ -121,6 +124,39 @@ def test_a_partial_folder_of_other_parameters_is_refused(tmp_path: Path) -> None
     dataset._open_partial(SMALL, dataset.partial_folder(path))
     with pytest.raises(DataError, match="grid 8, not 16"):
         generate_dataset(SMALL.model_copy(update={"grid": 16}), path)
+
+
+def test_two_callers_at_once_make_the_dataset_once(tmp_path: Path) -> None:
+    path = tmp_path / "shared.h5"
+    reports: list[list[int]] = [[], []]
+
+    def call(report: list[int]) -> Path:
+        return generate_dataset(SMALL, path, lambda done, total: report.append(done), workers=1)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(call, reports)) == [path, path]
+    assert sorted(map(len, reports)) == [1, 5]  # start, three blocks, end; the other only saw the end
+    assert [file.name for file in tmp_path.iterdir()] == ["shared.h5"]
+
+
+def test_a_killed_worker_is_reported_and_its_dataset_resumed(small: Path, tmp_path: Path) -> None:
+    longer = SMALL.model_copy(update={"samples": 12 * BLOCK_ROWS})  # long enough to be killed in the middle
+
+    def kill_a_worker(done: int, total: int) -> None:
+        if done:
+            active_children()[0].kill()
+
+    with pytest.raises(SpinlockError, match="a worker was killed"):
+        generate_dataset(longer, tmp_path / "killed.h5", kill_a_worker, workers=2)
+    resumed = arrays(generate_dataset(longer, tmp_path / "killed.h5", workers=1))
+    for name, values in arrays(small).items():
+        np.testing.assert_array_equal(resumed[name][: len(values)], values, err_msg=name)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        generate_dataset(SMALL, tmp_path / "file" / "data.h5")
 
 
 def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path) -> None:

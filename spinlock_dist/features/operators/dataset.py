@@ -13,17 +13,18 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from filelock import FileLock
 
 from spinlock_dist.config import SimulatorConfig
-from spinlock_dist.errors import DataError
+from spinlock_dist.errors import DataError, SpinlockError
 from spinlock_dist.features.operators.extract import BLOCK_ROWS, FAMILIES, Block, simulate_block
 from spinlock_dist.features.operators.layout import check_same, identity, read_identity, write_dataset
 
@@ -41,16 +42,22 @@ def generate_dataset(
     A complete file with the same parameters is kept; an interrupted one is continued. `workers` processes share the
     work (default: one per available core, fewer for small datasets); a script that uses more than one must guard its
     entry with `if __name__ == "__main__"`. Raises `DataError` if `path` holds something else, names the parameter
-    that differs, or if its folder cannot be written.
+    that differs, or if its folder cannot be written; `SpinlockError` if a worker is killed.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):  # a second process waits here and then finds the file complete
+        lock = Path(f"{path}.lock")
+        with FileLock(lock):  # a second process waits here and then finds the file complete
             if path.exists():
                 check_same(config, read_identity(path), path)
             else:
                 _generate(config, path, progress, workers)
+            lock.unlink(missing_ok=True)  # whoever comes later needs no lock to find the file complete
+    except BrokenProcessPool:
+        raise SpinlockError(
+            f"{path}: a worker was killed, perhaps for memory; give the same command again to go on, with fewer workers"
+        ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
     progress(config.samples, config.samples)
@@ -87,10 +94,9 @@ def _generate(config: SimulatorConfig, path: Path, progress: Progress, workers: 
     starts = range(0, config.samples, BLOCK_ROWS)
     missing = [start for start in starts if not _block_file(folder, start).exists()]
     done = len(starts) - len(missing)
-    progress(done * BLOCK_ROWS, config.samples)
-    for _ in _simulated(config, folder, missing, workers):
-        done += 1
-        progress(min(done * BLOCK_ROWS, config.samples), config.samples)
+    progress(min(done * BLOCK_ROWS, config.samples), config.samples)
+    for saved in _simulated(config, folder, missing, workers):
+        progress(min((done + saved) * BLOCK_ROWS, config.samples), config.samples)
     assembled = folder / "assembled.h5"
     write_dataset(assembled, config, (_load_block(folder, start) for start in starts))
     _replace_durably(assembled, path)
@@ -106,23 +112,28 @@ def _open_partial(config: SimulatorConfig, folder: Path) -> None:
         _write_atomically(note, lambda file: file.write(json.dumps(identity(config)).encode()))
 
 
-def _simulated(config: SimulatorConfig, folder: Path, starts: list[int], workers: int | None) -> Iterator[None]:
-    """Simulate the blocks at `starts`, yielding as each one is saved."""
-    workers = workers or max(1, min(len(os.sched_getaffinity(0)), len(starts) // BLOCKS_PER_WORKER))
+def _simulated(config: SimulatorConfig, folder: Path, starts: list[int], workers: int | None) -> Iterator[int]:
+    """Simulate the blocks at `starts`, yielding how many are saved as each one is."""
+    workers = workers or max(1, min(_available_cores(), len(starts) // BLOCKS_PER_WORKER))
     if workers == 1:
-        for start in starts:
+        for saved, start in enumerate(starts, start=1):
             _save_block(config, folder, start)
-            yield
+            yield saved
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
         with _interrupts_held():  # workers inherit it: Ctrl-C lets them finish and save their block
             tasks = [pool.submit(_save_block, config, folder, start) for start in starts]
-        for task in as_completed(tasks):
+        for saved, task in enumerate(as_completed(tasks), start=1):
             task.result()
-            yield
+            yield saved
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _available_cores() -> int:
+    """Return the cores this process may use: fewer than the machine's in a container (Linux tells)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -182,7 +193,7 @@ def _one_thread() -> Iterator[None]:
 # ---------------------------------------------------------------- files
 
 
-def _write_atomically(path: Path, write: Callable) -> None:
+def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         write(file)

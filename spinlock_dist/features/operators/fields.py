@@ -95,7 +95,8 @@ def wavenumbers(grid: int) -> Tensor:
 def _power_weights(grid: int) -> Tensor:
     """Return `[H * (W // 2 + 1), K + 2]` weights from |rfft2|**2 / cells to the columns of `Spectrum`.
 
-    Shell i holds round(|k|) == i + 1, K = grid // 2; the corners beyond the last shell are added to it, the mean is left out.
+    Shell i holds round(|k|) == i + 1, K = grid // 2; the corners beyond the last shell are added to it.
+    The mean is left out.
     """
     shell = wavenumbers(grid).round().long().clamp(max=grid // 2)
     member = torch.nn.functional.one_hot(shell, grid // 2 + 1)[..., 1:].float()
