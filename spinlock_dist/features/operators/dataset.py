@@ -47,19 +47,15 @@ def generate_dataset(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = Path(f"{path}.lock")
-        with FileLock(lock):  # a second process waits here and then finds the file complete
-            if path.exists():
-                check_same(config, read_identity(path), path)
-            else:
-                _generate(config, path, progress, workers)
-            lock.unlink(missing_ok=True)  # whoever comes later needs no lock to find the file complete
+        if not path.exists():  # a finished dataset needs no lock, and may lie in a read-only folder
+            _generate_once(config, path, progress, workers)
     except BrokenProcessPool:
         raise SpinlockError(
             f"{path}: a worker was killed, perhaps for memory; give the same command again to go on, with fewer workers"
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+    check_same(config, read_identity(path), path)
     progress(config.samples, config.samples)
     return path
 
@@ -86,6 +82,15 @@ def partial_folder(path: Path) -> Path:
 
 
 # ---------------------------------------------------------------- blocks
+
+
+def _generate_once(config: SimulatorConfig, path: Path, progress: Progress, workers: int | None) -> None:
+    """Generate `path` unless another process, for which this one waits, has done so."""
+    lock = Path(f"{path}.lock")
+    with FileLock(lock):
+        if not path.exists():
+            _generate(config, path, progress, workers)
+        lock.unlink(missing_ok=True)  # whoever comes later finds the dataset and needs no lock
 
 
 def _generate(config: SimulatorConfig, path: Path, progress: Progress, workers: int | None) -> None:
