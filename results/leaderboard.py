@@ -11,7 +11,7 @@ from results.levelling import levelling
 from results.trial_record import TrialRecord
 from spinlock_dist.metrics.record import Metrics
 
-COLUMNS = ("trial", "imbalance", "worst", "mean", "util", "bits", "help", "hurt", "settings", "guards")
+COLUMNS = ("trial", "imbalance", "worst", "mean", "util", "help", "hurt", "settings")
 
 
 def ranking(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -28,16 +28,16 @@ def leaderboard(baseline: TrialRecord, search: Sequence[TrialRecord], rows: int 
     """
     table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     for column in COLUMNS:
-        textual = column in ("trial", "settings", "guards")
-        table.add_column(column, justify="left" if textual else "right", no_wrap=column != "settings")
-    table.add_row("baseline", *_figures(_score(baseline)), "", "", "uniform", "")
+        table.add_column(
+            column, justify="left" if column in ("trial", "settings") else "right", no_wrap=column != "settings"
+        )
+    table.add_row("baseline", *_figures(_score(baseline)), "", "", "uniform")
     for record in ranking(search)[:rows]:
         gain = levelling(_score(record), _score(baseline))
         factors = (f"{10**gain.worst_helped:.2f}", f"{10**gain.best_hurt:.2f}")
+        words = settings(record) + ("" if record.feasible else f"\nbreaks {broken_guards(record)}")
         style = "" if record.feasible else "dim"
-        table.add_row(
-            str(record.number), *_figures(_score(record)), *factors, settings(record), _broken(record), style=style
-        )
+        table.add_row(str(record.number), *_figures(_score(record)), *factors, words, style=style)
     return table
 
 
@@ -46,18 +46,18 @@ def settings(record: TrialRecord) -> str:
     return " ".join(value for value in record.params.values() if isinstance(value, str))
 
 
+def broken_guards(record: TrialRecord) -> str:
+    """Return the names of the guards that a trial oversteps, empty if it keeps them all."""
+    return ", ".join(name for name, value in record.guards.items() if value > 0)
+
+
 def _figures(metrics: Metrics) -> tuple[str, ...]:
     return (
         f"{metrics.imbalance:.2f}x",
         f"{metrics.fvu_worst:.3f}",
         f"{metrics.fvu_mean:.3f}",
         f"{metrics.utilization:.0%}",
-        f"{metrics.bits_per_sample:.0f}",
     )
-
-
-def _broken(record: TrialRecord) -> str:
-    return ", ".join(name for name, value in record.guards.items() if value > 0) or "kept"
 
 
 def _score(record: TrialRecord) -> Metrics:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spinlock_dist.errors import run_command
 from study.command_line import make_parser, study_config
+from study.config import StudyConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         result = run(config, resume=args.resume, console=console)
     except KeyboardInterrupt:
-        console.print(f"stopped; go on with: python -m study.launch --resume --name {config.name}", highlight=False)
+        runs = "" if config.runs == StudyConfig.model_fields["runs"].default else f" --runs {config.runs}"
+        again = f"python -m study.launch --resume --name {config.name}{runs}"
+        console.print(f"stopped; go on with: {again}", highlight=False, soft_wrap=True)
         return 130
     print(json.dumps(_as_json(result))) if args.json else _show(result, console)
     return 0
@@ -40,8 +43,9 @@ def _show(result: StudyResult, console: Console) -> None:
     console.print(leaderboard(result.baseline[0], result.search))
     console.print(result.conclusion, highlight=False)
     if result.best is not None:
-        console.print(f"train it again: python -m spinlock_dist.train --config {result.folder.best}/config.yaml")
-    console.print(f"everything is in {result.folder.path}")
+        again = f"python -m spinlock_dist.train --config {result.folder.best}/config.yaml"
+        console.print(f"train it again: {again}", highlight=False, soft_wrap=True)
+    console.print(f"everything is in {result.folder.path}", highlight=False, soft_wrap=True)
 
 
 def _as_json(result: StudyResult) -> dict[str, Any]:

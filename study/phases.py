@@ -27,7 +27,7 @@ from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
 from study.description import begin, check_data, describe
 from study.journal import abandon_running, open_journal, read_search, settled
-from study.progress import Progress
+from study.progress import Progress, score
 from study.sampler import first_points, make_sampler
 from study.searcher import AskTellSearcher
 from study.stopping import make_scheduler
@@ -170,6 +170,7 @@ class _Study:
         for record in records:
             if record.metrics is None:
                 raise StudyError(f"the uniform baseline {record.reason}")
+            self.progress.say(f"  seed {record.seed}: {score(record.metrics)}")
         write_records(path, records)
         return records
 

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from results.leaderboard import settings
+from results.leaderboard import broken_guards, settings
 from results.trial_record import TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
 
@@ -80,10 +80,10 @@ class Progress(tune.Callback):
         rows.add_row(
             "trials", f"{len(self._records)} of {self._total}, {self._running} running ({counts or 'none yet'})"
         )
-        rows.add_row("baseline", _score(self._baseline))
+        rows.add_row("baseline", score(self._baseline))
         best = best_record(self._records)
         rows.add_row(
-            "best", f"{_score(best.metrics)}  trial {best.number}, {settings(best)}" if best else "none feasible"
+            "best", f"{score(best.metrics)}  trial {best.number}, {settings(best)}" if best else "none feasible"
         )
         rows.add_row("cluster", _utilization())
         rows.add_row("time left", self._time_left())
@@ -104,13 +104,14 @@ def describe(record: TrialRecord) -> str:
     head = f"trial {record.number:<3} {MARKS[record.state]:<8}"
     if record.metrics is None or record.state not in ("complete", "pruned"):
         return f"{head} {record.reason}"
-    broken = ", ".join(name for name, value in record.guards.items() if value > 0)
+    broken = broken_guards(record)
     verdict = f"breaks {broken}" if broken else "feasible"
     tail = f"epoch {record.epochs}" if record.state == "pruned" else verdict
-    return f"{head} {_score(record.metrics)}  {record.seconds:.1f} s  {settings(record)}  {tail}"
+    return f"{head} {score(record.metrics)}  {record.seconds:.1f} s  {settings(record)}  {tail}"
 
 
-def _score(metrics: Metrics | None) -> str:
+def score(metrics: Metrics | None) -> str:
+    """Return what a trial scored in a few words."""
     if metrics is None:
         return "unknown"
     return f"imbalance {metrics.imbalance:5.2f}x  worst {metrics.fvu_worst:.3f}  mean {metrics.fvu_mean:.3f}"
