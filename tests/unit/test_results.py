@@ -1,0 +1,177 @@
+"""Records, tables, files, the folder of a study, and what is said about it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from results.export import export_readme
+from results.files import read_json, replacing, write_json
+from results.leaderboard import leaderboard, ranking
+from results.study_folder import StudyFolder, open_study
+from results.trial_record import (
+    best_record,
+    read_curves,
+    read_records,
+    read_trials,
+    write_records,
+    write_tables,
+)
+from results.verdict import compare, conclude
+from spinlock_dist.errors import ConfigError, SpinlockError
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_file_that_could_not_be_written_whole_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(TypeError), replacing(path) as draft:
+        draft.write_text(b"not text")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"new": float("nan")})
+    assert read_json(path) == {"old": 1}
+    assert [found.name for found in tmp_path.iterdir()] == ["a.json"]
+
+
+# ---------------------------------------------------------------- records and tables
+
+
+def test_records_survive_their_file(tmp_path, make_record, make_metrics):
+    records = [
+        make_record(0, 0.5, 0.1, params={"a": None, "b": 2}, guards={"bits": -0.1}, curve=[{"epoch": 1}], epochs=1),
+        make_record(1, 0.5, 0.1, phase="final", test=make_metrics(0.6, 0.1, split="test")),
+        make_record(2, state="diverged", reason="epoch 3"),
+    ]
+    write_records(tmp_path / "r.json", records)
+    assert read_records(tmp_path / "r.json") == records
+
+
+def test_tables_have_a_row_a_trial_and_a_row_a_report(tmp_path, make_record, make_metrics):
+    records = [
+        make_record(0, 0.5, 0.1, params={"x.y": "balanced"}, guards={"bits": 0.2}, curve=[{"epoch": 5}, {"epoch": 10}]),
+        make_record(1, 0.4, 0.1, phase="final", test=make_metrics(0.6, 0.1)),
+        make_record(2, state="failed", reason="its process died"),
+    ]
+    write_tables(tmp_path / "t.parquet", tmp_path / "c.parquet", records)
+    trials, curves = read_trials(tmp_path / "t.parquet"), read_curves(tmp_path / "c.parquet")
+    assert trials["number"].tolist() == [0, 1, 2]
+    assert trials["feasible"].tolist() == [False, True, False]
+    assert trials["fvu.c0"].tolist()[:2] == [0.5, 0.4]
+    assert trials["test.fvu_worst"][1] == 0.6
+    assert trials["param.x.y"][0] == '"balanced"'
+    assert trials["guard.bits"][0] == 0.2
+    assert curves[["number", "epoch"]].to_numpy().tolist() == [[0, 5], [0, 10]]
+
+
+def test_best_is_the_feasible_trial_of_lowest_imbalance(make_record):
+    records = [
+        make_record(0, 0.5, 0.5, guards={"fvu_mean": 0.3}),
+        make_record(1, 0.5, 0.1),
+        make_record(2, 0.4, 0.1),
+        make_record(3, 0.1, 0.1, state="pruned"),
+    ]
+    assert best_record(records) is records[2]
+    assert [record.number for record in ranking(records)] == [2, 1, 0]
+    assert best_record(records[:1]) is None
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def test_one_driver_at_a_time(tmp_path):
+    folder = StudyFolder(tmp_path / "s")
+    with folder.lock(), pytest.raises(SpinlockError, match="being run by another process"), folder.lock():
+        pass
+    with folder.lock():
+        folder.write_description({"config": {}, "fingerprint": "f"})
+    assert folder.description.exists()
+
+
+def _hold_and_die(path: Path) -> None:
+    import os
+
+    with StudyFolder(path).lock():
+        os._exit(9)
+
+
+def test_a_killed_drivers_lock_is_free(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_hold_and_die, args=(tmp_path / "s",))
+    process.start()
+    process.join()
+    with StudyFolder(tmp_path / "s").lock():
+        pass
+
+
+def test_a_study_that_left_nothing_leaves_no_folder(tmp_path):
+    with StudyFolder(tmp_path / "s").lock():
+        pass
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "just text", "config: {}"])
+def test_a_damaged_description_is_named(tmp_path, text):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "study.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"study\.yaml"):
+        open_study(tmp_path, "s").read_description()
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def finals(make_record, make_metrics, *pairs):
+    """Pairs of (best, baseline) FVUs."""
+    return [
+        make_record(number, phase="final", arm=arm, seed=number, test=make_metrics(*fvu, split="test"))
+        for number, pair in enumerate(pairs)
+        for arm, fvu in zip(("trial-1", "baseline"), pair, strict=True)
+    ]
+
+
+def test_a_better_trial_is_claimed_for_what_was_tried_only(make_record, make_metrics):
+    baseline, trial = make_record(0, 0.5, 0.1, arm="baseline"), make_record(1, 0.4, 0.1)
+    shown = finals(make_record, make_metrics, ((0.4, 0.1), (0.5, 0.1)), ((0.6, 0.1), (0.5, 0.1)))
+    assert compare(shown).ratios == pytest.approx((0.8, 1.2))
+    text = conclude(baseline, [trial], shown)
+    assert "4.00x against 5.00x" in text
+    assert "lower in 1 of 2 training seeds" in text
+    assert "Other splits of the data were not tried" in text
+
+
+def test_no_feasible_trial_is_said_with_the_nearest(make_record):
+    baseline = make_record(0, 0.5, 0.1, arm="baseline")
+    misses = [make_record(1, 0.5, 0.5, guards={"fvu_mean": 0.9}), make_record(2, 0.52, 0.2, guards={"fvu_worst": 0.04})]
+    text = conclude(baseline, misses, [])
+    assert text.startswith("No feasible trial beat the uniform baseline")
+    assert "trial 2" in text
+    assert "fvu_worst off by 4.0%" in text
+    assert conclude(baseline, [make_record(3, state="diverged")], []).endswith("none kept every guard.")
+
+
+def test_a_feasible_trial_that_is_no_better_is_not_called_better(make_record):
+    text = conclude(make_record(0, 0.5, 0.1, arm="baseline"), [make_record(1, 0.5, 0.09)], [])
+    assert text.startswith("No feasible trial beat the uniform baseline: the best, trial 1")
+
+
+def test_the_leaderboard_names_broken_guards_and_fits_a_terminal(make_record):
+    baseline = make_record(0, 0.5, 0.1, arm="baseline")
+    broken = make_record(7, 0.5, 0.4, guards={"fvu_mean": 0.9}, params={"a": "dimensionality", "b": 1.0})
+    console = Console(width=80, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(leaderboard(baseline, [broken, make_record(8, 0.4, 0.1)]))
+    text = console.export_text()
+    assert text.index(" 8 ") < text.index(" 7 ")
+    assert "breaks fvu_mean" in text
+    assert "…" not in text
+
+
+def test_the_readme_puts_figures_beside_the_baselines(tmp_path, make_record, make_metrics):
+    folder = StudyFolder(tmp_path / "s")
+    shown = finals(make_record, make_metrics, ((0.4, 0.1), (0.5, 0.1)))
+    export_readme(folder, make_record(1, 0.4, 0.1), make_record(0, 0.5, 0.1), shown, "Found.")
+    text = (folder.best / "README.md").read_text()
+    assert "| imbalance | 4 / 5 | 4 / 5 |" in text
+    assert "Found." in text
