@@ -1,0 +1,131 @@
+"""Checkpoints: complete, exact, and refused in one line when damaged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spinlock_dist.checkpoint import META, WEIGHTS, load_checkpoint, read_meta
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import CheckpointError, DataError
+from spinlock_dist.features.sources import load_table
+from spinlock_dist.features.table import FeatureTable
+from spinlock_dist.prepare import prepare
+from spinlock_dist.run import TrialOutcome, run_trial
+from tests.synthetic import write_table
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> TrialOutcome:
+    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz")
+    config = TrialConfig(
+        prepare={"dataset": str(dataset), "categories": {"count": 3}},
+        training={"epochs": 4, "batch_size": 64, "device": "cpu"},
+        model={"hidden": 8},
+    )
+    return run_trial(config, prepare(config.prepare))
+
+
+@pytest.fixture(scope="module")
+def table(outcome: TrialOutcome) -> FeatureTable:
+    return load_table(outcome.config.prepare)
+
+
+@pytest.fixture
+def saved(outcome: TrialOutcome, tmp_path: Path) -> Path:
+    outcome.save(tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+def test_reproduces_its_metrics_from_raw_features(saved: Path, outcome: TrialOutcome, table: FeatureTable) -> None:
+    tokenizer = load_checkpoint(saved, device="cpu")
+    assert tokenizer.evaluate(table, "validation") == outcome.validation
+    assert tokenizer.evaluate(table, "test") == outcome.evaluate("test")
+
+
+def test_metadata_is_complete(saved: Path, outcome: TrialOutcome) -> None:
+    meta = read_meta(saved)
+    assert meta["metrics"]["imbalance"] == outcome.validation.imbalance
+    assert meta["config"] == outcome.config.model_dump(mode="json")
+    for name in (
+        "fingerprint",
+        "seed",
+        "feature_names",
+        "families",
+        "categories",
+        "characteristics",
+        "plan",
+        "versions",
+    ):
+        assert meta[name] not in (None, [], {}), name
+
+
+def test_same_tokens_in_another_process_and_another_batch_size(
+    saved: Path, table: FeatureTable, tmp_path: Path, repository: Path
+) -> None:
+    tokens = load_checkpoint(saved, device="cpu").encode(table)
+    script = (
+        "import sys, numpy as np; from spinlock_dist.checkpoint import load_checkpoint;"
+        "from spinlock_dist.features.sources import load_table; from spinlock_dist import tokenizer as module;"
+        "module.CHUNK = 7; tokenizer = load_checkpoint(sys.argv[1], device='cpu');"
+        "np.save(sys.argv[2], tokenizer.encode(load_table(tokenizer.config.prepare)))"
+    )
+    out = tmp_path / "tokens.npy"
+    subprocess.run([sys.executable, "-c", script, str(saved), str(out)], check=True, cwd=repository)
+    assert np.array_equal(tokens, np.load(out))
+
+
+def test_tokens_decode_to_the_reported_error(saved: Path, outcome: TrialOutcome, table: FeatureTable) -> None:
+    tokenizer = load_checkpoint(saved, device="cpu")
+    tokens = tokenizer.encode(table)
+    assert tokens.shape == (len(table), 3, 3)
+    rows = prepare(outcome.config.prepare).split.validation
+    raw, rebuilt = tokenizer.pipeline.clean(table)[rows], tokenizer.decode(tokens)[rows]
+    for category in tokenizer.categories:
+        columns = list(category.columns)
+        error = np.square(raw[:, columns] - rebuilt[:, columns]).mean(axis=0).mean()
+        assert error == pytest.approx(outcome.validation.mse_raw[category.name], rel=1e-4)
+
+
+def test_tokens_of_another_shape_or_beyond_a_codebook_are_refused(saved: Path) -> None:
+    tokenizer = load_checkpoint(saved, device="cpu")
+    with pytest.raises(DataError, match=r"tokens must be \[N, 3, 3\]"):
+        tokenizer.decode(np.zeros((5, 2, 3), dtype=int))
+    with pytest.raises(DataError, match="beyond its codebook"):
+        tokenizer.decode(np.full((5, 3, 3), 10_000))
+    assert tokenizer.decode(np.zeros((0, 3, 3), dtype=int)).shape == (0, len(tokenizer.pipeline.feature_names))
+
+
+def test_saving_again_replaces_and_leaves_nothing_behind(saved: Path, outcome: TrialOutcome) -> None:
+    outcome.save(saved)
+    assert sorted(path.name for path in saved.parent.iterdir()) == ["checkpoint"]
+    assert load_checkpoint(saved, device="cpu").fingerprint == outcome.tokenizer.fingerprint
+
+
+def test_damage_is_reported_in_one_line(saved: Path, outcome: TrialOutcome) -> None:
+    def message() -> str:
+        with pytest.raises(CheckpointError) as caught:
+            load_checkpoint(saved, device="cpu")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    weights = (saved / WEIGHTS).read_bytes()
+    (saved / WEIGHTS).write_bytes(weights[: len(weights) // 2])
+    assert "damaged" in message()
+    (saved / WEIGHTS).unlink()
+    assert "no model.safetensors" in message()
+    (saved / WEIGHTS).write_bytes(weights)
+    meta = json.loads((saved / META).read_text())
+    (saved / META).write_text(json.dumps(meta | {"format_version": 99}))
+    assert "format version 99" in message()
+    (saved / META).write_text(json.dumps({name: value for name, value in meta.items() if name != "plan"}))
+    assert "damaged" in message()
+    (saved / META).write_text("{")
+    assert "damaged" in message()
+    (saved / META).unlink()
+    assert "not a checkpoint" in message()

@@ -1,0 +1,200 @@
+"""Strategies, bounds and sizes against the published figures, and their invariants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinlock_dist.compression.bounds import allocate_ratios, widen
+from spinlock_dist.compression.characteristics import Characteristics
+from spinlock_dist.compression.sizing import latent_dim, match_codes, match_dims, plan_capacity, published_codes
+from spinlock_dist.compression.strategies import STRATEGIES, UNIFORM_RATIOS, get_strategy
+from spinlock_dist.config import CompressionConfig
+from spinlock_dist.errors import ConfigError
+
+
+def scores(
+    features: int, variance: float, dimensionality: float, information: float, correlation: float
+) -> Characteristics:
+    return Characteristics(features, variance, min(1.0, variance), dimensionality, information, correlation)
+
+
+@st.composite
+def category_scores(draw: st.DrawFn) -> Characteristics:
+    features = draw(st.integers(1, 200))
+    return scores(
+        features,
+        variance=10 ** draw(st.floats(-9, 9)),
+        dimensionality=min(1.0, float(np.log10(features + 1) / np.log10(101))),
+        information=draw(st.floats(0, 1)),
+        correlation=draw(st.floats(0, 1)),
+    )
+
+
+categories = st.lists(category_scores(), min_size=1, max_size=20)
+graded = st.sampled_from(["variance", "dimensionality", "information", "balanced"])
+
+
+@pytest.mark.parametrize(
+    ("category", "ratios"),
+    [
+        (scores(24, 1.000, 0.697, 0.983, 0.793), (0.31, 0.85, 1.91)),
+        (scores(5, 1.000, 0.388, 1.000, 0.577), (0.32, 0.88, 2.00)),
+        (scores(31, 1.000, 0.751, 0.954, 0.663), (0.31, 0.85, 1.90)),
+    ],
+)
+def test_balanced_reproduces_the_published_rows(category: Characteristics, ratios: tuple) -> None:
+    assert get_strategy("balanced").published(category) == pytest.approx(ratios, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "steps"),
+    [
+        ("variance", "variance", {0.71: (0.25, 0.75, 2.0), 0.7: (0.4, 1.0, 1.8), 0.4: (0.5, 1.0, 1.5)}),
+        ("dimensionality", "dimensionality", {0.81: (0.3, 0.8, 1.5), 0.8: (0.4, 1.0, 1.8), 0.5: (0.5, 1.2, 2.0)}),
+    ],
+)
+def test_published_tables_by_score(name: str, field: str, steps: dict) -> None:
+    for score, ratios in steps.items():
+        given = {"variance": 0.5, "dimensionality": 0.5, "information": 0.5, "correlation": 0.5} | {field: score}
+        assert get_strategy(name).published(scores(10, **given)) == ratios
+
+
+def test_published_information_table_is_by_the_mean_of_information_and_correlation() -> None:
+    published = get_strategy("information").published
+    assert published(scores(10, 1, 0.5, 0.9, 0.6)) == (0.3, 0.7, 1.2)
+    assert published(scores(10, 1, 0.5, 0.9, 0.1)) == (0.5, 1.0, 1.5)
+    assert published(scores(10, 1, 0.5, 0.5, 0.1)) == (0.6, 1.5, 2.5)
+
+
+def test_unknown_strategy_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'balanced'"):
+        get_strategy("balancd")
+
+
+@pytest.mark.parametrize(
+    ("features", "ratio", "dim"), [(14, 0.5, 8), (14, 1.0, 16), (14, 1.5, 24), (1, 0.1, 4), (20, 0.6, 12), (33, 4, 132)]
+)
+def test_latent_dim_is_a_multiple_of_four_rounded_up(features: int, ratio: float, dim: int) -> None:
+    assert latent_dim(features, ratio) == dim
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, 4.01])
+def test_latent_dim_refuses_ratios_out_of_range(ratio: float) -> None:
+    with pytest.raises(ConfigError, match="compression ratio"):
+        latent_dim(10, ratio)
+
+
+def test_published_codes() -> None:
+    assert published_codes(14) == (24, 13, 6)
+    assert published_codes(33) == (32, 17, 8)
+    assert published_codes(1) == (15, 6, 6)  # the floor for 10,000 samples
+
+
+@given(categories, graded, st.floats(0.1, 5))
+def test_graded_ratios_span_the_bounds(given: list[Characteristics], strategy: str, sharpness: float) -> None:
+    config = CompressionConfig(strategy=strategy, rule="graded", sharpness=sharpness)
+    ratios = allocate_ratios(config, given)
+    for level, (low, high) in enumerate(config.bounds.pairs()):
+        assert (ratios[:, level] >= low * (1 - 1e-9)).all()
+        assert (ratios[:, level] <= high * (1 + 1e-9)).all()
+        if np.ptp(ratios[:, level]) > 0:
+            assert ratios[:, level].max() / ratios[:, level].min() == pytest.approx(high / low)
+
+
+@given(categories, graded, st.floats(1, 4))
+def test_published_rule_is_widened_to_the_minimum_range(
+    given: list[Characteristics], strategy: str, minimum: float
+) -> None:
+    published = allocate_ratios(CompressionConfig(strategy=strategy, rule="spinlock"), given)
+    ratios = allocate_ratios(CompressionConfig(strategy=strategy, rule="spinlock", min_ratio_range=minimum), given)
+    assert (ratios > 0).all() and (ratios <= 4 + 1e-9).all()
+    for level in range(3):
+        if np.ptp(published[:, level]) > 1e-6:
+            assert ratios[:, level].max() / ratios[:, level].min() >= minimum * (1 - 1e-9)
+
+
+def test_a_range_that_the_bounds_forbid_names_both_numbers() -> None:
+    with pytest.raises(ConfigError, match="min_ratio_range 5 .* allow 4"):
+        allocate_ratios(CompressionConfig(min_ratio_range=5), [scores(10, 1, 0.5, 0.5, 0.5)])
+
+
+def test_widening_keeps_the_geometric_mean_and_order() -> None:
+    ratios = np.array([0.3, 0.31, 0.33])
+    widened = widen(ratios, 2.0, np.zeros(3))
+    assert widened.max() / widened.min() == pytest.approx(2.0)
+    assert np.log(widened).mean() == pytest.approx(np.log(ratios).mean())
+    assert (np.argsort(widened) == np.argsort(ratios)).all()
+
+
+def test_equal_ratios_are_widened_along_the_need() -> None:
+    widened = widen(np.full(3, 0.5), 2.0, np.array([0.0, 1.0, 0.5]))
+    assert widened.max() / widened.min() == pytest.approx(2.0)
+    assert widened.argmax() == 1 and widened.argmin() == 0
+
+
+@given(categories, graded, st.sampled_from(["latent", "codes", "both"]), st.integers(20, 20_000), st.floats(0.2, 4))
+def test_matched_budget_holds_exactly_or_within_one_percent_below(
+    given: list[Characteristics], strategy: str, capacity: str, rows: int, sharpness: float
+) -> None:
+    baseline = plan_capacity(CompressionConfig(strategy="uniform"), given, rows)
+    config = CompressionConfig(strategy=strategy, capacity=capacity, sharpness=sharpness)
+    plan = plan_capacity(config, given, rows)
+    assert plan.bits_per_sample <= baseline.bits_per_sample + 1e-6
+    # With a cap of two or three codes a whole step can be more than a percent; then the rest is less than a step.
+    step = np.log2(plan.codes.max() / max(1, plan.codes.max() - 1)) if plan.codes.max() > 1 else 0.0
+    assert plan.bits_per_sample >= min(0.99 * baseline.bits_per_sample, baseline.bits_per_sample - step) - 1e-6
+    assert plan.dims.sum() == baseline.dims.sum()
+    assert (plan.codes >= 1).all() and (plan.codes <= max(1, rows // 8)).all()
+    assert (plan.dims % 4 == 0).all() and (plan.dims >= 4).all()
+    if capacity == "latent":
+        assert (plan.codes == baseline.codes).all()
+    if capacity == "codes":
+        assert (plan.dims == baseline.dims).all()
+
+
+def test_free_budget_follows_the_ratios() -> None:
+    given = [scores(10, 1, 0.5, 0.9, 0.9), scores(40, 1, 0.8, 0.9, 0.9)]
+    config = CompressionConfig(strategy="dimensionality", capacity="both", budget="free")
+    plan = plan_capacity(config, given, 100_000)
+    assert plan.dims.tolist() == [
+        [latent_dim(10, r) for r in (0.25, 0.5, 0.75)],
+        [latent_dim(40, r) for r in (1, 2, 3)],
+    ]
+    expected = np.log2([published_codes(10), published_codes(40)]) * plan.ratios / UNIFORM_RATIOS
+    assert plan.codes.tolist() == np.clip(np.rint(2**expected), 1, 1024).astype(int).tolist()
+
+
+@given(st.lists(st.floats(0.01, 12), min_size=1, max_size=30), st.integers(2, 1024))
+def test_match_codes_redistributes_what_the_cap_cuts_off(wanted: list[float], cap: int) -> None:
+    bits = np.array(wanted)[:, None]
+    budget = 0.5 * len(wanted) * np.log2(cap)
+    codes = match_codes(bits, budget, cap)
+    left = budget - np.log2(codes).sum()
+    assert left >= -1e-6
+    affordable = np.log2((codes + 1) / codes)[codes < cap]
+    assert (affordable > left - 1e-6).all()
+
+
+@given(st.lists(st.floats(0.05, 300), min_size=1, max_size=30), st.integers(0, 200))
+def test_match_dims_meets_the_budget_exactly(wanted: list[float], extra: int) -> None:
+    budget = 4 * (len(wanted) + extra)
+    dims = match_dims(np.array(wanted)[:, None], budget)
+    assert dims.sum() == budget and (dims >= 4).all() and (dims % 4 == 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_every_strategy_gives_ratios_for_any_categories(name: str) -> None:
+    given = [scores(1, 0.0, 0.15, 0.5, 0.0), scores(33, 1e12, 0.77, 0.9, 0.7), scores(200, 1e-12, 1.0, 0.1, 0.1)]
+    for rule in ("graded", "spinlock"):
+        ratios = allocate_ratios(CompressionConfig(strategy=name, rule=rule), given)
+        assert ratios.shape == (3, 3) and (ratios > 0).all() and (ratios <= 4).all()
+
+
+def test_uniform_is_uniform_whatever_the_settings() -> None:
+    config = CompressionConfig(strategy="uniform", min_ratio_range=2.0, capacity="both")
+    plan = plan_capacity(config, [scores(14, 1, 0.5, 0.9, 0.5), scores(40, 5, 0.8, 0.2, 0.1)], 10_000)
+    assert (plan.ratios == UNIFORM_RATIOS).all()
+    assert plan.codes.tolist() == [list(published_codes(14)), list(published_codes(40))]

@@ -1,0 +1,106 @@
+"""Loss terms: their values, who receives gradient from each, and independence of the number of groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from spinlock_dist.categories.category import Category
+from spinlock_dist.compression.sizing import CapacityPlan
+from spinlock_dist.config import ModelConfig, QuantizerConfig
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
+from spinlock_dist.model.initialization import initialize
+from spinlock_dist.model.layout import GroupLayout
+from spinlock_dist.training import losses
+
+SIZES = (5, 3)
+
+
+def model_and_data(**settings: str) -> tuple[HierarchicalVQVAE, Tensor]:
+    edges = np.cumsum((0, *SIZES))
+    categories = [Category(f"c{i}", tuple(range(a, b))) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))]
+    plan = CapacityPlan(np.ones((2, 3)), np.full((2, 3), 4), np.array([[6, 4, 3], [5, 3, 2]]))
+    layout = GroupLayout(categories)
+    model = HierarchicalVQVAE(layout, [plan, plan], ModelConfig(hidden=8, **settings), QuantizerConfig())
+    rows = torch.randn(300, sum(SIZES), generator=torch.Generator().manual_seed(0))
+    grouped = layout.pack(rows)
+    initialize(model, grouped, [0, 1], batch_size=300)
+    return model, grouped.expand(2, -1, -1, -1)
+
+
+@pytest.fixture
+def forward() -> tuple[HierarchicalVQVAE, Reconstruction, Tensor, Tensor]:
+    model, x = model_and_data()
+    for parameter in model.parameters():  # off the silent start, so that every path carries gradient
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    return model, model(x), x.transpose(1, 2), x[0].var(dim=0, unbiased=False)
+
+
+def receivers(model: HierarchicalVQVAE, term: Tensor) -> set[str]:
+    model.zero_grad()
+    term.sum().backward(retain_graph=True)
+    names = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    return {"encoder" if "encoder" in name else "decoder" for name in names}
+
+
+def test_who_receives_gradient(forward: tuple) -> None:
+    model, result, target, variance = forward
+    assert receivers(model, losses.reconstruction(result, target, variance, "features")) == {"encoder", "decoder"}
+    assert receivers(model, losses.informativeness(result, target, variance)) == {"encoder", "decoder"}
+    assert receivers(model, losses.commitment(result.levels, variance, "features")) == {"encoder"}
+    assert receivers(model, losses.orthogonality(result.levels)) == {"encoder"}
+    assert receivers(model, losses.topographic(result.levels, target)) == {"encoder"}
+
+
+def test_category_errors_are_fvu(forward: tuple) -> None:
+    _, result, target, variance = forward
+    errors = losses.category_errors(result.output_MGBF, target, variance)
+    for group, size in enumerate(SIZES):
+        squares = (result.output_MGBF[0, group, :, :size] - target[0, group, :, :size]).square().sum()
+        spread = (target[0, group, :, :size] - target[0, group, :, :size].mean(dim=0)).square().sum()
+        assert errors[0, group].item() == pytest.approx((squares / spread).item(), rel=1e-4)
+
+
+def test_predicting_the_mean_costs_one_however_many_groups() -> None:
+    for groups in (1, 7):
+        target = torch.randn(1, groups, 200, 4)
+        target = target - target.mean(dim=2, keepdim=True)
+        variance = target[0].var(dim=1, unbiased=False)
+        errors = losses.category_errors(torch.zeros_like(target), target, variance)
+        for by in ("features", "categories", "worst"):
+            assert losses.balance(errors, variance, by).item() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_balance_weighs_by_variance_equally_or_towards_the_worst() -> None:
+    errors, variance = torch.tensor([[0.1, 0.9]]), torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    assert losses.balance(errors, variance, "features").item() == pytest.approx(0.3)
+    assert losses.balance(errors, variance, "categories").item() == pytest.approx(0.5)
+    assert losses.balance(errors, variance, "worst").item() == pytest.approx(0.9, abs=1e-3)
+
+
+def test_commitment_is_the_mean_squared_distance_over_the_variance(forward: tuple) -> None:
+    _, result, _, variance = forward
+    value = losses.commitment(result.levels, variance, "categories")
+    by_hand = [
+        ((level.latent_MGBZ[0, g] - level.codes_MGBZ[0, g]).square().sum(dim=-1).mean() / variance[g].sum()).item()
+        for level in result.levels
+        for g in range(len(SIZES))
+    ]
+    assert value[0].item() == pytest.approx(np.mean(by_hand), rel=1e-4)
+
+
+def test_orthogonality_is_zero_for_independent_and_large_for_equal_latents(forward: tuple) -> None:
+    _, result, _, _ = forward
+    level = result.levels[0]
+    same = losses.orthogonality([level, level])
+    assert (same > 0.2).all()
+    assert (losses.orthogonality(result.levels) < same).all()
+
+
+def test_topographic_is_zero_when_codes_keep_all_distances(forward: tuple) -> None:
+    _, result, target, _ = forward
+    kept = [level for level in result.levels[:1]]
+    kept[0] = type(kept[0])(target, target, target, kept[0].tokens_MGB)
+    assert losses.topographic(kept, target).abs().max().item() < 1e-3

@@ -1,0 +1,116 @@
+"""Metrics against their definitions and the published outcomes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinlock_dist.categories.category import Category
+from spinlock_dist.metrics.codebook import codebook_usage, mean_over_codebooks
+from spinlock_dist.metrics.reconstruction import (
+    fraction_unexplained,
+    fvu_by_category,
+    gini,
+    imbalance,
+    mse_by_category,
+)
+from spinlock_dist.metrics.topology import topographic_similarity
+
+ADAPTIVE_10K = [0.002159, 5567.56, 4227.75, 1596.63, 0.001311, 3646.67, 2305.67, 4171.04]
+BASELINE_10K = [
+    0.116534,
+    3611.906,
+    494.381,
+    0.077545,
+    1821.458,
+    883.279,
+    2559.784,
+    831.358,
+    213.059,
+    1101.240,
+    1332.686,
+    1729.077,
+]
+
+
+def test_published_imbalances() -> None:
+    # The published ratio was taken before the errors were rounded to six decimals: 0.001311 stands for +-0.0000005.
+    low, high = (5567.56 / (0.001311 + sign * 5e-7) for sign in (1, -1))
+    assert low < 4_247_114 < high
+    assert imbalance(ADAPTIVE_10K) == pytest.approx(4_247_114, rel=5e-4)
+    assert round(imbalance(BASELINE_10K)) == 46_578
+
+
+def test_imbalance_floors_a_perfect_category() -> None:
+    assert imbalance([0.5, 0.0]) == pytest.approx(5e5)
+    assert imbalance([0.0, 0.0]) == 1.0
+
+
+def test_fvu_is_zero_for_the_target_and_one_for_the_training_mean() -> None:
+    rng = np.random.default_rng(0)
+    target, mean = rng.normal(3, 2, size=(50, 4)), np.full(4, 2.5)
+    assert fraction_unexplained(target, target, mean, (0, 2)) == 0.0
+    assert fraction_unexplained(target, np.tile(mean, (50, 1)), mean, (0, 2)) == pytest.approx(1.0)
+
+
+def test_fvu_of_columns_that_do_not_vary() -> None:
+    target, mean = np.ones((5, 2)), np.ones(2)
+    assert fraction_unexplained(target, target, mean, (0, 1)) == 0.0
+    assert fraction_unexplained(target, target + 1, mean, (0, 1)) == 1.0
+
+
+def test_category_errors_against_plain_sums() -> None:
+    rng = np.random.default_rng(1)
+    target, output, mean = rng.normal(size=(20, 3)), rng.normal(size=(20, 3)), rng.normal(size=3)
+    categories = (Category("a", (0, 2)), Category("b", (1,)))
+    fvu = fvu_by_category(target, output, mean, categories)
+    squares, spread = ((target - output) ** 2).sum(axis=0), ((target - mean) ** 2).sum(axis=0)
+    assert fvu["a"] == pytest.approx((squares[0] + squares[2]) / (spread[0] + spread[2]))
+    assert fvu["b"] == pytest.approx(squares[1] / spread[1])
+    assert mse_by_category(target, output, categories)["a"] == pytest.approx((squares[0] + squares[2]) / 40)
+
+
+def test_raw_imbalance_is_scale_times_normalized_imbalance() -> None:
+    rng = np.random.default_rng(2)
+    target, output = rng.normal(size=(100, 2)), rng.normal(size=(100, 2)) * 0.1
+    categories = (Category("a", (0,)), Category("b", (1,)))
+    scale = np.array([1.0, 1000.0])
+    plain = mse_by_category(target, output, categories)
+    raw = mse_by_category(target * scale, output * scale, categories)
+    assert raw["b"] / raw["a"] == pytest.approx(1e6 * plain["b"] / plain["a"])
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
+def test_gini_against_mean_absolute_difference(errors: list[float]) -> None:
+    values = np.array(errors)
+    expected = 0.0
+    if values.sum() > 0:
+        expected = np.abs(values[:, None] - values).sum() / (2 * len(values) * values.sum())
+    assert gini(errors) == pytest.approx(expected, abs=1e-9)
+
+
+def test_codebook_usage() -> None:
+    usage = codebook_usage(np.array([10, 10, 0, 0]))
+    assert (usage.used, usage.utilization, usage.rows) == (2, 0.5, 20)
+    assert usage.perplexity == pytest.approx(2.0)
+    assert usage.entropy_ratio == pytest.approx(0.5)
+
+
+def test_few_rows_cannot_use_many_codes() -> None:
+    usage = codebook_usage(np.array([1, 1, 0, 0, 0, 0]))
+    assert usage.utilization == pytest.approx(1 / 3)
+    assert usage.utilization_of_possible == 1.0
+
+
+def test_without_codebooks_no_code_is_wasted() -> None:
+    assert mean_over_codebooks([]) == 1.0
+
+
+def test_topographic_similarity() -> None:
+    points = np.random.default_rng(3).normal(size=(40, 3))
+    assert topographic_similarity(points, 2 * points + 1) == pytest.approx(1.0)
+    assert topographic_similarity(points, np.zeros((40, 2))) == 0.0
+    shuffled = np.random.default_rng(4).permutation(points)
+    assert abs(topographic_similarity(points, shuffled)) < 0.3

@@ -1,0 +1,170 @@
+"""run_trial and run_members: determinism, independence of members, divergence, early stopping."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import ConfigError, DivergedError
+from spinlock_dist.metrics.record import EpochMetrics
+from spinlock_dist.prepare import PreparedData, prepare
+from spinlock_dist.run import TrialOutcome, run_members, run_trial
+from tests.synthetic import write_table
+
+QUICK = {"epochs": 6, "evaluate_every": 2, "batch_size": 64, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
+    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz")
+    return TrialConfig(
+        prepare={"dataset": str(dataset), "categories": {"count": 3}}, training=QUICK, model={"hidden": 8}
+    )
+
+
+@pytest.fixture(scope="module")
+def data(config: TrialConfig) -> PreparedData:
+    return prepare(config.prepare)
+
+
+def test_training_improves_on_its_start_and_reports_every_evaluation(config: TrialConfig, data: PreparedData) -> None:
+    start = run_trial(config.with_overrides({"training.epochs": 1, "training.learning_rate": 1e-9}), data)
+    reports: list[EpochMetrics] = []
+    outcome = run_trial(config.with_overrides({"training.epochs": 30}), data, reports.append)
+    assert outcome.evaluate("train").fvu_mean < start.evaluate("train").fvu_mean
+    assert [report.epoch for report in reports] == list(range(2, 31, 2))
+    assert [report.finished for report in reports] == [False] * 14 + [True]
+    assert reports[-1].validation == outcome.validation
+    assert set(reports[-1].losses) == {"reconstruction", "commitment", "informativeness", "total"}
+    weights = config.loss
+    total = (
+        reports[-1].losses["reconstruction"]
+        + weights.commitment * reports[-1].losses["commitment"]
+        + weights.informativeness * reports[-1].losses["informativeness"]
+    )
+    assert reports[-1].losses["total"] == pytest.approx(total, rel=1e-4)
+
+
+def test_the_data_start_is_healthy(config: TrialConfig, data: PreparedData) -> None:
+    outcome = run_trial(config, data)
+    assert outcome.validation.utilization >= 0.95
+    assert outcome.validation.collapsed == 0
+    assert outcome.validation.fvu_worst < 0.6
+
+
+def test_same_seed_same_result_other_seed_another(config: TrialConfig, data: PreparedData) -> None:
+    first, again = run_trial(config, data), run_trial(config, data)
+    other = run_trial(config.with_overrides({"seed": 7}), data)
+    assert first.validation == again.validation
+    assert first.validation.fvu != other.validation.fvu
+
+
+def test_same_result_in_another_process(config: TrialConfig, data: PreparedData, repository: Path) -> None:
+    script = (
+        "from spinlock_dist.config import TrialConfig; from spinlock_dist.prepare import prepare;"
+        "from spinlock_dist.run import run_trial; import sys, torch; torch.set_num_threads(1);"
+        "config = TrialConfig.model_validate_json(sys.argv[1]);"
+        "print(repr(run_trial(config, prepare(config.prepare)).validation.fvu_mean))"
+    )
+    command = [sys.executable, "-c", script, config.model_dump_json()]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=repository).stdout
+    assert float(printed) == pytest.approx(run_trial(config, data).validation.fvu_mean, rel=1e-6)
+
+
+@pytest.mark.parametrize("levels", ["residual", "parallel"])
+@pytest.mark.parametrize("decoder", ["category", "shared"])
+@pytest.mark.parametrize("initialization", ["data", "random"])
+def test_members_trained_together_equal_each_alone(
+    config: TrialConfig, data: PreparedData, levels: str, decoder: str, initialization: str
+) -> None:
+    base = config.with_overrides(
+        {"model.levels": levels, "model.decoder": decoder, "model.initialization": initialization}
+    )
+    configs = [
+        base.with_overrides({"seed": seed, "compression.strategy": strategy, "training.learning_rate": rate})
+        for seed, strategy, rate in [(0, "uniform", 1e-3), (1, "dimensionality", 3e-3), (2, "balanced", 1e-4)]
+    ]
+    together = run_members(configs, data, [lambda _: None] * 3)
+    for member, each in zip(together, configs, strict=True):
+        assert isinstance(member, TrialOutcome)
+        alone = run_trial(each, data)
+        assert member.validation.fvu == pytest.approx(alone.validation.fvu, rel=1e-3, abs=1e-4)
+        assert member.validation.bits_per_sample == alone.validation.bits_per_sample
+        assert member.evaluate("validation").fvu == pytest.approx(member.validation.fvu, rel=1e-5)
+
+
+def test_eight_members_equal_each_alone(config: TrialConfig, data: PreparedData) -> None:
+    configs = [config.with_overrides({"seed": seed, "loss.commitment": 1.0 + seed}) for seed in range(8)]
+    together = run_members(configs, data, [lambda _: None] * 8)
+    for member, each in zip(together, configs, strict=True):
+        assert isinstance(member, TrialOutcome)
+        assert member.validation.fvu == pytest.approx(run_trial(each, data).validation.fvu, rel=1e-3, abs=1e-4)
+
+
+def test_a_diverging_member_is_named_and_the_others_go_on(config: TrialConfig, data: PreparedData) -> None:
+    wild = config.with_overrides({"training.learning_rate": 1e12})
+    healthy, diverged = run_members([config, wild], data, [lambda _: None] * 2)
+    assert isinstance(diverged, DivergedError)
+    assert diverged.epoch >= 1 and "loss" in diverged.term
+    assert isinstance(healthy, TrialOutcome)
+    assert healthy.validation.fvu == pytest.approx(run_trial(config, data).validation.fvu, rel=1e-3, abs=1e-4)
+    with pytest.raises(DivergedError, match="is not finite"):
+        run_trial(wild, data)
+
+
+def test_early_stopping_keeps_the_best_evaluation(config: TrialConfig, data: PreparedData) -> None:
+    restless = config.with_overrides(
+        {"training.patience": 2, "training.epochs": 200, "training.learning_rate": 0.03, "training.evaluate_every": 1}
+    )
+    reports: list[EpochMetrics] = []
+    outcome = run_trial(restless, data, reports.append)
+    worst = [report.validation.fvu_worst for report in reports]
+    assert len(reports) < 200 and reports[-1].finished
+    assert outcome.validation.fvu_worst == min(worst)
+    assert outcome.evaluate("validation").fvu_worst == pytest.approx(min(worst), rel=1e-5)
+    assert worst.index(min(worst)) == len(worst) - 3
+
+
+def test_what_a_report_raises_ends_the_trial(config: TrialConfig, data: PreparedData) -> None:
+    def stop(_: EpochMetrics) -> None:
+        raise InterruptedError("stopped by the scheduler")
+
+    with pytest.raises(InterruptedError):
+        run_trial(config, data, stop)
+
+
+def test_configs_that_cannot_share_a_batch_are_refused(config: TrialConfig, data: PreparedData) -> None:
+    with pytest.raises(ConfigError, match="model.hidden must be the same"):
+        run_members([config, config.with_overrides({"model.hidden": 9})], data, [lambda _: None] * 2)
+
+
+def test_an_absent_device_is_refused(config: TrialConfig, data: PreparedData) -> None:
+    with pytest.raises(ConfigError, match="training.device"):
+        run_trial(config.with_overrides({"training.device": "cuda:63"}), data)
+
+
+@pytest.mark.parametrize("term", ["orthogonality", "topographic"])
+@pytest.mark.parametrize("balance", ["features", "categories", "worst"])
+def test_optional_terms_and_balances_train(config: TrialConfig, data: PreparedData, term: str, balance: str) -> None:
+    reports: list[EpochMetrics] = []
+    chosen = config.with_overrides({f"loss.{term}": 0.1, "loss.reconstruction_balance": balance})
+    run_trial(chosen, data, reports.append)
+    assert term in reports[-1].losses
+    assert all(np.isfinite(value) for value in reports[-1].losses.values())
+
+
+def test_capacity_latent_is_nearly_inert_and_codes_move_errors(config: TrialConfig, data: PreparedData) -> None:
+    uniform = run_trial(config.with_overrides({"compression.strategy": "uniform"}), data)
+    changes = {}
+    for capacity in ("latent", "codes"):
+        chosen = config.with_overrides({"compression.strategy": "dimensionality", "compression.capacity": capacity})
+        outcome = run_trial(chosen, data)
+        changes[capacity] = max(
+            abs(np.log(outcome.validation.fvu[n] / uniform.validation.fvu[n])) for n in uniform.validation.fvu
+        )
+    assert changes["codes"] > 2 * changes["latent"]
