@@ -117,7 +117,7 @@ def test_published_rule_is_widened_to_the_minimum_range(
 
 
 def test_a_range_that_the_bounds_forbid_names_both_numbers() -> None:
-    with pytest.raises(ConfigError, match="min_ratio_range 5 .* allow 4"):
+    with pytest.raises(ConfigError, match=r"min_ratio_range 5 .* allow 4"):
         allocate_ratios(CompressionConfig(min_ratio_range=5), [scores(10, 1, 0.5, 0.5, 0.5)])
 
 

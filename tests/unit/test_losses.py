@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ SIZES = (5, 3)
 
 def model_and_data(**settings: str) -> tuple[HierarchicalVQVAE, Tensor]:
     edges = np.cumsum((0, *SIZES))
-    categories = [Category(f"c{i}", tuple(range(a, b))) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))]
+    categories = [Category(f"c{i}", tuple(range(a, b))) for i, (a, b) in enumerate(itertools.pairwise(edges))]
     plan = CapacityPlan(np.ones((2, 3)), np.full((2, 3), 4), np.array([[6, 4, 3], [5, 3, 2]]))
     layout = GroupLayout(categories)
     model = HierarchicalVQVAE(layout, [plan, plan], ModelConfig(hidden=8, **settings), QuantizerConfig())
@@ -101,6 +103,6 @@ def test_orthogonality_is_zero_for_independent_and_large_for_equal_latents(forwa
 
 def test_topographic_is_zero_when_codes_keep_all_distances(forward: tuple) -> None:
     _, result, target, _ = forward
-    kept = [level for level in result.levels[:1]]
+    kept = list(result.levels[:1])
     kept[0] = type(kept[0])(target, target, target, kept[0].tokens_MGB)
     assert losses.topographic(kept, target).abs().max().item() < 1e-3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import active_children
 from pathlib import Path
@@ -146,7 +148,7 @@ def test_a_killed_worker_is_reported_and_its_dataset_resumed(small: Path, tmp_pa
         if done:
             active_children()[0].kill()
 
-    with pytest.raises(SpinlockError, match="a worker was killed"):
+    with pytest.raises(SpinlockError, match="a worker ended early"):
         generate_dataset(longer, tmp_path / "killed.h5", kill_a_worker, workers=2)
     resumed = arrays(generate_dataset(longer, tmp_path / "killed.h5", workers=1))
     for name, values in arrays(small).items():
@@ -182,3 +184,17 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert dataset.cache_folder() == Path("/somewhere/spinlock_dist")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert dataset.cache_folder() == Path.home() / ".cache" / "spinlock_dist"
+
+
+def test_an_unguarded_script_ends_with_advice_instead_of_waiting_for_ever(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from spinlock_dist.config import SimulatorConfig\n"
+        "from spinlock_dist.features.operators import generate_dataset\n"
+        "config = SimulatorConfig(samples=256, grid=8, steps=8)\n"
+        f"generate_dataset(config, Path({str(tmp_path / 'o.h5')!r}), workers=2)\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode != 0
+    assert "__main__" in ended.stderr

@@ -139,12 +139,12 @@ def test_what_a_report_raises_ends_the_trial(config: TrialConfig, data: Prepared
 
 
 def test_configs_that_cannot_share_a_batch_are_refused(config: TrialConfig, data: PreparedData) -> None:
-    with pytest.raises(ConfigError, match="model.hidden must be the same"):
+    with pytest.raises(ConfigError, match=r"model\.hidden must be the same"):
         run_members([config, config.with_overrides({"model.hidden": 9})], data, [lambda _: None] * 2)
 
 
 def test_an_absent_device_is_refused(config: TrialConfig, data: PreparedData) -> None:
-    with pytest.raises(ConfigError, match="training.device"):
+    with pytest.raises(ConfigError, match=r"training\.device"):
         run_trial(config.with_overrides({"training.device": "cuda:63"}), data)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +30,7 @@ from spinlock_dist.features.operators.layout import check_same, identity, read_i
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
+GUARD = 'simulation uses worker processes, which import the calling script: guard it with if __name__ == "__main__":'
 BLOCKS_PER_WORKER = 4
 """Fewer blocks than this do not repay a worker's start (importing torch)."""
 
@@ -51,7 +52,8 @@ def generate_dataset(
             _generate_once(config, path, progress, workers)
     except BrokenProcessPool:
         raise SpinlockError(
-            f"{path}: a worker was killed, perhaps for memory; give the same command again to go on, with fewer workers"
+            f"{path}: a worker ended early; if memory ran out, give the same command again to go on, with fewer "
+            f"workers; in a script of your own, {GUARD}"
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -86,6 +88,9 @@ def partial_folder(path: Path) -> Path:
 
 def _generate_once(config: SimulatorConfig, path: Path, progress: Progress, workers: int | None) -> None:
     """Generate `path` unless another process, for which this one waits, has done so."""
+    if getattr(current_process(), "_inheriting", False):
+        # A worker importing an unguarded script comes here and would wait for ever for the lock its parent holds.
+        raise SpinlockError(GUARD)
     lock = Path(f"{path}.lock")
     with FileLock(lock):
         if not path.exists():
