@@ -218,7 +218,7 @@ class ModelConfig(Section):
     """`residual`: each level encodes what the levels before it left. `parallel`: independent heads (Spinlock)."""
     decoder: Literal["category", "shared"] = "category"
     """`category`: each category from its own tokens. `shared`: one decoder sees all tokens (Spinlock)."""
-    hidden: int = Field(64, ge=1)
+    hidden: int = Field(32, ge=1)
     """Width of the hidden layer of each category's encoder and decoder."""
     shared_hidden: int = Field(256, ge=1)
     """Width of the hidden layer of the shared decoder."""
@@ -253,7 +253,7 @@ class LossConfig(Section):
 class TrainingConfig(Section):
     """Optimization of one trial."""
 
-    epochs: int = Field(60, ge=1)
+    epochs: int = Field(40, ge=1)
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
     """Adam (Kingma & Ba 2015)."""
