@@ -137,7 +137,7 @@ class AskTellSearcher(Searcher):
 
     def _count_failures(self, state: State, reason: str) -> None:
         self._failures_in_a_row = self._failures_in_a_row + 1 if state == "failed" else 0
-        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+        if self.failure is None and self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             self.failure = f"{self._failures_in_a_row} trials failed one after the other, the last because: {reason}"
 
     def records(self) -> list[TrialRecord]:

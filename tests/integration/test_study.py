@@ -1,0 +1,235 @@
+"""Whole studies on a real Ray cluster with eight logical GPUs, with real storage, and with the real core."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import ray
+
+import spinlock_dist.train
+from results.trial_record import read_curves, read_trials
+from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
+from spinlock_dist.errors import ConfigError, DivergedError
+from spinlock_dist.metrics.record import EpochMetrics, Metrics
+from study import StudyConfig, run
+from study.config import ClusterConfig, GuardsConfig, StoppingConfig
+from study.phases import StudyError
+from study.resources import ResourceError
+
+SPACE = """
+description: A space for tests, in which the baseline itself is a trial
+parameters:
+  compression.strategy: {type: categorical, choices: [uniform, balanced]}
+  compression.rule: {type: categorical, choices: [graded, spinlock]}
+  compression.sharpness: {type: float, low: 0.5, high: 2.0}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """A cluster of eight CPUs and eight GPUs, which are logical: Ray hands them out, torch finds none."""
+    ray.init(address="local", num_cpus=8, num_gpus=8, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 rows of twelve columns in three correlated groups of different difficulty."""
+    rng = np.random.default_rng(0)
+    sources = rng.normal(size=(300, 3))
+    noise = rng.normal(size=(300, 12)) * np.repeat([0.1, 0.5, 1.0], 4)
+    path = tmp_path_factory.mktemp("data") / "table.parquet"
+    names = [f"summary::f{index}" for index in range(12)]
+    pd.DataFrame(np.repeat(sources, 4, axis=1) + noise, columns=names).to_parquet(path)
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, dataset: Path) -> StudyConfig:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return StudyConfig(
+        name="s",
+        runs=str(tmp_path / "runs"),
+        space=str(tmp_path / "space.yaml"),
+        trials=4,
+        baseline_seeds=1,
+        final_seeds=1,
+        base=TrialConfig(
+            prepare=PrepareConfig(dataset=str(dataset)),
+            training=TrainingConfig(epochs=6, evaluate_every=2, batch_size=64),
+        ),
+        guards=GuardsConfig(utilization=0, perplexity_ratio=0),
+        cluster=ClusterConfig(gpus=0, max_concurrent=2),
+    )
+
+
+# ---------------------------------------------------------------- the real core
+
+
+def test_a_study_exports_a_config_that_trains_to_the_same_metrics(config, capsys):
+    result = run(config)
+    assert [record.state for record in result.search] == ["complete"] * 4
+    assert result.best is not None
+    assert result.best.metrics is not None
+
+    exported = result.folder.best / "config.yaml"
+    assert spinlock_dist.train.main(["--config", str(exported), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert Metrics(**again["validation"]).scalars() == pytest.approx(result.best.metrics.scalars(), rel=1e-4)
+    assert again["fingerprint"] == result.folder.read_description()["fingerprint"]
+
+    assert {path.name for path in (result.folder.best / "checkpoint").iterdir()} == {"model.safetensors", "meta.json"}
+    assert result.conclusion in (result.folder.best / "README.md").read_text()
+    assert [record.test.split for record in result.finals if record.test] == ["test", "test"]
+    table = read_trials(result.folder.trials)
+    assert table["phase"].tolist() == ["baseline"] + ["search"] * 4 + ["final"] * 2
+    assert read_curves(result.folder.curves).groupby(["phase", "arm"])["epoch"].max().eq(6).all()
+
+
+# ---------------------------------------------------------------- stand-ins for the core
+
+
+def make_toy(fault=None):
+    """Return an objective that reports a falling curve at once; `fault(config, epoch)` may do its worst.
+
+    Functions and classes in here are pickled by value: workers cannot import a test module.
+    """
+
+    def score(config: TrialConfig, epoch: int, split: str = "validation") -> Metrics:
+        offset = 0.0 if config.compression.strategy == "uniform" else 0.1 * (config.compression.sharpness - 1.2)
+        worst, best = 0.5 + offset + 0.4 / epoch, 0.1
+        healthy = dict.fromkeys(("utilization", "utilization_split", "perplexity_ratio", "entropy_ratio"), 1.0)
+        return Metrics(
+            split=split,
+            fvu={"a": worst, "b": best},
+            mse_raw={"a": worst, "b": best},
+            fvu_mean=(worst + best) / 2,
+            fvu_worst=worst,
+            worst_category="a",
+            imbalance=worst / best,
+            log10_imbalance=float(np.log10(worst / best)),
+            imbalance_raw=worst / best,
+            gini=0.0,
+            collapsed=0,
+            dead_codes=0,
+            bits_per_sample=10.0,
+            topographic_pre=1.0,
+            topographic_post=1.0,
+            **healthy,
+        )
+
+    def toy(config: TrialConfig, data, report) -> SimpleNamespace:
+        epochs = config.training.epochs
+        for epoch in range(1, epochs + 1):
+            if fault is not None:
+                fault(config, epoch)
+            losses = {"total": 1 / epoch}
+            validation = score(config, epoch)
+            report(
+                EpochMetrics(epoch=epoch, finished=epoch == epochs, losses=losses, validation=validation, seconds=0.1)
+            )
+
+        def save(folder: Path) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "device").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
+
+        return SimpleNamespace(
+            validation=score(config, epochs), save=save, evaluate=lambda split: score(config, epochs, split)
+        )
+
+    return toy
+
+
+def devices(folder: Path) -> list[str]:
+    return [path.read_text() for path in folder.glob("tune/checkpoints/*/device")]
+
+
+def test_eight_gpus_are_shared_out_one_a_trial(config):
+    config = config.model_copy(update={"trials": 8, "cluster": ClusterConfig(gpus=8)})
+    result = run(config, objective=make_toy())
+    assert len(result.search) == 8
+    assert set(devices(result.folder.path)) <= {str(gpu) for gpu in range(8)}
+    assert len(set(devices(result.folder.path))) > 1
+    hardware = result.folder.read_description()["hardware"]
+    assert (hardware["trials_at_a_time"], hardware["gpus_per_trial"]) == (8, 1)
+
+
+def test_more_gpus_than_the_cluster_has_are_refused(config):
+    with pytest.raises(ResourceError, match="--gpus 9: the cluster has 8 GPUs"):
+        run(config.model_copy(update={"cluster": ClusterConfig(gpus=9)}), objective=make_toy())
+
+
+def test_poor_trials_are_stopped_and_a_resumed_study_keeps_what_it_has(config, dataset):
+    config = config.model_copy(update={"trials": 8, "epochs": 8, "stopping": StoppingConfig(grace=2, reduction=2)})
+    first = run(config, objective=make_toy())
+    assert {record.state for record in first.search} == {"complete", "pruned"}
+    assert all(len(record.curve) == record.epochs < 8 for record in first.search if record.state == "pruned")
+    assert first.best is not None
+    assert first.best.state == "complete"
+    assert set(devices(first.folder.path)) == {""}  # without a GPU of its own a trial sees none
+
+    with pytest.raises(ConfigError, match="--resume, or choose another --name"):
+        run(config, objective=make_toy())
+    more = run(config.model_copy(update={"trials": 12}), resume=True, objective=make_toy())
+    assert more.search[:8] == first.search
+    assert more.baseline == first.baseline
+    assert [record.number for record in more.search] == list(range(12))
+
+    content = dataset.read_bytes()
+    try:
+        pd.read_parquet(dataset)[::-1].to_parquet(dataset)
+        with pytest.raises(ConfigError, match="started on other data"):
+            run(config, resume=True, objective=make_toy())
+    finally:
+        dataset.write_bytes(content)
+
+
+def test_divergence_faults_and_deaths_are_recorded_and_the_study_goes_on(config, tmp_path):
+    marker = str(tmp_path / "died")
+
+    def fault(config: TrialConfig, epoch: int) -> None:
+        # by sharpness, which differs from trial to trial; the baseline has exactly 1
+        kind = int(config.compression.sharpness * 1000) % 4
+        if config.compression.strategy == "uniform" or epoch < 3:
+            return
+        if kind == 0:
+            raise DivergedError(epoch, "commitment")
+        if kind == 1:
+            raise ZeroDivisionError("a bug")
+        if kind == 2 and not os.path.exists(marker):
+            open(marker, "w").close()
+            os._exit(1)
+
+    result = run(config.model_copy(update={"trials": 14}), objective=make_toy(fault))
+    states = {record.number: record.state for record in result.search}
+    for record in result.search:
+        if record.params["compression.strategy"] == "balanced":
+            kind = int(record.params["compression.sharpness"] * 1000) % 4
+            assert states[record.number] == {0: "diverged", 1: "failed"}.get(kind, "complete")
+    assert len(states) == 14
+    assert os.path.exists(marker)
+
+
+def test_a_study_in_which_every_trial_fails_is_given_up(config):
+    def fault(config: TrialConfig, epoch: int) -> None:
+        if config.compression.rule == "spinlock" or config.compression.sharpness != 1.0:
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(StudyError, match=r"3 trials failed one after the other.*a bug"):
+        run(config.model_copy(update={"trials": 40}), objective=make_toy(fault))
+
+
+def test_a_baseline_that_diverges_ends_the_study(config):
+    def fault(config: TrialConfig, epoch: int) -> None:
+        raise DivergedError(epoch, "reconstruction")
+
+    with pytest.raises(StudyError, match="uniform baseline diverged in epoch 1: reconstruction"):
+        run(config, objective=make_toy(fault))
