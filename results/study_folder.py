@@ -77,14 +77,16 @@ class StudyFolder:
     def lock(self) -> Iterator[None]:
         """Hold the study, so that no second driver works on it; a killed driver's lock is free at once.
 
-        Raises `SpinlockError` if another driver holds it.
+        Raises `SpinlockError` if another driver holds it, `ConfigError` if the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         held = FileLock(self.path / ".lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             held.acquire(timeout=0)
         except Timeout:
             raise SpinlockError(f"study '{self.name}' is being run by another process; wait for it") from None
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be written: {error.strerror}") from None
         try:
             yield
         finally:

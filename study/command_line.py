@@ -27,7 +27,10 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "--space": ("space", {"metavar": "NAME|FILE", "help": "search space (default: adaptive_compression)"}),
     "--trials": ("trials", {"type": int, "metavar": "N", "help": "trials of the search (default: 24)"}),
-    "--epochs": ("epochs", {"type": int, "metavar": "N", "help": "epochs of a trial (default: 60, or the space's)"}),
+    "--epochs": (
+        "epochs",
+        {"type": int, "metavar": "N", "help": "epochs of a trial (default: the space's, or the base's)"},
+    ),
     "--seed": ("seed", {"type": int, "metavar": "N", "help": "seed of the sampler and of the trials (default: 0)"}),
     "--name": ("name", {"help": "folder in runs/ (default: the space's name and the time)"}),
     "--runs": ("runs", {"metavar": "FOLDER", "help": "where studies are kept (default: runs)"}),

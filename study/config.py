@@ -31,7 +31,7 @@ class StoppingConfig(Section):
     enabled: bool = True
     grace: int = Field(15, ge=1)
     """Epochs before a trial can be stopped."""
-    reduction: float = Field(3, gt=1)
+    reduction: float = Field(2, gt=1)
     """At each rung the best 1 / reduction of the trials go on; the next rung is `reduction` times as many epochs."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -75,6 +75,7 @@ class Progress(tune.Callback):
 
     def _view(self) -> RenderableType:
         rows = Table.grid(padding=(0, 2))
+        rows.add_row("search", ProgressBar(total=self._total, completed=len(self._records), width=60))
         states = Counter(record.state for record in self._records)
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
         rows.add_row(
@@ -89,7 +90,7 @@ class Progress(tune.Callback):
         rows.add_row("time left", self._time_left())
         if self._dashboard:
             rows.add_row("dashboard", Text(self._dashboard))
-        return Group(ProgressBar(total=self._total, completed=len(self._records), width=60), rows)
+        return rows
 
     def _time_left(self) -> str:
         done = len(self._records) - self._resumed

@@ -112,6 +112,12 @@ def test_a_study_that_left_nothing_leaves_no_folder(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"), StudyFolder(tmp_path / "file" / "s").lock():
+        pass
+
+
 @pytest.mark.parametrize("text", ["{", "just text", "config: {}"])
 def test_a_damaged_description_is_named(tmp_path, text):
     (tmp_path / "s").mkdir()
