@@ -231,8 +231,9 @@ class QuantizerConfig(Section):
 
     ema_decay: float = Field(0.95, gt=0, lt=1)
     kmeans_iterations: int = Field(20, ge=1)
-    expiry_share: float = Field(0.1, ge=0, lt=1)
-    """A code whose share of the rows falls below this / K is replaced; 0 switches expiry off."""
+    expiry_share: float = Field(0.01, ge=0, lt=1)
+    """A code whose share of the rows falls below this / K is replaced; 0 switches expiry off. Far higher, and the
+    codes of rare outliers go, which carry much of the squared error of heavy-tailed features."""
     expiry_every: int = Field(5, ge=1)
     """Steps between expiry checks."""
 
