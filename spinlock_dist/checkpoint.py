@@ -128,6 +128,8 @@ def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str
         model=model.to(layout.mask.device).eval(),
         pipeline=FeaturePipeline.from_state(arrays, meta["pipeline"]),
         categories=categories,
-        characteristics=tuple(Characteristics(**each) for each in meta["characteristics"]),
+        characteristics=tuple(
+            Characteristics(**{**each, "spectrum": tuple(each["spectrum"])}) for each in meta["characteristics"]
+        ),
         fingerprint=meta["fingerprint"],
     )

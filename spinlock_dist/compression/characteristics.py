@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Characteristics:
-    """Scores of one category; all but `features` and `median_variance` lie in [0, 1]."""
+    """Scores of one category; all but `features`, `median_variance` and `spectrum` lie in [0, 1]."""
 
     features: int
     median_variance: float
@@ -17,6 +17,8 @@ class Characteristics:
     dimensionality: float
     information: float
     correlation: float
+    spectrum: tuple[float, ...]
+    """Eigenvalues `[F]` of the correlation matrix, descending; their sum is the number of features that vary."""
 
 
 def characterize(x_NF: np.ndarray) -> Characteristics:
@@ -30,18 +32,31 @@ def characterize(x_NF: np.ndarray) -> Characteristics:
     x = np.asarray(x_NF, dtype=np.float64)
     rows, features = x.shape
     variances = x.var(axis=0)
-    median_variance = float(np.median(variances))
-    variance = min(1.0, median_variance)
-    dimensionality = min(1.0, float(np.log10(features + 1) / np.log10(101)))
-    if features == 1:
-        return Characteristics(features, median_variance, variance, dimensionality, information=0.5, correlation=0.0)
     centred = x - x.mean(axis=0)
-    energies = np.linalg.svd(centred, compute_uv=False) ** 2
+    unit = np.divide(centred, np.sqrt(variances), out=np.zeros_like(centred), where=variances > 0)
+    correlations = unit.T @ unit / rows
+    median_variance = float(np.median(variances))
+    return Characteristics(
+        features=features,
+        median_variance=median_variance,
+        variance=min(1.0, median_variance),
+        dimensionality=min(1.0, float(np.log10(features + 1) / np.log10(101))),
+        information=_explained_by_first(centred, 5),
+        correlation=_mean_off_diagonal(np.abs(correlations)),
+        spectrum=tuple(np.linalg.eigvalsh(correlations)[::-1].clip(min=0.0).tolist()),
+    )
+
+
+def _explained_by_first(centred_NF: np.ndarray, components: int) -> float:
+    if centred_NF.shape[1] == 1:
+        return 0.5
+    energies = np.linalg.svd(centred_NF, compute_uv=False) ** 2
     total = energies.sum()
-    information = float(energies[:5].sum() / total) if total > 0 else 0.5
-    scale = np.sqrt(variances)
-    unit = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
-    correlations = np.abs(unit.T @ unit / rows)
-    off_diagonal = correlations[~np.eye(features, dtype=bool)]
-    correlation = float(np.clip(off_diagonal.mean(), 0.0, 1.0))
-    return Characteristics(features, median_variance, variance, dimensionality, min(1.0, information), correlation)
+    return min(1.0, float(energies[:components].sum() / total)) if total > 0 else 0.5
+
+
+def _mean_off_diagonal(correlations_FF: np.ndarray) -> float:
+    features = len(correlations_FF)
+    if features == 1:
+        return 0.0
+    return float(np.clip(correlations_FF[~np.eye(features, dtype=bool)].mean(), 0.0, 1.0))

@@ -21,6 +21,9 @@ def test_against_the_published_formulas(rows: int, features: int, seed: int) -> 
     assert found.dimensionality == pytest.approx(np.log10(features + 1) / np.log10(101))
     assert found.information == pytest.approx(eigenvalues[:5].sum() / eigenvalues.sum())
     assert found.correlation == pytest.approx(correlations.mean())
+    spectrum = np.sort(np.linalg.eigvalsh(np.corrcoef(x.T)))[::-1]
+    assert found.spectrum == pytest.approx(spectrum, abs=1e-9)
+    assert sum(found.spectrum) == pytest.approx(features)
 
 
 @pytest.mark.parametrize(("features", "published"), [(24, 0.697), (5, 0.388), (31, 0.751)])
@@ -32,6 +35,7 @@ def test_published_dimensionality(features: int, published: float) -> None:
 def test_single_feature() -> None:
     found = characterize(np.random.default_rng(0).normal(size=(50, 1)) * 10)
     assert (found.variance, found.information, found.correlation) == (1.0, 0.5, 0.0)
+    assert found.spectrum == pytest.approx((1.0,))
 
 
 def test_more_than_a_hundred_features() -> None:
@@ -44,6 +48,14 @@ def test_constant_features_stay_finite(x: np.ndarray) -> None:
     assert found.variance == 0.0
     assert found.correlation == 0.0
     assert found.information == 0.5
+    assert found.spectrum == (0.0,) * x.shape[1]
+
+
+def test_the_spectrum_counts_features_that_vary() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 4)) * [1e-6, 1, 1e6, 0]
+    assert sum(characterize(x).spectrum) == pytest.approx(3)
+    copies = np.repeat(x[:, 1:2], 5, axis=1)
+    assert characterize(copies).spectrum == pytest.approx((5, 0, 0, 0, 0), abs=1e-9)
 
 
 @settings(max_examples=30, deadline=None)

@@ -46,6 +46,7 @@ def test_reproduces_its_metrics_from_raw_features(saved: Path, outcome: TrialOut
     tokenizer = load_checkpoint(saved, device="cpu")
     assert tokenizer.evaluate(table, "validation") == outcome.validation
     assert tokenizer.evaluate(table, "test") == outcome.evaluate("test")
+    assert tokenizer.characteristics == outcome.tokenizer.characteristics
 
 
 def test_metadata_is_complete(saved: Path, outcome: TrialOutcome) -> None:

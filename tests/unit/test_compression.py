@@ -18,7 +18,10 @@ from spinlock_dist.errors import ConfigError
 def scores(
     features: int, variance: float, dimensionality: float, information: float, correlation: float
 ) -> Characteristics:
-    return Characteristics(features, variance, min(1.0, variance), dimensionality, information, correlation)
+    equally_correlated = (1 + (features - 1) * correlation, *[1 - correlation] * (features - 1))
+    return Characteristics(
+        features, variance, min(1.0, variance), dimensionality, information, correlation, equally_correlated
+    )
 
 
 @st.composite
