@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.strategies import get_strategy
+from spinlock_dist.compression.strategies import Strategy, get_strategy
 from spinlock_dist.compression.strategies.registry import scaled
 from spinlock_dist.config import LEVELS, CompressionConfig
 from spinlock_dist.errors import ConfigError
@@ -19,20 +19,25 @@ def allocate_ratios(config: CompressionConfig, categories: Sequence[Characterist
     """Return the compression ratios `[C, L]` that the configured strategy gives these categories.
 
     Graded: `u` = needs scaled to [0, 1], sharpened to `u ** sharpness`; `r = low * (high / low) ** u` per level.
+    Rule `spinlock`: the published ratios, widened to `min_ratio_range`; a strategy without any stays graded.
     Raises `ConfigError` for an unknown strategy, or if a level's bounds forbid `min_ratio_range`.
     """
     strategy = get_strategy(config.strategy)
-    published = np.array([strategy.published(category) for category in categories], dtype=float)
     if strategy.need is None:
-        return published
+        return _published(strategy, categories)
     pairs = np.array(config.bounds.pairs())
     _check_range(config.min_ratio_range, pairs)
     urgency = scaled(strategy.need(categories)) ** config.sharpness
-    if config.rule == "graded":
+    if config.rule == "graded" or strategy.published is None:
         low, high = pairs.T
         return low * (high / low) ** urgency[:, None]
-    levels = [widen(ratios, config.min_ratio_range, urgency) for ratios in published.T]
-    return np.stack(levels, axis=1)
+    table = _published(strategy, categories)
+    return np.stack([widen(ratios, config.min_ratio_range, urgency) for ratios in table.T], axis=1)
+
+
+def _published(strategy: Strategy, categories: Sequence[Characteristics]) -> np.ndarray:
+    assert strategy.published is not None, f"strategy {strategy.name} has neither a need nor published ratios"
+    return np.array([strategy.published(category) for category in categories], dtype=float)
 
 
 def _check_range(min_ratio_range: float, pairs: np.ndarray) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 
 from spinlock_dist.compression.bounds import MAX_RATIO, allocate_ratios
 from spinlock_dist.compression.characteristics import Characteristics
+from spinlock_dist.compression.published import published_codes
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.config import CompressionConfig
 from spinlock_dist.errors import ConfigError
 
-PUBLISHED_SAMPLES = 10_000
 DIM_STEP = 4
 
 
@@ -42,17 +42,6 @@ def latent_dim(features: int, ratio: float) -> int:
         raise ConfigError(f"compression ratio must be in (0, {MAX_RATIO:g}], is {ratio:g}")
     # Rounded first: 20 * 0.6 is 12.000000000000002 in binary and would cost four dimensions.
     return max(DIM_STEP, DIM_STEP * int(np.ceil(round(features * ratio / DIM_STEP, 9))))
-
-
-def published_codes(features: int, samples: int = PUBLISHED_SAMPLES) -> tuple[int, int, int]:
-    """Return Spinlock's codebook sizes of L0, L1, L2 for a category, for example 24, 13 and 6 for 14 features.
-
-    base = floor(7 log2 n); K0 = 4 floor(base / 4), at least min(28, max(5, floor(4.8 sqrt(samples / 1000))));
-    K1 = max(6, floor(base / 2)); K2 = max(6, floor(base / 4)).
-    """
-    base = int(7 * np.log2(features))
-    floor = min(28, max(5, int(4.8 * np.sqrt(samples / 1000))))
-    return max(4 * (base // 4), floor), max(6, base // 2), max(6, base // 4)
 
 
 def plan_capacity(config: CompressionConfig, categories: Sequence[Characteristics], training_rows: int) -> CapacityPlan:

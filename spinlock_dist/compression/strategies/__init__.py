@@ -1,6 +1,6 @@
 """Compression strategies: one module each, registered by name. Add one by adding a module and importing it here."""
 
-from spinlock_dist.compression.strategies import balanced, dimensionality, information, uniform, variance
+from spinlock_dist.compression.strategies import balanced, dimensionality, information, uniform, variance, waterfill
 from spinlock_dist.compression.strategies.registry import STRATEGIES, UNIFORM_RATIOS, Ratios, Strategy, get_strategy
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "information",
     "uniform",
     "variance",
+    "waterfill",
 ]

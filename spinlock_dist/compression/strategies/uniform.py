@@ -11,4 +11,4 @@ def published(_: Characteristics) -> Ratios:
     return UNIFORM_RATIOS
 
 
-UNIFORM = register(Strategy("uniform", need=None, published=published))
+UNIFORM = register(Strategy("uniform", published=published))
