@@ -29,12 +29,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         result = run(config, resume=args.resume, console=console)
     except KeyboardInterrupt:
-        runs = "" if config.runs == StudyConfig.model_fields["runs"].default else f" --runs {config.runs}"
-        again = f"python -m study.launch --resume --name {config.name}{runs}"
-        console.print(f"stopped; go on with: {again}", highlight=False, soft_wrap=True)
+        console.print(_farewell(config), highlight=False, soft_wrap=True)
         return 130
     print(json.dumps(_as_json(result))) if args.json else _show(result, console)
     return 0
+
+
+def _farewell(config: StudyConfig) -> str:
+    """Return how to go on with an interrupted study."""
+    if not (Path(config.runs) / config.name / "study.yaml").exists():
+        return "stopped before there was anything to keep"
+    runs = "" if config.runs == StudyConfig.model_fields["runs"].default else f" --runs {config.runs}"
+    return f"stopped; go on with: python -m study.launch --resume --name {config.name}{runs}"
 
 
 def _show(result: StudyResult, console: Console) -> None:

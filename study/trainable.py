@@ -22,7 +22,7 @@ from ray import tune
 from results.trial_record import Phase, State, TrialRecord
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
-from spinlock_dist.metrics.record import EpochMetrics
+from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.run import Report, TrialOutcome
 from study.resources import Resources
@@ -53,13 +53,13 @@ def train(
     def report(metrics: EpochMetrics) -> None:
         last[:] = [metrics]
         if not metrics.finished:  # the last report waits for the checkpoint: a trial may be stopped at any report
-            tune.report(_message(metrics, "running"))
+            tune.report(_message(metrics, metrics.validation, "running"))
 
     try:
         config = TrialConfig.model_validate_json(given["config"])
         outcome = objective(config, data, report)
         outcome.save(Path(checkpoints) / f"trial-{given['number']:04d}")
-        tune.report(_message(last[0], "complete"))
+        tune.report(_message(last[0], outcome.validation, "complete"))
     except DivergedError as error:
         tune.report(_ending("diverged", str(error), began))
     except ConfigError as error:
@@ -68,15 +68,16 @@ def train(
         tune.report(_ending("failed", f"{type(error).__name__}: {error}", began))
 
 
-def _message(metrics: EpochMetrics, status: str) -> dict[str, Any]:
+def _message(report: EpochMetrics, metrics: Metrics, status: str) -> dict[str, Any]:
+    """Return what is said: `metrics` are of the weights kept, which with patience are not those of the last epoch."""
     return {
-        "epoch": metrics.epoch,
-        "fvu_worst": metrics.validation.fvu_worst,
-        "seconds": metrics.seconds,
+        "epoch": report.epoch,
+        "fvu_worst": report.validation.fvu_worst,
+        "seconds": report.seconds,
         "status": status,
         "reason": "",
-        "curve": json.dumps(curve_row(metrics)),
-        "metrics": json.dumps(asdict(metrics.validation)),
+        "curve": json.dumps(curve_row(report)),
+        "metrics": json.dumps(asdict(metrics)),
     }
 
 
