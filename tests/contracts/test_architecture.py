@@ -28,6 +28,7 @@ CORE = (
     ("prepare",),
     ("model",),
     ("metrics",),
+    ("codecs",),
     ("training",),
     ("tokenizer",),
     ("checkpoint",),

@@ -1,0 +1,17 @@
+"""Codecs without a network: what a trained one has to beat at the same bits."""
+
+from spinlock_dist.codecs.codec import CODECS, CategoryCodec, Codec, fit_codec
+from spinlock_dist.codecs.pca_scalar import PCAScalar
+from spinlock_dist.codecs.residual_kmeans import ResidualKMeans
+from spinlock_dist.codecs.score import CodecScore, score_codec
+
+__all__ = [
+    "CODECS",
+    "CategoryCodec",
+    "Codec",
+    "CodecScore",
+    "PCAScalar",
+    "ResidualKMeans",
+    "fit_codec",
+    "score_codec",
+]

@@ -1,0 +1,179 @@
+"""Codecs without a network: one contract for all, and what is particular to each."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from spinlock_dist.categories.category import Category
+from spinlock_dist.codecs import CODECS, Codec, PCAScalar, ResidualKMeans, fit_codec, score_codec
+from spinlock_dist.codecs.pca_scalar import Grid
+from spinlock_dist.compression.limits import fvu_at_rate
+from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
+from spinlock_dist.config import CompressionConfig, PrepareConfig
+from spinlock_dist.errors import ConfigError, DataError
+from spinlock_dist.metrics.reconstruction import fraction_unexplained
+from spinlock_dist.prepare import PreparedData, prepare
+from tests.synthetic import write_table
+
+every_codec = pytest.mark.parametrize("name", sorted(CODECS))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz", rows=600)
+    return prepare(PrepareConfig(dataset=str(dataset), categories={"count": 3}))
+
+
+@pytest.fixture(scope="module")
+def plan(data: PreparedData) -> CapacityPlan:
+    return plan_capacity(CompressionConfig(strategy="uniform"), data.characteristics, len(data.split.train))
+
+
+def fitted(name: str, data: PreparedData, plan: CapacityPlan, seed: int = 0) -> Codec:
+    return fit_codec(name, data.values[data.split.train], data.categories, plan, seed)
+
+
+def with_codes(plan: CapacityPlan, codes: int) -> CapacityPlan:
+    return CapacityPlan(plan.ratios, plan.dims, np.full_like(plan.codes, codes))
+
+
+# ---------------------------------------------------------------- one contract
+
+
+@every_codec
+def test_tokens_stay_within_their_codebooks_and_the_budget(name: str, data: PreparedData, plan: CapacityPlan) -> None:
+    codec = fitted(name, data, plan)
+    tokens = codec.encode(data.values)
+    assert tokens.dtype == np.int64 and tokens.shape == (len(data.values), *codec.codes.shape)
+    assert (tokens >= 0).all() and (tokens < codec.codes).all()
+    assert (np.log2(codec.codes).sum(axis=1) <= plan.bits.sum(axis=1) + 1e-9).all()
+    assert codec.bits_per_sample >= 0.95 * plan.bits_per_sample
+
+
+@every_codec
+def test_what_is_decoded_has_the_reported_error(name: str, data: PreparedData, plan: CapacityPlan) -> None:
+    codec = fitted(name, data, plan)
+    score = score_codec(codec, data, "validation")
+    rows = data.split.validation
+    rebuilt = codec.decode(codec.encode(data.values))[rows]
+    mean = data.values[data.split.train].mean(axis=0, dtype=np.float64)
+    for category in data.categories:
+        error = fraction_unexplained(data.values[rows], rebuilt, mean, category.columns)
+        assert score.fvu[category.name] == pytest.approx(error, rel=1e-5)
+    assert score.fvu_worst == max(score.fvu.values())
+    assert score.imbalance == pytest.approx(score.fvu_worst / min(score.fvu.values()))
+    assert min(score.fvu.values()) <= score.fvu_mean <= score.fvu_worst < 0.9
+    assert score.bits_per_sample == codec.bits_per_sample
+
+
+@every_codec
+def test_more_bits_leave_less(name: str, data: PreparedData, plan: CapacityPlan) -> None:
+    scores = [score_codec(fitted(name, data, with_codes(plan, codes)), data, "train") for codes in (2, 4, 8, 16)]
+    for fewer, more in pairwise(scores):
+        assert all(more.fvu[category] < fewer.fvu[category] for category in fewer.fvu)
+
+
+@every_codec
+def test_levels_switched_off_leave_the_mean(name: str, data: PreparedData, plan: CapacityPlan) -> None:
+    codec = fitted(name, data, with_codes(plan, 1))
+    score = score_codec(codec, data, "train")
+    assert codec.bits_per_sample == 0
+    assert list(score.fvu.values()) == pytest.approx([1.0] * 3, rel=1e-5)
+    assert score.utilization == 1.0
+
+
+@every_codec
+def test_the_same_seed_gives_the_same_codec(name: str, data: PreparedData, plan: CapacityPlan) -> None:
+    first, again = fitted(name, data, plan), fitted(name, data, plan)
+    assert (first.encode(data.values) == again.encode(data.values)).all()
+    tokens = first.encode(data.values)
+    assert (first.decode(tokens) == again.decode(tokens)).all()
+
+
+@every_codec
+def test_a_category_does_not_depend_on_the_others(name: str, data: PreparedData, plan: CapacityPlan) -> None:
+    last = data.categories[-1]
+    alone = CapacityPlan(plan.ratios[-1:], plan.dims[-1:], plan.codes[-1:])
+    values = data.values[:, last.columns]
+    here = Category(last.name, tuple(range(len(last))))
+    codec = fit_codec(name, values[data.split.train], [here], alone, seed=0)
+    together = fitted(name, data, plan)
+    slots = codec.codes.shape[1]
+    assert (codec.encode(values)[:, 0] == together.encode(data.values)[:, -1, :slots]).all()
+
+
+@every_codec
+def test_foreign_tokens_are_refused(name: str, data: PreparedData, plan: CapacityPlan) -> None:
+    codec = fitted(name, data, plan)
+    tokens = codec.encode(data.values[:5])
+    with pytest.raises(DataError, match=r"tokens must be \[N, 3, \d+\]"):
+        codec.decode(tokens[:, :2])
+    with pytest.raises(DataError, match="beyond its codebook"):
+        codec.decode(tokens + 10_000)
+    assert codec.decode(tokens[:0]).shape == (0, data.values.shape[1])
+
+
+def test_unknown_codec_names_the_nearest(data: PreparedData, plan: CapacityPlan) -> None:
+    with pytest.raises(ConfigError, match="pca_scalar"):
+        fitted("pca_scaler", data, plan)
+
+
+# ---------------------------------------------------------------- residual k-means
+
+
+def test_residual_kmeans_uses_its_codes(data: PreparedData, plan: CapacityPlan) -> None:
+    codec = fitted("residual_kmeans", data, plan)
+    assert (codec.codes == plan.codes).all()
+    assert score_codec(codec, data, "validation").utilization >= 0.99
+
+
+def test_residual_kmeans_finds_separate_clusters() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.array([[10, 0], [0, 10], [-10, 0]])
+    x = centres[rng.integers(3, size=200)] + rng.normal(scale=0.01, size=(200, 2))
+    coder = ResidualKMeans.fit(x, np.array([3, 1, 1]), torch.Generator().manual_seed(0))
+    assert coder.decode(coder.encode(x)) == pytest.approx(x, abs=0.1)
+
+
+# ---------------------------------------------------------------- PCA and scalar quantization
+
+
+@pytest.mark.parametrize(("cells", "published"), [(2, 0.3634), (4, 0.1188), (8, 0.03744), (16, 0.01154), (32, 0.00349)])
+def test_a_grid_comes_near_the_best_uniform_quantizer_of_a_normal(cells: int, published: float) -> None:
+    # Max 1960, "Quantizing for minimum distortion", table II; its values are midpoints, ours the means of the cells.
+    scores = np.random.default_rng(0).normal(size=50_000)
+    grid = Grid.fit(scores, cells)
+    assert np.square(scores - grid.values[grid.encode(scores)]).mean() == pytest.approx(published, rel=0.07)
+
+
+def test_pca_scalar_spends_where_the_variance_is() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 3)) @ rng.normal(size=(3, 10)) + 0.01 * rng.normal(size=(4000, 10))
+    codes = np.array([64, 16, 8])
+    coder = PCAScalar.fit(x, codes, torch.Generator())
+    assert len(coder.codes) == 3
+    reference = fvu_at_rate(np.linalg.eigvalsh(np.cov(x.T)), np.log2(codes).sum())
+    fvu = fraction_unexplained(x, coder.decode(coder.encode(x)), x.mean(axis=0), range(10))
+    assert reference < fvu < 3 * reference  # at 4 to 5 bits the best uniform quantizer itself costs 3 to 3.6 times
+
+
+def test_pca_scalar_does_not_spend_on_copies() -> None:
+    x = np.repeat(np.random.default_rng(0).normal(size=(500, 1)), 6, axis=1)
+    coder = PCAScalar.fit(x, np.array([4, 4, 4]), torch.Generator())
+    assert coder.codes == (64,)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pca_scalar_leaves_heavy_tails_outside_and_stands_ties() -> None:
+    rng = np.random.default_rng(0)
+    heavy = rng.standard_t(3, size=(2000, 1))
+    coder = PCAScalar.fit(heavy, np.array([16]), torch.Generator())
+    [grid] = coder.grids
+    assert grid.step * len(grid.values) < 0.8 * np.ptp(heavy)
+    tied = (rng.random((2000, 1)) < 0.05).astype(float)
+    coder = PCAScalar.fit(tied, np.array([2]), torch.Generator())
+    assert coder.decode(coder.encode(tied)) == pytest.approx(tied, abs=1e-6)
