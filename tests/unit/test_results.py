@@ -138,14 +138,31 @@ def finals(make_record, make_metrics, *pairs):
     ]
 
 
-def test_a_better_trial_is_claimed_for_what_was_tried_only(make_record, make_metrics):
+@pytest.mark.parametrize(
+    ("pairs", "claim", "wins"),
+    [
+        ([((0.4, 0.1), (0.5, 0.1)), ((0.3, 0.1), (0.5, 0.1))], "and on the test rows too", "2 of 2"),
+        ([((0.2, 0.1), (0.5, 0.1)), ((0.6, 0.1), (0.5, 0.1))], "the test rows do not settle it", "1 of 2"),
+        ([((0.6, 0.2), (0.5, 0.1)), ((0.6, 0.2), (0.5, 0.1))], "the test rows do not settle it", "2 of 2"),
+        ([((0.6, 0.1), (0.5, 0.1)), ((0.7, 0.1), (0.5, 0.1))], "but not on the test rows", "0 of 2"),
+    ],
+    ids=["holds", "mixed", "worst category worse", "lost"],
+)
+def test_a_better_trial_is_claimed_for_what_was_shown_only(make_record, make_metrics, pairs, claim, wins):
     baseline, trial = make_record(0, 0.5, 0.1, arm="baseline"), make_record(1, 0.4, 0.1)
-    shown = finals(make_record, make_metrics, ((0.4, 0.1), (0.5, 0.1)), ((0.6, 0.1), (0.5, 0.1)))
-    assert compare(shown).ratios == pytest.approx((0.8, 1.2))
-    text = conclude(baseline, [trial], shown)
+    text = conclude(baseline, [trial], finals(make_record, make_metrics, *pairs))
     assert "4.00x against 5.00x" in text
-    assert "lower in 1 of 2 training seeds" in text
+    assert claim in text
+    assert f"lower in {wins} training seeds" in text
     assert "Other splits of the data were not tried" in text
+
+
+def test_finals_are_compared_pair_by_pair(make_record, make_metrics):
+    shown = compare(finals(make_record, make_metrics, ((0.4, 0.1), (0.5, 0.1)), ((0.6, 0.1), (0.5, 0.1))))
+    assert shown is not None
+    assert shown.ratios == pytest.approx((0.8, 1.2))
+    assert shown.ratio == pytest.approx(0.96**0.5)
+    assert compare([]) is None
 
 
 def test_no_feasible_trial_is_said_with_the_nearest(make_record):
