@@ -190,6 +190,19 @@ class LevelBounds(Section):
         return [(bounds.low, bounds.high) for bounds in (self.L0, self.L1, self.L2)]
 
 
+class FeedbackConfig(Section):
+    """Pilots of the strategy `feedback`: short trainings on three quarters of the training rows, scored on the rest."""
+
+    start: str = "uniform"
+    """Strategy whose allocation the first pilot measures."""
+    rounds: int = Field(3, ge=1)
+    """Most pilots; they end sooner when the spread of log FVU no longer shrinks."""
+    pilot_epochs: int = Field(4, ge=1)
+    """Epochs of each pilot; they count towards `training.epochs`."""
+    step: float = Field(0.6, gt=0, le=1)
+    """Share of the correction that high-rate theory asks for."""
+
+
 class CompressionConfig(Section):
     """How capacity is shared out among the categories and levels."""
 
@@ -206,6 +219,8 @@ class CompressionConfig(Section):
     """Exponent on the scaled needs: above 1 only the neediest categories get more."""
     min_ratio_range: float = Field(1.0, ge=1)
     """Smallest allowed max/min of a level's ratios across categories."""
+    feedback: FeedbackConfig = FeedbackConfig()
+    """Read by the strategy `feedback` alone."""
     max_codes: int = Field(1024, ge=1)
     min_rows_per_code: int = Field(8, ge=1)
     """Training rows a code needs: codebooks have at most rows / this many codes."""

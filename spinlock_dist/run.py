@@ -11,18 +11,19 @@ import numpy as np
 import torch
 
 from spinlock_dist.checkpoint import save_checkpoint
-from spinlock_dist.compression.sizing import plan_capacity
+from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
+from spinlock_dist.compression.strategies import get_strategy
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import resolve_device
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, extract_member
-from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.trainer import Member, Trainer
+from spinlock_dist.training.feedback import plan_by_feedback
+from spinlock_dist.training.trainer import Member, train
 
 Report = Callable[[EpochMetrics], None]
 
@@ -77,7 +78,6 @@ def run_members(
     _check_alike(configs)
     shared = configs[0]
     device = resolve_device(shared.training.device)
-    plans = [plan_capacity(config.compression, data.characteristics, len(data.split.train)) for config in configs]
     layout = GroupLayout(data.categories, device)
     prepared = EvaluationData(
         values_ND=data.values,
@@ -86,14 +86,23 @@ def run_members(
         categories=data.categories,
         pipeline=data.pipeline,
     )
-    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer).to(device)
-    trainer = Trainer(model, configs, prepared)
-    initialize(model, trainer.train_NGF, [config.seed for config in configs], trainer.batch_size)
-    members = trainer.fit(reports)
+    planned = [_plan(config, data, prepared, layout) for config in configs]
+    model, members = train(
+        configs, [plan for plan, _ in planned], prepared, layout, reports, [spent for _, spent in planned]
+    )
     return [
         _outcome(model, index, config, member, data)
         for index, (config, member) in enumerate(zip(configs, members, strict=True))
     ]
+
+
+def _plan(
+    config: TrialConfig, data: PreparedData, prepared: EvaluationData, layout: GroupLayout
+) -> tuple[CapacityPlan, int]:
+    """Return the sizes for a config, and the epochs that finding them cost."""
+    if get_strategy(config.compression.strategy).measured:
+        return plan_by_feedback(config, prepared, layout, data.characteristics)
+    return plan_capacity(config.compression, data.characteristics, len(data.split.train)), 0
 
 
 def _outcome(

@@ -38,10 +38,10 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Float | Int | Categorica
 
 
 def first_points(space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
-    """Return the published strategies as partial points: the known answers are tried before anything is searched.
+    """Return every strategy of the space as a partial point: the known answers are tried before anything is searched.
 
-    Each strategy of the space comes with the published rule and, where the space searches them, the training settings
-    of `base`; the sampler fills in the rest.
+    Each comes with the published rule, if it has one, and, where the space searches them, the settings of `base`; the
+    sampler fills in the rest.
     """
     strategies, rules = space.parameters.get(STRATEGY), space.parameters.get(RULE)
     if not isinstance(strategies, Categorical) or not isinstance(rules, Categorical) or "spinlock" not in rules.choices:

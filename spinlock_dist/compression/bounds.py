@@ -20,9 +20,12 @@ def allocate_ratios(config: CompressionConfig, categories: Sequence[Characterist
 
     Graded: `u` = needs scaled to [0, 1], sharpened to `u ** sharpness`; `r = low * (high / low) ** u` per level.
     Rule `spinlock`: the published ratios, widened to `min_ratio_range`; a strategy without any stays graded.
-    Raises `ConfigError` for an unknown strategy, or if a level's bounds forbid `min_ratio_range`.
+    A measured strategy gives the ratios of its start. Raises `ConfigError` for an unknown strategy, or if a level's
+    bounds forbid `min_ratio_range`.
     """
     strategy = get_strategy(config.strategy)
+    if strategy.measured:
+        strategy = _start_of(config)
     if strategy.need is None:
         return _published(strategy, categories)
     pairs = np.array(config.bounds.pairs())
@@ -33,6 +36,13 @@ def allocate_ratios(config: CompressionConfig, categories: Sequence[Characterist
         return low * (high / low) ** urgency[:, None]
     table = _published(strategy, categories)
     return np.stack([widen(ratios, config.min_ratio_range, urgency) for ratios in table.T], axis=1)
+
+
+def _start_of(config: CompressionConfig) -> Strategy:
+    start = get_strategy(config.feedback.start)
+    if start.measured:
+        raise ConfigError(f"compression.feedback.start: '{start.name}' cannot start from itself; try uniform")
+    return start
 
 
 def _published(strategy: Strategy, categories: Sequence[Characteristics]) -> np.ndarray:

@@ -47,16 +47,24 @@ def latent_dim(features: int, ratio: float) -> int:
 def plan_capacity(config: CompressionConfig, categories: Sequence[Characteristics], training_rows: int) -> CapacityPlan:
     """Return the sizes that `config` gives these categories, learned from `training_rows` rows.
 
-    The uniform baseline has latent dims for the uniform ratios and the published codes. `capacity` says which of the
-    two the ratios move; with `budget: matched` the total stays at most the baseline's, and as near as integers allow.
     Raises `ConfigError` as `allocate_ratios` does.
     """
-    ratios = allocate_ratios(config, categories)
+    return size_ratios(config, allocate_ratios(config, categories), categories, training_rows)
+
+
+def size_ratios(
+    config: CompressionConfig, ratios: np.ndarray, categories: Sequence[Characteristics], training_rows: int
+) -> CapacityPlan:
+    """Return the sizes that ratios `[C, L]` buy.
+
+    The uniform baseline has latent dims for the uniform ratios and the published codes. `capacity` says which of the
+    two the ratios move; with `budget: matched` the total stays at most the baseline's, and as near as integers allow.
+    """
     sizes = np.array([category.features for category in categories])
     max_codes = max(1, min(config.max_codes, training_rows // config.min_rows_per_code))
     dims = np.array([[latent_dim(n, ratio) for ratio in UNIFORM_RATIOS] for n in sizes])
     codes = np.minimum([published_codes(n) for n in sizes], max_codes)
-    if config.strategy == "uniform":
+    if np.array_equal(ratios, np.broadcast_to(UNIFORM_RATIOS, ratios.shape)):
         return CapacityPlan(ratios, dims, codes)
     matched = config.budget == "matched"
     if config.capacity in ("codes", "both"):
@@ -83,11 +91,13 @@ def _round_codes(wanted_bits: np.ndarray, max_codes: int) -> np.ndarray:
 def match_codes(wanted_bits: np.ndarray, budget: float, max_codes: int) -> np.ndarray:
     """Return codes `[C, L]` in proportion to `wanted_bits` with sum(log2 codes) <= `budget`, as near as integers go.
 
-    Bits that `max_codes` cuts off go to the others. Rounding follows largest remainder: the codebook farthest below
-    its share gets the next code.
+    Bits that `max_codes` cuts off a level go to the category's other levels, and from a category whose levels are all
+    full to the other categories. Rounding follows largest remainder: the codebook farthest below its share gets the
+    next code.
     """
     cap = np.log2(max_codes)
-    share = _scale_to_budget(wanted_bits, budget, cap)
+    of_category = _scale_to_budget(wanted_bits.sum(axis=1), budget, cap * wanted_bits.shape[1])
+    share = np.stack([_scale_to_budget(row, bits, cap) for row, bits in zip(wanted_bits, of_category, strict=True)])
     codes = np.clip(np.floor(2.0**share + 1e-9), 1, max_codes).astype(int)
     left = budget - float(np.log2(codes).sum())
     while True:

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from spinlock_dist.compression.sizing import CapacityPlan
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
+from spinlock_dist.model.initialization import initialize
+from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.seeding import derive_seed
 from spinlock_dist.training import losses
 from spinlock_dist.training.early_stopping import EarlyStopping
@@ -43,8 +46,10 @@ class Trainer:
     A member that meets a non-finite loss is frozen before the step that would have used it; the others go on.
     """
 
-    def __init__(self, model: HierarchicalVQVAE, configs: Sequence[TrialConfig], data: EvaluationData):
-        self.model, self.configs, self.data = model, configs, data
+    def __init__(
+        self, model: HierarchicalVQVAE, configs: Sequence[TrialConfig], data: EvaluationData, spent: Sequence[int]
+    ):
+        self.model, self.configs, self.data, self.spent = model, configs, data, spent
         self.shared = configs[0]
         device = data.grouped_NGF.device
         self.train_NGF = data.grouped_NGF[torch.as_tensor(data.split.train, device=device)]
@@ -63,16 +68,19 @@ class Trainer:
         self.members = [Member(EarlyStopping(config.training.patience)) for config in configs]
 
     def fit(self, reports: Sequence[Report]) -> list[Member]:
-        """Train to the end: epoch by epoch, evaluating, reporting, and keeping each member's best weights if asked."""
+        """Train to the end: epoch by epoch, evaluating, reporting, and keeping each member's best weights if asked.
+
+        A member that has `spent` epochs before (on pilots) trains so many less, and counts them in its reports.
+        """
         start = time.perf_counter()
-        settings = self.shared.training
-        for epoch in range(1, settings.epochs + 1):
+        epoch = 0
+        while self._running():
+            epoch += 1
             means = self.epoch()
             self._mark_diverged(epoch)
-            if not self._running():
-                break
-            if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
-                self._evaluate(epoch, means, time.perf_counter() - start, reports)
+            due = [index for index in self._running() if self._is_due(index, epoch)]
+            if due:
+                self._evaluate(due, epoch, means, time.perf_counter() - start, reports)
         self._restore_best()
         return self.members
 
@@ -126,24 +134,33 @@ class Trainer:
                 term = self.active_terms[failed.index(True)]
                 self.members[index].diverged = DivergedError(epoch, f"the {term} loss")
 
-    def _evaluate(self, epoch: int, means: dict[str, Tensor], seconds: float, reports: Sequence[Report]) -> None:
+    def _is_due(self, index: int, epoch: int) -> bool:
+        return epoch % self.shared.training.evaluate_every == 0 or self._is_last(index, epoch)
+
+    def _is_last(self, index: int, epoch: int) -> bool:
+        return epoch + self.spent[index] >= self.shared.training.epochs
+
+    def _evaluate(
+        self, due: list[int], epoch: int, means: dict[str, Tensor], seconds: float, reports: Sequence[Report]
+    ) -> None:
         measured = evaluate(self.model, self.data, "validation")
         losses_M = {term: value_M.tolist() for term, value_M in means.items()}
-        for index in self._running():
+        for index in due:
             member, metrics = self.members[index], measured[index]
             bad = next((name for name, value in metrics.scalars().items() if not np.isfinite(value)), None)
             if bad:
                 member.diverged = DivergedError(epoch, f"the metric {bad}")
                 self.alive_M[index] = False
                 continue
-            member.epochs, member.seconds = epoch, seconds
+            member.epochs, member.seconds = epoch + self.spent[index], seconds
             self._keep(index, metrics)
-            if member.stopping.exhausted:
+            finished = self._is_last(index, epoch) or member.stopping.exhausted
+            if finished:
                 self.alive_M[index] = False
             reports[index](
                 EpochMetrics(
-                    epoch=epoch,
-                    finished=epoch == self.shared.training.epochs or member.stopping.exhausted,
+                    epoch=member.epochs,
+                    finished=finished,
                     losses={term: values[index] for term, values in losses_M.items()},
                     validation=metrics,
                     seconds=seconds,
@@ -167,6 +184,22 @@ class Trainer:
         for index, member in enumerate(self.members):
             for name, tensor in member.best_weights.items():
                 state[name][index].copy_(tensor)
+
+
+def train(
+    configs: Sequence[TrialConfig],
+    plans: Sequence[CapacityPlan],
+    data: EvaluationData,
+    layout: GroupLayout,
+    reports: Sequence[Report],
+    spent: Sequence[int],
+) -> tuple[HierarchicalVQVAE, list[Member]]:
+    """Build a model with a member per config and plan, start it, train it on `data`; see `Trainer`."""
+    shared = configs[0]
+    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer).to(data.grouped_NGF.device)
+    trainer = Trainer(model, configs, data, spent)
+    initialize(model, trainer.train_NGF, [config.seed for config in configs], trainer.batch_size)
+    return model, trainer.fit(reports)
 
 
 def _weight(config: TrialConfig, term: str) -> float:

@@ -58,6 +58,7 @@ def test_published_strategies_come_first_with_the_base_settings():
         "dimensionality",
         "information",
         "balanced",
+        "feedback",
     ]
     for point in points:
         assert point["compression.rule"] == "spinlock"

@@ -18,15 +18,17 @@ UNIFORM_RATIOS: Ratios = (0.5, 1.0, 1.5)
 
 @dataclass(frozen=True)
 class Strategy:
-    """Two readings of one idea, of which it has at least one: a graded need, and the ratios Spinlock published for it.
+    """Two readings of one idea: a graded need, and the ratios that Spinlock published for it.
 
     `need` maps the characteristics of all categories to scores `[C]` >= 0, more need meaning more capacity; without
     one the strategy always uses `published`. Without `published` it uses `need` under the rule `spinlock` too.
+    A `measured` strategy has neither: characteristics do not tell it enough, it trains pilots.
     """
 
     name: str
     need: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
     published: Callable[[Characteristics], Ratios] | None = None
+    measured: bool = False
 
 
 STRATEGIES: dict[str, Strategy] = {}

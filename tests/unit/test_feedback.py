@@ -1,0 +1,113 @@
+"""The feedback strategy: bits go where pilots measure error, within budget, bounds and epochs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinlock_dist.compression.strategies.feedback import reallocate
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import ConfigError, DivergedError
+from spinlock_dist.metrics.record import EpochMetrics
+from spinlock_dist.prepare import PreparedData, prepare
+from spinlock_dist.run import TrialOutcome, run_members, run_trial
+from tests.synthetic import write_table
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
+    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz", rows=1200, sizes=(30, 4, 10))
+    return TrialConfig(
+        prepare={"dataset": str(dataset), "categories": {"count": 3}},
+        compression={"strategy": "feedback", "feedback": {"rounds": 3, "pilot_epochs": 1}},
+        training={"epochs": 8, "evaluate_every": 2, "batch_size": 128, "device": "cpu"},
+        model={"hidden": 8},
+    )
+
+
+@pytest.fixture(scope="module")
+def data(config: TrialConfig) -> PreparedData:
+    return prepare(config.prepare)
+
+
+@given(
+    st.lists(st.tuples(st.floats(5, 20), st.floats(1e-4, 0.99), st.integers(1, 40)), min_size=1, max_size=20),
+    st.floats(0.1, 1),
+)
+def test_reallocation_moves_bits_to_the_worse_and_keeps_their_total(categories: list, step: float) -> None:
+    bits, fvu, sizes = map(np.array, zip(*categories, strict=True))
+    spectra = [np.ones(size) for size in sizes]  # every component is active below an FVU of 1
+    moved = reallocate(bits + 1000, fvu, spectra, step) - 1000  # far from the floor
+    assert moved.sum() == pytest.approx(bits.sum(), abs=1e-6)
+    per_component = (moved - bits) / sizes
+    assert (np.diff(per_component[np.argsort(fvu)]) >= -1e-9).all()
+
+
+def test_equal_errors_leave_the_bits_alone() -> None:
+    bits = np.array([10.0, 5.0])
+    assert reallocate(bits, np.array([0.2, 0.2]), [np.ones(3), np.ones(7)], 0.6) == pytest.approx(bits)
+
+
+def test_one_full_step_equalizes_at_high_rate() -> None:
+    sizes, bits = np.array([4, 8]), np.array([12.0, 12.0])
+    fvu = 2.0 ** (-2 * bits / sizes)  # distortion of unit Gaussians at these bits
+    moved = reallocate(bits, fvu, [np.ones(4), np.ones(8)], step=1.0)
+    after = 2.0 ** (-2 * moved / sizes)
+    assert after[0] == pytest.approx(after[1])
+
+
+def test_feedback_balances_better_than_uniform_at_no_more_bits(config: TrialConfig, data: PreparedData) -> None:
+    uniform = run_trial(config.with_overrides({"compression.strategy": "uniform"}), data)
+    outcome = run_trial(config, data)
+    assert outcome.validation.imbalance < 0.8 * uniform.validation.imbalance
+    assert outcome.validation.fvu_worst < uniform.validation.fvu_worst
+    bits = uniform.validation.bits_per_sample
+    assert 0.99 * bits <= outcome.validation.bits_per_sample <= bits + 1e-6
+
+
+def test_pilots_count_towards_the_epochs_and_see_no_validation_row(config: TrialConfig, data: PreparedData) -> None:
+    reports: list[EpochMetrics] = []
+    outcome = run_trial(config, data, reports.append)
+    assert outcome.epochs == 8 and reports[-1].epoch == 8 and reports[-1].finished
+    assert reports[0].epoch > 2  # the pilots' epochs came before
+    values = data.values.copy()
+    values[data.split.validation] = 0
+    blind = run_trial(config, PreparedData(**{**data.__dict__, "values": values}))
+    assert np.array_equal(blind.tokenizer.plan.codes, outcome.tokenizer.plan.codes)
+
+
+def test_ratios_stay_within_the_bounds(config: TrialConfig, data: PreparedData) -> None:
+    bounds = {"low": 0.45, "high": 0.55}
+    plan = run_trial(config.with_overrides({"compression.bounds.L0": bounds}), data).tokenizer.plan
+    assert (plan.ratios[:, 0] >= 0.45).all() and (plan.ratios[:, 0] <= 0.55).all()
+
+
+def test_a_member_with_pilots_equals_itself_alone(config: TrialConfig, data: PreparedData) -> None:
+    configs = [config, config.with_overrides({"compression.strategy": "uniform", "seed": 3})]
+    together = run_members(configs, data, [lambda _: None] * 2)
+    for member, each in zip(together, configs, strict=True):
+        assert isinstance(member, TrialOutcome)
+        alone = run_trial(each, data)
+        assert member.epochs == alone.epochs == 8
+        assert member.validation.fvu == pytest.approx(alone.validation.fvu, rel=1e-3, abs=1e-4)
+
+
+def test_settings_that_cannot_work_are_refused(config: TrialConfig, data: PreparedData) -> None:
+    with pytest.raises(ConfigError, match=r"3 rounds of 4 epochs leave none of training\.epochs 8"):
+        run_trial(config.with_overrides({"compression.feedback.pilot_epochs": 4}), data)
+    with pytest.raises(ConfigError, match="cannot start from itself"):
+        run_trial(config.with_overrides({"compression.feedback.start": "feedback"}), data)
+    with pytest.raises(DivergedError, match="in a pilot"):
+        run_trial(config.with_overrides({"training.learning_rate": 1e12}), data)
+
+
+def test_settings_work_from_yaml(config: TrialConfig, tmp_path: Path) -> None:
+    from spinlock_dist.config import dump_config, load_config
+
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
