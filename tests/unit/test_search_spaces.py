@@ -48,7 +48,7 @@ def preset(request: pytest.FixtureRequest) -> SearchSpace:
 def test_the_default_study_has_its_space() -> None:
     space = load_space("adaptive_compression")
     assert space.parameters["compression.strategy"] == Categorical(
-        choices=("variance", "dimensionality", "information", "balanced", "feedback")
+        choices=("variance", "dimensionality", "information", "balanced", "waterfill", "feedback")
     )
     assert space.combinations() is None
 
