@@ -58,6 +58,7 @@ def test_published_strategies_come_first_with_the_base_settings():
         "dimensionality",
         "information",
         "balanced",
+        "waterfill",
         "feedback",
     ]
     for point in points:
