@@ -27,6 +27,8 @@ def leaderboard(baseline: TrialRecord, search: Sequence[TrialRecord], rows: int 
     worse (levelling down).
     """
     table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.caption = "help x hurt: the imbalance fell as the worst got better x as the best got worse"
+    table.caption_justify = "left"
     for column in COLUMNS:
         table.add_column(
             column, justify="left" if column in ("trial", "settings") else "right", no_wrap=column != "settings"

@@ -84,6 +84,7 @@ def run_members(
         grouped_NGF=layout.pack(torch.from_numpy(np.array(data.values)).to(device)),
         split=data.split,
         categories=data.categories,
+        characteristics=data.characteristics,
         pipeline=data.pipeline,
     )
     planned = [_plan(config, data, prepared, layout) for config in configs]

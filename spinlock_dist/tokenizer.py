@@ -72,6 +72,7 @@ class Tokenizer:
             grouped_NGF=self._group(values_ND),
             split=split_rows(len(values_ND), self.config.prepare.split),
             categories=self.categories,
+            characteristics=self.characteristics,
             pipeline=self.pipeline,
         )
         return evaluate(self.model, data, split)[0]

@@ -60,3 +60,11 @@ def gini(errors: Iterable[float]) -> float:
     count = len(values)
     ranks = np.arange(1, count + 1)
     return float(2 * (ranks * values).sum() / (count * total) - (count + 1) / count)
+
+
+def distance_to_reference(errors: Sequence[float], reference: Sequence[float] | np.ndarray) -> float:
+    """Return the geometric mean of errors over reference errors, both floored at 1e-6."""
+    measured, expected = (
+        np.maximum(np.asarray(values, dtype=np.float64), IMBALANCE_FLOOR) for values in (errors, reference)
+    )
+    return float(np.exp(np.log(measured / expected).mean()))

@@ -44,6 +44,12 @@ class Metrics:
     """Codes never used on the training rows, all codebooks together."""
     bits_per_sample: float
     """Sum over codebooks of log2 K."""
+    reference_fvu: dict[str, float]
+    """Per category: FVU that the Gaussian reference leaves at the category's bits (`compression.limits`)."""
+    reference_imbalance: float
+    """The imbalance of `reference_fvu`: what the allocation alone leads one to expect."""
+    reference_distance: float
+    """Geometric mean over categories of fvu / reference fvu: 1 at the reference, which non-Gaussian data can beat."""
     topographic_pre: float
     """Correlation between pairwise distances in features and in latents before quantization."""
     topographic_post: float

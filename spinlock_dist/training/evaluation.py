@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from spinlock_dist.categories.category import Category
+from spinlock_dist.compression.characteristics import Characteristics
+from spinlock_dist.compression.limits import gaussian_reference
 from spinlock_dist.config import LEVELS
 from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.metrics.codebook import CodebookUsage, codebook_usage, mean_over_codebooks
 from spinlock_dist.metrics.reconstruction import (
     COLLAPSED_FVU,
+    distance_to_reference,
     fvu_by_category,
     gini,
     imbalance,
@@ -40,6 +43,7 @@ class EvaluationData:
     grouped_NGF: Tensor
     split: Split
     categories: tuple[Category, ...]
+    characteristics: tuple[Characteristics, ...]
     pipeline: FeaturePipeline
 
     @cached_property
@@ -132,6 +136,9 @@ def _member_metrics(
     mse_raw = mse_by_category(data.pipeline.invert(target_ND), data.pipeline.invert(output_ND), data.categories)
     everything = Category("all", tuple(range(target_ND.shape[1])))
     ratio = imbalance(fvu.values())
+    plan = model.plans[member]
+    spectra = [each.spectrum for each in data.characteristics]
+    reference = gaussian_reference(spectra, plan.bits.sum(axis=1))
     latents = [np.concatenate([level[member] for level in side], axis=1) for side in (passed.latents, passed.codes)]
     worst = max(fvu, key=lambda name: fvu[name])
     return Metrics(
@@ -151,14 +158,17 @@ def _member_metrics(
         perplexity_ratio=mean_over_codebooks([book.perplexity_ratio for book in train_usage.values()]),
         entropy_ratio=mean_over_codebooks([book.entropy_ratio for book in train_usage.values()]),
         dead_codes=sum(book.codes - book.used for book in train_usage.values()),
-        bits_per_sample=model.plans[member].bits_per_sample,
+        bits_per_sample=plan.bits_per_sample,
+        reference_fvu={category.name: float(left) for category, left in zip(data.categories, reference, strict=True)},
+        reference_imbalance=imbalance(reference),
+        reference_distance=distance_to_reference(list(fvu.values()), reference),
         topographic_pre=topographic_similarity(target_ND, latents[0]),
         topographic_post=topographic_similarity(target_ND, latents[1]),
         codebooks=[
             {
                 "category": data.categories[group].name,
                 "level": LEVELS[level],
-                "dim": int(model.plans[member].dims[group, level]),
+                "dim": int(plan.dims[group, level]),
                 "codes": book.codes,
                 "used": book.used,
                 "perplexity": book.perplexity,

@@ -28,6 +28,8 @@ def make_metrics() -> Callable[..., Metrics]:
             "perplexity_ratio": 0.8,
             "entropy_ratio": 0.9,
             "bits_per_sample": 100.0,
+            "reference_imbalance": 1.0,
+            "reference_distance": 1.5,
             "topographic_pre": 0.9,
             "topographic_post": 0.9,
         }
@@ -35,6 +37,7 @@ def make_metrics() -> Callable[..., Metrics]:
             split=split,
             fvu=named,
             mse_raw=named,
+            reference_fvu=named,
             fvu_worst=max(fvu),
             worst_category=worst,
             imbalance=imbalance,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from spinlock_dist.categories.category import Category
 from spinlock_dist.metrics.codebook import codebook_usage, mean_over_codebooks
 from spinlock_dist.metrics.reconstruction import (
+    distance_to_reference,
     fraction_unexplained,
     fvu_by_category,
     gini,
@@ -114,3 +115,8 @@ def test_topographic_similarity() -> None:
     assert topographic_similarity(points, np.zeros((40, 2))) == 0.0
     shuffled = np.random.default_rng(4).permutation(points)
     assert abs(topographic_similarity(points, shuffled)) < 0.3
+
+
+def test_distance_to_reference_is_a_geometric_mean() -> None:
+    assert distance_to_reference([0.2, 0.4], [0.1, 0.1]) == pytest.approx(8**0.5)
+    assert distance_to_reference([0.1, 0.0], [0.1, 0.0]) == 1.0

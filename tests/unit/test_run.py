@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spinlock_dist.compression.limits import fvu_at_rate
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
@@ -168,3 +169,11 @@ def test_capacity_latent_is_nearly_inert_and_codes_move_errors(config: TrialConf
             abs(np.log(outcome.validation.fvu[n] / uniform.validation.fvu[n])) for n in uniform.validation.fvu
         )
     assert changes["codes"] > 2 * changes["latent"]
+
+
+def test_every_trial_knows_its_distance_to_the_reference(config: TrialConfig, data: PreparedData) -> None:
+    outcome = run_trial(config, data)
+    score, bits = outcome.validation, outcome.tokenizer.plan.bits.sum(axis=1)
+    for category, characteristics, spent in zip(data.categories, data.characteristics, bits, strict=True):
+        assert score.reference_fvu[category.name] == pytest.approx(fvu_at_rate(characteristics.spectrum, spent))
+    assert 0.5 < score.reference_distance < 10
