@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spinlock_dist.errors import ConfigError, did_you_mean
+from spinlock_dist.preset import over_preset
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -401,9 +402,9 @@ def _collect_lines(node: yaml.Node | None, path: tuple, lines: dict[tuple, int],
 
 
 def load_config(path: str | Path) -> TrialConfig:
-    """Read a trial config from YAML; settings left out keep their defaults."""
+    """Read a trial config from YAML; settings left out keep their defaults, or those of the `preset` it names."""
     tree, lines = read_yaml(path)
-    return parse_config(TrialConfig, {} if tree is None else tree, str(path), lines)
+    return parse_config(TrialConfig, over_preset({} if tree is None else tree, str(path)), str(path), lines)
 
 
 def dump_config(config: BaseModel) -> str:
