@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOME = Path(tempfile.mkdtemp(prefix="spinlock_dist_home_"))
@@ -25,6 +26,10 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",
 )
 os.environ.setdefault("SPINLOCK_DIST_CACHE", str(REPOSITORY / ".cache"))
+# The same inputs at every run of CI, so that a change is judged by what it changes; elsewhere new ones each time.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 def pytest_unconfigure() -> None:
