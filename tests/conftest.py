@@ -27,9 +27,10 @@ os.environ.update(
 )
 os.environ.setdefault("SPINLOCK_DIST_CACHE", str(REPOSITORY / ".cache"))
 # The same inputs at every run of CI, so that a change is judged by what it changes; elsewhere new ones each time.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# No deadline: how fast a machine is belongs in benchmarks/.
+settings.register_profile("anywhere", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "anywhere")
 
 
 def pytest_unconfigure() -> None:
