@@ -115,7 +115,8 @@ def score(metrics: Metrics | None) -> str:
     """Return what a trial scored in a few words."""
     if metrics is None:
         return "unknown"
-    return f"imbalance {metrics.imbalance:5.2f}x  worst {metrics.fvu_worst:.3f}  mean {metrics.fvu_mean:.3f}"
+    errors = f"worst {metrics.fvu_worst:.3f}  mean {metrics.fvu_mean:.3f}"
+    return f"imbalance {metrics.imbalance:5.2f}x  {errors}  util {metrics.utilization:.0%}"
 
 
 def _utilization() -> str:
