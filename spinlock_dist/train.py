@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinlock_dist.config import TrialConfig, load_config
-from spinlock_dist.errors import ConfigError, run_command
+from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError, run_command
 
 if TYPE_CHECKING:
     from spinlock_dist.metrics.record import EpochMetrics, Metrics
@@ -20,26 +21,27 @@ EXAMPLES = """examples:
   python -m spinlock_dist.train                                    defaults on simulated operators
   python -m spinlock_dist.train --config runs/x/best/config.yaml   the best config of a study
   python -m spinlock_dist.train --dataset features.parquet --set compression.strategy=dimensionality --out ckpt
+  python -m spinlock_dist.train --config trial.yaml --compare uniform   beside the baseline, on the same everything
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, prepare, train, save, print."""
     args = _parser().parse_args(argv)
-    config = _config(args)
+    configs = _configs(args)
     # Imported only now, so that --help and a misspelt setting answer at once.
     from spinlock_dist.prepare import prepare
 
-    data = prepare(config.prepare)
-    outcome = _train(config, data, quiet=args.json)
-    test = outcome.evaluate("test") if args.test else None
+    data = prepare(configs[0].prepare)
+    outcomes = _train(configs, data, quiet=args.json)
+    splits = ("validation", "test") if args.test else ("validation",)
+    scores = [{split: _score(outcome, split) for split in splits} for outcome in outcomes]
     if args.out:
-        outcome.save(args.out)
+        outcomes[0].save(args.out)
     if args.json:
-        metrics = {"validation": asdict(outcome.validation)} | ({"test": asdict(test)} if test else {})
-        print(json.dumps({"fingerprint": data.fingerprint, "epochs": outcome.epochs, **metrics}))
+        print(json.dumps(_record(outcomes, scores, data)))
     else:
-        _show(outcome, data, test)
+        _show(outcomes, scores, data)
         if args.out:
             print(f"checkpoint: {args.out}")
     return 0
@@ -52,13 +54,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="YAML", help="trial config; what it leaves out keeps defaults")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="trial config, or one of Spinlock's")
     parser.add_argument("--dataset", metavar="FILE", help="HDF5, .parquet, .csv or .npz (default: simulated operators)")
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--seed", type=int, metavar="N")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, e.g. model.hidden=128"
+    )
+    parser.add_argument(
+        "--compare", metavar="STRATEGY", help="train the same config with this strategy beside it, e.g. uniform"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the checkpoint here")
     parser.add_argument(
@@ -68,8 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config(args: argparse.Namespace) -> TrialConfig:
-    config = load_config(args.config) if args.config else TrialConfig()
+def _configs(args: argparse.Namespace) -> list[TrialConfig]:
+    """Return the config asked for, and the one to compare it with if any."""
+    from spinlock_dist.compression.strategies import get_strategy
+
+    config = _given(args.config) if args.config else TrialConfig()
     flags = {
         "prepare.dataset": args.dataset,
         "training.epochs": args.epochs,
@@ -77,7 +85,25 @@ def _config(args: argparse.Namespace) -> TrialConfig:
         "training.device": args.device,
     }
     overrides = {name: value for name, value in flags.items() if value is not None}
-    return config.with_overrides(overrides | dict(map(_assignment, args.set)), "command line")
+    config = config.with_overrides(overrides | dict(map(_assignment, args.set)), "command line")
+    if args.compare == config.compression.strategy:
+        raise ConfigError(f"--compare {args.compare}: this is the config's own strategy; name another")
+    others = [] if args.compare is None else [config.with_overrides({"compression.strategy": args.compare})]
+    for each in (config, *others):
+        get_strategy(each.compression.strategy)  # raises for an unknown one: before the data is prepared, not after
+    return [config, *others]
+
+
+def _given(path: Path) -> TrialConfig:
+    """Read a config of ours or of Spinlock's; of the latter, say on stderr what has no counterpart here."""
+    from spinlock_dist.spinlock_yaml import is_spinlock_yaml, load_spinlock_yaml
+
+    if not is_spinlock_yaml(path):
+        return load_config(path)
+    config, not_mapped = load_spinlock_yaml(path)
+    for line in not_mapped:
+        print(f"not mapped: {line}", file=sys.stderr)
+    return config
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -92,15 +118,16 @@ def _assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: the value is not valid YAML") from None
 
 
-def _train(config: TrialConfig, data: PreparedData, quiet: bool) -> TrialOutcome:
+def _train(configs: list[TrialConfig], data: PreparedData, quiet: bool) -> list[TrialOutcome]:
+    """Train all configs in lock step, showing how the first one is doing."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from spinlock_dist.run import run_trial
+    from spinlock_dist.run import run_members
 
     columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(12), TimeRemainingColumn(compact=True))
     with Progress(*columns, TextColumn("{task.fields[state]}"), console=Console(quiet=quiet)) as progress:
-        task = progress.add_task("training", total=config.training.epochs, state="")
+        task = progress.add_task("training", total=configs[0].training.epochs, state="")
 
         def report(metrics: EpochMetrics) -> None:
             score = metrics.validation
@@ -110,40 +137,47 @@ def _train(config: TrialConfig, data: PreparedData, quiet: bool) -> TrialOutcome
             )
             progress.update(task, completed=metrics.epoch, state=state)
 
-        return run_trial(config, data, report)
+        members = run_members(configs, data, [report, *[_silent] * (len(configs) - 1)])
+    return [_finished(member, config) for member, config in zip(members, configs, strict=True)]
 
 
-def _show(outcome: TrialOutcome, data: PreparedData, test: Metrics | None) -> None:
-    from rich.box import SIMPLE_HEAD
+def _silent(_: EpochMetrics) -> None:
+    pass
+
+
+def _finished(member: TrialOutcome | DivergedError, config: TrialConfig) -> TrialOutcome:
+    if isinstance(member, DivergedError):
+        raise SpinlockError(f"strategy {config.compression.strategy} {member}")
+    return member
+
+
+def _score(outcome: TrialOutcome, split: str) -> Metrics:
+    return outcome.validation if split == "validation" else outcome.evaluate(split)
+
+
+def _record(outcomes: list[TrialOutcome], scores: list[dict[str, Metrics]], data: PreparedData) -> dict[str, Any]:
+    """Return what --json prints: the metrics per split, and those of the strategy compared with under its name."""
+    own, *others = [
+        {"strategy": outcome.config.compression.strategy, "epochs": outcome.epochs}
+        | {split: asdict(metrics) for split, metrics in score.items()}
+        for outcome, score in zip(outcomes, scores, strict=True)
+    ]
+    return {"fingerprint": data.fingerprint, **own} | ({"compared": others[0]} if others else {})
+
+
+def _show(outcomes: list[TrialOutcome], scores: list[dict[str, Metrics]], data: PreparedData) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    score, plan = outcome.validation, outcome.tokenizer.plan
-    table = Table(title="validation, by category", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for heading in ("category", "features", "dims", "codes", "bits", "b/feat", "FVU", "raw MSE"):
-        table.add_column(heading, justify="left" if heading == "category" else "right", no_wrap=True)
-    for index, category in enumerate(data.categories):
-        bits = float(plan.bits[index].sum())
-        table.add_row(
-            category.name,
-            str(len(category)),
-            " ".join(map(str, plan.dims[index])),
-            " ".join(map(str, plan.codes[index])),
-            f"{bits:.1f}",
-            f"{bits / len(category):.2f}",
-            f"{score.fvu[category.name]:.4f}",
-            f"{score.mse_raw[category.name]:.4g}",
-        )
+    from spinlock_dist.tables import category_table, comparison_table, totals
+
     console = Console()
-    console.print(table)
-    for metrics in filter(None, (score, test)):
-        console.print(
-            f"{metrics.split}: imbalance {metrics.imbalance:.3f}x, FVU mean {metrics.fvu_mean:.4f}, "
-            f"worst {metrics.fvu_worst:.4f} ({metrics.worst_category}),\n"
-            f"  utilization {metrics.utilization:.1%}, {metrics.dead_codes} dead codes, "
-            f"{metrics.bits_per_sample:.1f} bits per sample",
-            highlight=False,
-        )
+    console.print(category_table(outcomes[0], data.categories))
+    if len(outcomes) > 1:
+        console.print(comparison_table(outcomes[1], outcomes[0], data.categories))
+    for outcome, score in zip(outcomes, scores, strict=True):
+        arm = f"{outcome.config.compression.strategy}, " if len(outcomes) > 1 else ""
+        for split, metrics in score.items():
+            console.print(totals(metrics, f"{arm}{split}"), highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,9 @@ CORE = (
     ("codecs",),
     ("training",),
     ("tokenizer",),
-    ("checkpoint",),
+    ("checkpoint", "diagnosis"),
     ("run",),
+    ("spinlock_yaml", "tables"),
     ("generate", "train", "diagnose"),
 )
 ENGINES = {"ray", "optuna"}

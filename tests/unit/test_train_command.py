@@ -1,0 +1,173 @@
+"""python -m spinlock_dist.train: what it prints, what it compares, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from spinlock_dist.checkpoint import load_checkpoint
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import ConfigError, DataError, run_command
+from spinlock_dist.prepare import prepare
+from spinlock_dist.run import run_trial
+from spinlock_dist.tables import codebook_use
+from spinlock_dist.train import main
+from tests.synthetic import write_table
+
+QUICK = ["--epochs", "2", "--device", "cpu", "--set", "model.hidden=8", "--set", "training.batch_size=64"]
+SIMULATED = "simulator: {samples: 40, grid: 8, steps: 8, realizations: 1}"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("data") / "table.npz", rows=160)
+
+
+@pytest.fixture(scope="module")
+def config(dataset: Path) -> Path:
+    path = dataset.parent / "trial.yaml"
+    path.write_text(f"prepare: {{dataset: {dataset}, categories: {{count: 3}}}}\ncompression: {{strategy: balanced}}\n")
+    return path
+
+
+def printed_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Run the command as a program would; return its exit code and what it says on stderr."""
+    with pytest.raises(SystemExit) as stop:
+        run_command(lambda: main(list(arguments)))
+    return int(stop.value.code or 0), capsys.readouterr().err
+
+
+def test_the_table_shows_every_category_with_its_codebooks(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(config), *QUICK]) == 0
+    shown = capsys.readouterr().out
+    for heading in ("category", "features", "dims", "codes", "bits", "FVU", "raw MSE", "used", "dead"):
+        assert heading in shown
+    rows = [line.split() for line in shown.splitlines() if line.split()[:1] and line.split()[0].startswith("cluster_")]
+    assert len(rows) == 3
+    assert all(row[-2].endswith("%") for row in rows)
+    total = re.search(r"(\d+) dead codes", shown)
+    assert total is not None and int(total[1]) == sum(int(row[-1]) for row in rows)
+
+
+def test_codebook_use_agrees_with_the_totals(config: Path) -> None:
+    trial = TrialConfig().with_overrides(
+        {"prepare.dataset": str(config.parent / "table.npz"), "training.epochs": 1, "model.initialization": "random"}
+    )
+    score = run_trial(trial, prepare(trial.prepare)).validation
+    use = {name: codebook_use(score, name) for name in score.fvu}
+    assert sum(dead for _, dead in use.values()) == score.dead_codes > 0
+    levels = {name: sum(book["category"] == name for book in score.codebooks) for name in score.fvu}
+    mean = sum(use[name][0] * levels[name] for name in use) / sum(levels.values())
+    assert mean == pytest.approx(score.utilization)
+    assert codebook_use(score, "none of this name") == (1.0, 0)
+
+
+def test_compare_trains_the_baseline_beside_it_on_the_same(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = printed_json(capsys, "--config", str(config), *QUICK, "--compare", "uniform", "--test")
+    alone = printed_json(capsys, "--config", str(config), *QUICK, "--set", "compression.strategy=uniform")
+    assert (both["strategy"], both["compared"]["strategy"]) == ("balanced", "uniform")
+    assert both["fingerprint"] == alone["fingerprint"]
+    assert both["compared"]["validation"]["fvu"] == pytest.approx(alone["validation"]["fvu"], rel=1e-3)
+    assert both["compared"]["validation"]["bits_per_sample"] == alone["validation"]["bits_per_sample"]
+    assert both["validation"]["bits_per_sample"] <= alone["validation"]["bits_per_sample"]
+    assert both["test"]["split"] == both["compared"]["test"]["split"] == "test"
+    assert "compared" not in alone and "test" not in alone
+
+
+def test_compare_shows_both_side_by_side(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "checkpoint"
+    assert main(["--config", str(config), *QUICK, "--compare", "uniform", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "side by side" in shown and f"checkpoint: {out}" in shown
+    assert re.search(r"^balanced, validation: imbalance \S+x", shown, re.MULTILINE)
+    assert re.search(r"^uniform, validation: imbalance \S+x", shown, re.MULTILINE)
+    changes = re.findall(r"cluster_\d .*?(\d\.\d{4}) +(\d\.\d{4}) +([+-]\d+)%", shown)
+    assert len(changes) == 3
+    for before, after, change in changes:
+        assert float(after) / float(before) - 1 == pytest.approx(
+            int(change) / 100, abs=0.05
+        )  # of figures rounded for print
+    assert load_checkpoint(out).config.compression.strategy == "balanced"
+
+
+def test_flags_override_the_file(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "checkpoint"
+    main(["--config", str(config), *QUICK, "--seed", "9", "--set", "compression.strategy=variance", "--out", str(out)])
+    kept = load_checkpoint(out).config
+    assert (kept.seed, kept.compression.strategy, kept.training.epochs, kept.model.hidden) == (9, "variance", 2, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--compare", "unifrom"], "unknown strategy 'unifrom'; did you mean 'uniform'"),
+        (["--compare", "balanced"], "this is the config's own strategy"),
+        (["--set", "compression.strategy=balance"], "did you mean 'balanced'"),
+        (["--set", "model.hiden=8"], "did you mean 'hidden'"),
+        (["--set", "model.hidden"], "expected NAME=VALUE"),
+        (["--dataset", "nowhere.npz"], "nowhere.npz: no such dataset"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["--epochs", "0"], "training.epochs"),
+    ],
+)
+def test_what_a_user_can_get_wrong_ends_with_2(
+    config: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, said = refused(capsys, "--config", str(config), *QUICK, *arguments)
+    assert code == 2
+    assert message in said and "Traceback" not in said and len(said.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("compare", [[], ["--compare", "uniform"]])
+def test_a_diverged_training_ends_with_1(config: Path, capsys: pytest.CaptureFixture[str], compare: list[str]) -> None:
+    code, said = refused(capsys, "--config", str(config), *QUICK, "--set", "training.learning_rate=1e12", *compare)
+    assert code == 1
+    assert "strategy balanced diverged in epoch" in said and "lower training.learning_rate" in said
+
+
+def test_the_preset_trains_on_simulated_operators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "preset.yaml"
+    path.write_text(f"preset: spinlock\nprepare: {{{SIMULATED}}}\n")
+    result = printed_json(capsys, "--config", str(path), *QUICK, "--compare", "uniform")
+    assert result["strategy"] == "balanced"
+    assert result["validation"]["bits_per_sample"] == result["compared"]["validation"]["bits_per_sample"]
+
+
+def test_the_preset_trains_on_a_file_of_spinlock(
+    tmp_path: Path, spinlock_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "preset.yaml"
+    path.write_text("preset: spinlock\n")
+    result = printed_json(capsys, "--config", str(path), "--dataset", str(spinlock_file), *QUICK)
+    assert result["validation"]["utilization"] < 1, "codebooks that start as noise and are never revived"
+
+
+def test_a_yaml_of_spinlock_trains_and_names_what_is_not_mapped(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "spinlock.yaml"
+    path.write_text(
+        f"dataset_path: {dataset}\nmodel: {{group_embedding_dim: 64, compression_ratios: auto}}\n"
+        "training: {num_epochs: 2, batch_size: 64, bach_size: 1}\n"
+    )
+    assert main(["--config", str(path), "--json"]) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert (result["strategy"], result["epochs"]) == ("balanced", 2)
+    assert "not mapped: group_embedding_dim (" in printed.err
+    assert "bach_size (unknown key; did you mean 'batch_size'?)" in printed.err
+
+
+def test_errors_are_raised_as_their_kind(config: Path) -> None:
+    with pytest.raises(ConfigError):
+        main(["--config", str(config), "--compare", "nothing"])
+    with pytest.raises(DataError):
+        main(["--config", str(config), "--dataset", "nowhere.npz"])
