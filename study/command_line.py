@@ -12,7 +12,7 @@ from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
 
 EXAMPLES = """examples:
-  python -m study.launch                                       24 trials on simulated operators, on all CPUs
+  python -m study.launch                                       20 trials on simulated operators, on all CPUs
   python -m study.launch --dataset operators.h5 --gpus 8 --trials 200 --name operators
   python -m study.launch --name operators --resume             go on with it
   python -m study.launch --space quick --trials 8              a first look in about a minute
