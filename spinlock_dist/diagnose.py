@@ -1,0 +1,96 @@
+"""python -m spinlock_dist.diagnose: explain a trained tokenizer category by category, feature by feature."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spinlock_dist.errors import ConfigError, did_you_mean, run_command
+
+if TYPE_CHECKING:
+    from spinlock_dist.diagnosis.record import Diagnosis
+
+EXAMPLES = """examples:
+  python -m spinlock_dist.diagnose runs/x/best/checkpoint                          which categories are worst, and why
+  python -m spinlock_dist.diagnose runs/x/best/checkpoint --category cluster_2     one of them, feature by feature
+  python -m spinlock_dist.diagnose ckpt --dataset other.h5 --html diagnosis.html   on other data, as a page
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, load, compute, print."""
+    args = _parser().parse_args(argv)
+    # Imported only now, so that --help answers at once.
+    from spinlock_dist.checkpoint import load_checkpoint
+    from spinlock_dist.diagnosis.measure import diagnose
+    from spinlock_dist.features.sources import load_table
+
+    tokenizer = load_checkpoint(args.checkpoint, device=args.device)
+    if args.category is not None:
+        _require(args.category, [category.name for category in tokenizer.categories])
+    given = {"dataset": args.dataset, "max_samples": None} if args.dataset else {}
+    table = load_table(tokenizer.config.prepare.model_copy(update=given))
+    diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation")
+    if args.html:
+        from spinlock_dist.diagnosis.page import write_page
+
+        write_page(args.html, diagnosis)
+    if args.json:
+        print(json.dumps(as_json(diagnosis, args.category)))
+        return 0
+    _show(diagnosis, args.category)
+    if args.html:
+        print(f"page: {args.html}")
+    return 0
+
+
+def as_json(diagnosis: Diagnosis, category: str | None = None) -> dict[str, object]:
+    """Return everything in a diagnosis, with the causes of each category; of one category alone if it is named."""
+    from spinlock_dist.diagnosis.causes import causes
+
+    chosen = [each for each in diagnosis.categories if category in (None, each.name)]
+    return asdict(diagnosis) | {"categories": [asdict(each) | {"causes": causes(each, diagnosis)} for each in chosen]}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m spinlock_dist.diagnose",
+        description="Explain a trained tokenizer: which categories it rebuilds worst, and why.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder that train or a study wrote")
+    parser.add_argument(
+        "--dataset",
+        metavar="FILE",
+        help="score all rows of another file with the same columns (default: the validation rows it was trained with)",
+    )
+    parser.add_argument("--category", metavar="NAME", help="show one category, feature by feature")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--json", action="store_true", help="print every number as JSON and nothing else")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page that needs nothing but a browser")
+    return parser
+
+
+def _require(name: str, known: list[str]) -> None:
+    if name not in known:
+        raise ConfigError(f"--category {name}: no such category{did_you_mean(name, known)}")
+
+
+def _show(diagnosis: Diagnosis, name: str | None) -> None:
+    from rich.console import Console
+
+    from spinlock_dist.diagnosis.terminal import show_category, show_overview
+
+    console = Console(highlight=False)
+    if name is None:
+        show_overview(console, diagnosis)
+    else:
+        show_category(console, diagnosis, next(each for each in diagnosis.categories if each.name == name))
+
+
+if __name__ == "__main__":
+    run_command(main)
