@@ -11,8 +11,10 @@ from spinlock_dist.config import parse_config, read_yaml
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
 
-EXAMPLES = """examples:
-  python -m study.launch                                       20 trials on simulated operators, on all CPUs
+TRIALS = StudyConfig.model_fields["trials"].default
+
+EXAMPLES = f"""examples:
+  python -m study.launch                                       {TRIALS} trials on simulated operators, on all CPUs
   python -m study.launch --dataset operators.h5 --gpus 8 --trials 200 --name operators
   python -m study.launch --name operators --resume             go on with it
   python -m study.launch --space quick --trials 8              a first look in about a minute
@@ -26,7 +28,7 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"metavar": "FILE", "help": "HDF5, .parquet, .csv or .npz (default: simulated)"},
     ),
     "--space": ("space", {"metavar": "NAME|FILE", "help": "search space (default: adaptive_compression)"}),
-    "--trials": ("trials", {"type": int, "metavar": "N", "help": "trials of the search (default: 24)"}),
+    "--trials": ("trials", {"type": int, "metavar": "N", "help": f"trials of the search (default: {TRIALS})"}),
     "--epochs": (
         "epochs",
         {"type": int, "metavar": "N", "help": "epochs of a trial (default: the space's, or the base's)"},
