@@ -16,6 +16,7 @@ from spinlock_dist.errors import ConfigError, did_you_mean
 from spinlock_dist.preset import merge, read_preset
 
 MARKS = {"dataset_path", "input_path", "families", "random_seed"}
+"""Top-level keys that nearly every config of Spinlock has and none of ours can have."""
 SECTIONS = ("model", "training", "logging", "feature_cleaning")
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -165,7 +166,7 @@ def is_spinlock_yaml(path: Path) -> bool:
     Raises `ConfigError` if it cannot be read.
     """
     tree, _ = read_yaml(path)
-    return isinstance(tree, dict) and bool(MARKS & tree.keys())
+    return isinstance(tree, dict) and "preset" not in tree and bool(MARKS & tree.keys())
 
 
 def load_spinlock_yaml(path: Path) -> tuple[TrialConfig, list[str]]:

@@ -187,3 +187,15 @@ def test_our_own_configs_are_not_taken_for_spinlocks(tmp_path: Path) -> None:
     own.write_text(dump_config(TrialConfig()))
     assert not is_spinlock_yaml(own)
     assert load_config(own) == TrialConfig()
+    own.write_text("preset: spinlock\nrandom_seed: 3\n")
+    assert not is_spinlock_yaml(own)
+    with pytest.raises(ConfigError, match="line 2: unknown setting 'random_seed'"):
+        load_config(own)
+
+
+def test_keys_that_come_from_an_alias_are_read_too(tmp_path: Path) -> None:
+    text = "base: &base {max_samples: 50}\ndataset_path: a.h5\n<<: *base\ntraining: {batch_size: [1]}\n"
+    with pytest.raises(ConfigError, match=r"line 4: training\.batch_size"):
+        load(tmp_path, text)
+    config, not_mapped = load(tmp_path, text.replace("[1]", "16"))
+    assert (config.prepare.max_samples, not_mapped) == (50, ["base (unknown key)"])
