@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinlock_dist.errors import ConfigError, did_you_mean, run_command
+from spinlock_dist.errors import ConfigError, DataError, did_you_mean, run_command
 
 if TYPE_CHECKING:
+    from spinlock_dist.config import PrepareConfig
     from spinlock_dist.diagnosis.record import Diagnosis
 
 EXAMPLES = """examples:
@@ -31,8 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     tokenizer = load_checkpoint(args.checkpoint, device=args.device)
     if args.category is not None:
         _require(args.category, [category.name for category in tokenizer.categories])
-    given = {"dataset": args.dataset, "max_samples": None} if args.dataset else {}
-    table = load_table(tokenizer.config.prepare.model_copy(update=given))
+    table = load_table(_source(tokenizer.config.prepare, args.dataset))
     diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation")
     if args.html:
         from spinlock_dist.diagnosis.page import write_page
@@ -73,6 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print every number as JSON and nothing else")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page that needs nothing but a browser")
     return parser
+
+
+def _source(trained_on: PrepareConfig, dataset: str | None) -> PrepareConfig:
+    if dataset is not None:
+        return trained_on.model_copy(update={"dataset": dataset, "max_samples": None})
+    if trained_on.dataset is not None and not Path(trained_on.dataset).exists():
+        raise DataError(f"{trained_on.dataset}: what this checkpoint was trained on is not there; use --dataset FILE")
+    return trained_on
 
 
 def _require(name: str, known: list[str]) -> None:

@@ -76,7 +76,7 @@ def prepare(config: PrepareConfig) -> PreparedData:
         characteristics=tuple(characterize(train_cleaned[:, category.columns]) for category in categories),
         pipeline=pipeline,
         config=config,
-        fingerprint=_fingerprint(values, pipeline.feature_names, split, categories, config),
+        fingerprint=fingerprint(values, pipeline.feature_names, split, categories, config),
     )
 
 
@@ -102,13 +102,14 @@ def _categories(x_train: np.ndarray, pipeline: FeaturePipeline, config: PrepareC
     return read_mapping(config.categories.mapping, pipeline.feature_names, dropped)
 
 
-def _fingerprint(
+def fingerprint(
     values: np.ndarray,
     names: Sequence[str],
     split: Split,
     categories: Sequence[Category],
     config: PrepareConfig,
 ) -> str:
+    """Return the SHA-256 of normalized values `[N, D]`, their names, split, categories and config."""
     # Where the data and the mapping lie does not count, their content does: values, names and categories are in.
     settings = config.model_dump(mode="json", exclude={"dataset": True, "simulator": True, "categories": {"mapping"}})
     labels = {

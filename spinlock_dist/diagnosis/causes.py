@@ -19,6 +19,8 @@ FEW_BITS = 1.25
 """Reference FVU over the median category's: above this the bits are few for what the category holds."""
 FAR_FROM_REFERENCE = 2.0
 """FVU over the reference. Trained quantizers lie at 1.2 (wide categories) to 2 (5 features)."""
+NEGLIGIBLE = 0.01
+"""FVU up to this is not worth a cause: next to it any distance is large."""
 HEAVY_KURTOSIS = 10.0
 """A normal has 3, a Laplace distribution 6."""
 HEAVY_ERROR = 0.25
@@ -80,7 +82,7 @@ def few_bits(category: CategoryDiagnosis, diagnosis: Diagnosis) -> str | None:
 
 def far_from_reference(category: CategoryDiagnosis, diagnosis: Diagnosis) -> str | None:
     """It loses much more than its bits explain."""
-    if category.distance <= FAR_FROM_REFERENCE:
+    if category.distance <= FAR_FROM_REFERENCE or category.fvu <= NEGLIGIBLE:
         return None
     return (
         f"is far from what its bits can do: FVU {category.fvu:.3f} is {category.distance:.1f} times the Gaussian "
@@ -128,6 +130,16 @@ def raw_imbalance(diagnosis: Diagnosis) -> str:
     )
 
 
+def changed_data(diagnosis: Diagnosis) -> str | None:
+    """Return a warning if rows were picked by a split that need not be the one of the training."""
+    if diagnosis.is_training_data or diagnosis.rows == "all":
+        return None
+    return (
+        f"{diagnosis.source} is not the data of the training (its fingerprint differs): "
+        f"some of the {diagnosis.rows} rows may have been trained on"
+    )
+
+
 RULES: tuple[Rule, ...] = (collapsed, dead_codes, uneven_codes, few_bits, far_from_reference, heavy_tails, large_scale)
 
 
@@ -138,6 +150,8 @@ def _share_of_imbalance(category: CategoryDiagnosis, diagnosis: Diagnosis) -> st
 def _scale_share(raw: RawImbalance) -> str:
     if raw.scale_share > 1:
         return "scale explains more than all of the raw imbalance, for FVU works against it"
+    if raw.scale_share < 0:
+        return "FVU explains more than all of the raw imbalance, for scale works against it"
     return f"{raw.scale_share:.1%} of the raw imbalance is scale"
 
 

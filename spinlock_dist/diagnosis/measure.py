@@ -23,10 +23,11 @@ from spinlock_dist.diagnosis.record import (
     FeatureDiagnosis,
     RawImbalance,
 )
+from spinlock_dist.errors import DataError
 from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.codebook import codebook_usage
 from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, fraction_unexplained, imbalance
-from spinlock_dist.prepare import split_rows
+from spinlock_dist.prepare import fingerprint, split_rows
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.evaluation import CHUNK, RAW_FLOOR
 
@@ -43,27 +44,26 @@ def diagnose(tokenizer: Tokenizer, table: FeatureTable, split: str | None = "val
     Raises `DataError` unless the columns are those the tokenizer was trained on.
     """
     values_ND = tokenizer.pipeline.transform(table)
-    everything = np.arange(len(values_ND))
     if split is None:
-        fitted = scored = everything
+        fitted_ND = scored_ND = values_ND
     else:
         parts = split_rows(len(values_ND), tokenizer.config.prepare.split)
-        fitted, scored = parts.train, parts.part(split)
-    outputs_ND, tokens_NCL = _reconstruct(tokenizer, values_ND)
+        fitted_ND, scored_ND = values_ND[parts.train], values_ND[parts.part(split)]
     scores = _Scores(
         tokenizer=tokenizer,
-        target_ND=values_ND[scored].astype(np.float64),
-        output_ND=outputs_ND[scored].astype(np.float64),
-        mean_D=values_ND[fitted].mean(axis=0, dtype=np.float64),
-        raw_mean_D=tokenizer.pipeline.invert(values_ND[fitted]).mean(axis=0),
-        tokens_NCL=tokens_NCL[fitted],
+        target_ND=scored_ND.astype(np.float64),
+        output_ND=_reconstruct(tokenizer, scored_ND)[0].astype(np.float64),
+        mean_D=fitted_ND.mean(axis=0, dtype=np.float64),
+        raw_mean_D=tokenizer.pipeline.invert(fitted_ND).mean(axis=0),
+        tokens_NCL=_reconstruct(tokenizer, fitted_ND)[1],
     )
     categories = scores.categories()
     return Diagnosis(
         source=table.source,
         rows=split or "all",
-        row_count=len(scored),
-        codebook_row_count=len(fitted),
+        row_count=len(scored_ND),
+        codebook_row_count=len(fitted_ND),
+        is_training_data=_is_training_data(tokenizer, values_ND),
         fvu_mean=scores.fvu(range(values_ND.shape[1])),
         imbalance=imbalance(category.fvu for category in categories),
         bits_per_feature=tokenizer.plan.bits_per_sample / values_ND.shape[1],
@@ -102,6 +102,16 @@ def kurtosis(x_ND: np.ndarray) -> np.ndarray:
     std = x_ND.std(axis=0)
     deviation = np.divide(x_ND - x_ND.mean(axis=0), std, out=np.zeros_like(x_ND), where=std > 0)
     return (deviation**4).mean(axis=0)
+
+
+def _is_training_data(tokenizer: Tokenizer, values_ND: np.ndarray) -> bool:
+    config = tokenizer.config.prepare
+    try:
+        split = split_rows(len(values_ND), config.split)
+    except DataError:
+        return False
+    names = tokenizer.pipeline.feature_names
+    return fingerprint(values_ND, names, split, tokenizer.categories, config) == tokenizer.fingerprint
 
 
 @torch.no_grad()
@@ -189,7 +199,8 @@ class _Scores:
     def _features(self) -> list[FeatureDiagnosis]:
         pipeline = self.tokenizer.pipeline
         kept = [entry for entry in pipeline.cleaning.ledger if entry.dropped is None]
-        std, tails, outliers = (f(self.raw_target_ND) for f in (_std, kurtosis, outlier_share))
+        raw_ND = self.raw_target_ND
+        std, tails, outliers = raw_ND.std(axis=0), kurtosis(raw_ND), outlier_share(raw_ND)
         share = self._error_shares()
         return [
             FeatureDiagnosis(
@@ -234,7 +245,3 @@ class _Scores:
                     )
                 )
         return tuple(diagnosed)
-
-
-def _std(x_ND: np.ndarray) -> np.ndarray:
-    return x_ND.std(axis=0)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from spinlock_dist.diagnosis.causes import causes, raw_imbalance
+from spinlock_dist.diagnosis.causes import causes, changed_data, raw_imbalance
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis, FeatureDiagnosis
 from spinlock_dist.errors import ConfigError
 
@@ -63,7 +63,7 @@ def render_page(diagnosis: Diagnosis) -> str:
 <body>
 <h1>Diagnosis of a tokenizer</h1>
 <p class="soft">{escape(head)}</p>
-<p>{_sentence(raw_imbalance(diagnosis))}</p>
+{"".join(f"<p>{_sentence(each)}</p>" for each in (changed_data(diagnosis), raw_imbalance(diagnosis)) if each)}
 <h2>Categories, the worst first</h2>
 {_overview(diagnosis)}
 <h2>Why, and which features</h2>

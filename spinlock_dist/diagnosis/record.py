@@ -109,6 +109,8 @@ class Diagnosis:
     row_count: int
     codebook_row_count: int
     """Rows behind the codebook usage: the training rows, or all rows of a dataset it was not trained on."""
+    is_training_data: bool
+    """Whether the whole dataset is, by its fingerprint, the one the tokenizer was trained on."""
     fvu_mean: float
     """Over features: all squared errors / all squares about the mean."""
     imbalance: float

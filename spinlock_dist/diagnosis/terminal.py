@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from spinlock_dist.diagnosis.causes import causes, raw_imbalance
+from spinlock_dist.diagnosis.causes import causes, changed_data, raw_imbalance
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis
 
 EXPLAINED = 3
@@ -101,6 +101,8 @@ def _print_head(console: Console, diagnosis: Diagnosis) -> None:
         f"imbalance {diagnosis.imbalance:.2f}x",
         markup=False,
     )
+    if warning := changed_data(diagnosis):
+        console.print(f"warning: {warning}", markup=False)
 
 
 def _print_causes(console: Console, category: CategoryDiagnosis, diagnosis: Diagnosis) -> None:

@@ -191,6 +191,11 @@ def test_shape_statistics_of_known_columns() -> None:
     assert kurtosis(np.full((5, 1), 7.0)) == 0
 
 
+def test_the_training_data_is_recognized(outcome: TrialOutcome, table: FeatureTable, diagnosis: Diagnosis) -> None:
+    assert diagnosis.is_training_data
+    assert not diagnose(outcome.tokenizer, table.rows(np.arange(len(table))[::-1])).is_training_data
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -252,3 +257,11 @@ def test_what_a_user_can_get_wrong_is_said(checkpoint: Path, tmp_path: Path) -> 
         main([str(checkpoint), "--device", "cpu", "--dataset", str(other)])
     with pytest.raises(DataError, match="no such dataset"):
         main([str(checkpoint), "--device", "cpu", "--dataset", str(tmp_path / "missing.npz")])
+
+
+def test_a_dataset_that_is_gone_is_named(tmp_path: Path) -> None:
+    dataset = write_table(tmp_path / "table.npz", rows=60)
+    train(dataset).save(tmp_path / "checkpoint")
+    dataset.unlink()
+    with pytest.raises(DataError, match=r"table\.npz: what this checkpoint was trained on is not there"):
+        main([str(tmp_path / "checkpoint"), "--device", "cpu"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from spinlock_dist.diagnosis.causes import RULES, causes, raw_imbalance
+from spinlock_dist.diagnosis.causes import RULES, causes, changed_data, raw_imbalance
 from spinlock_dist.diagnosis.measure import split_raw_imbalance
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, CodebookDiagnosis, Diagnosis, FeatureDiagnosis
 
@@ -49,6 +49,7 @@ def among_healthy(category: CategoryDiagnosis) -> Diagnosis:
         rows="validation",
         row_count=100,
         codebook_row_count=500,
+        is_training_data=True,
         fvu_mean=0.1,
         imbalance=category.fvu / HEALTHY.fvu,
         bits_per_feature=1.5,
@@ -102,6 +103,7 @@ def test_far_from_reference() -> None:
     assert found(fvu=0.2, distance=2.5) == [
         "is far from what its bits can do: FVU 0.200 is 2.5 times the Gaussian reference at 6.0 bits (0.080)"
     ]
+    assert found(fvu=0.008, distance=20.0)[0].startswith("shows no fault")
 
 
 def test_heavy_tails() -> None:
@@ -146,6 +148,11 @@ def test_several_causes_are_all_given() -> None:
     [
         (400.0, 4000.0, "scale 4e+03 x FVU 1: 100.0% of the raw imbalance is scale"),
         (800.0, 4000.0, "scale 4e+03 x FVU 2: 92.3% of the raw imbalance is scale"),
+        (
+            80.0,
+            0.5,
+            "scale 0.5 x FVU 1.6e+03: FVU explains more than all of the raw imbalance, for scale works against it",
+        ),
         (200.0, 4000.0, "FVU 0.5: scale explains more than all of the raw imbalance, for FVU works against it"),
     ],
 )
@@ -158,3 +165,11 @@ def test_equal_raw_errors_have_no_imbalance() -> None:
     diagnosis = among_healthy(HEALTHY)
     assert diagnosis.raw.scale_share == 0
     assert raw_imbalance(diagnosis) == "the raw errors of all categories are equal"
+
+
+def test_a_dataset_that_changed_is_warned_of() -> None:
+    diagnosis = among_healthy(HEALTHY)
+    assert changed_data(diagnosis) is None
+    changed = replace(diagnosis, is_training_data=False)
+    assert "table.npz is not the data of the training" in str(changed_data(changed))
+    assert changed_data(replace(changed, rows="all")) is None, "another dataset is scored whole: no row is held back"
