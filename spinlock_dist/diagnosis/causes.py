@@ -99,14 +99,13 @@ def heavy_tails(category: CategoryDiagnosis, diagnosis: Diagnosis) -> str | None
     most = max(heavy, key=lambda feature: feature.kurtosis)
     return (
         f"has heavy tails: {share:.0%} of its error lies in {_families(heavy)} with kurtosis above "
-        f"{HEAVY_KURTOSIS:.0f}; "
-        f"the heaviest is {most.feature} ({most.kurtosis:.0f}, {most.outliers:.1%} far out)"
+        f"{HEAVY_KURTOSIS:.0f}; the heaviest is {most.feature} ({most.kurtosis:.0f}, {most.outliers:.1%} far out)"
     )
 
 
 def large_scale(category: CategoryDiagnosis, diagnosis: Diagnosis) -> str | None:
     """Its raw error is large because its features are."""
-    typical = sorted(diagnosis.categories, key=lambda each: each.mse_raw)[len(diagnosis.categories) // 2]
+    typical = sorted(diagnosis.categories, key=lambda each: each.mse_raw)[(len(diagnosis.categories) - 1) // 2]
     if category.raw_share < RAW_SHARE or not category.mse_raw > RAW_FACTOR * typical.mse_raw:
         return None
     if category.variance_raw / max(typical.variance_raw, RAW_FLOOR) < category.fvu_raw / typical.fvu_raw:

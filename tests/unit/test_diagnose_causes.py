@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spinlock_dist.diagnosis.causes import RULES, causes, changed_data, raw_imbalance
 from spinlock_dist.diagnosis.measure import split_raw_imbalance
@@ -159,6 +161,28 @@ def test_several_causes_are_all_given() -> None:
 def test_the_raw_imbalance_in_a_sentence(mse: float, variance: float, expected: str) -> None:
     category = replace(HEALTHY, name="sick", mse_raw=mse, variance_raw=variance, fvu_raw=mse / variance)
     assert raw_imbalance(among_healthy(category)).endswith(expected)
+
+
+errors = st.tuples(st.floats(1e-12, 1e12), st.floats(1e-12, 1e12))
+
+
+@given(st.lists(errors, min_size=1, max_size=6))
+def test_the_split_of_the_raw_imbalance_is_exact(drawn: list[tuple[float, float]]) -> None:
+    raw = split_raw_imbalance(
+        [
+            replace(HEALTHY, name=f"c{index}", mse_raw=mse, variance_raw=variance, fvu_raw=mse / variance)
+            for index, (mse, variance) in enumerate(drawn)
+        ]
+    )
+    assert raw.log10_imbalance == pytest.approx(raw.log10_scale + raw.log10_fvu, abs=1e-9)
+    assert raw.log10_imbalance >= 0
+    assert 10**raw.log10_imbalance == pytest.approx(max(drawn)[0] / min(drawn)[0])
+
+
+def test_of_two_categories_the_larger_one_can_be_large_in_scale() -> None:
+    large = replace(HEALTHY, name="large", mse_raw=600.0, variance_raw=6000.0, raw_share=0.99)
+    diagnosis = replace(among_healthy(large), categories=(large, HEALTHY))
+    assert causes(large, diagnosis)[0].startswith("is large in scale")
 
 
 def test_equal_raw_errors_have_no_imbalance() -> None:
