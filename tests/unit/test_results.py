@@ -102,8 +102,9 @@ def test_a_killed_drivers_lock_is_free(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=_hold_and_die, args=(tmp_path / "s",))
     process.start()
     process.join()
+    assert process.exitcode == 9  # it held the lock when it died
     with StudyFolder(tmp_path / "s").lock():
-        pass
+        assert (tmp_path / "s").exists()
 
 
 def test_a_study_that_left_nothing_leaves_no_folder(tmp_path):
