@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,9 +156,23 @@ def devices(folder: Path) -> list[str]:
     return [path.read_text() for path in folder.glob("tune/checkpoints/*/device")]
 
 
-def test_eight_gpus_are_shared_out_one_a_trial(config):
-    config = config.model_copy(update={"trials": 8, "cluster": ClusterConfig(gpus=8)})
-    result = run(config, objective=make_toy())
+def meet_another(folder: Path):
+    """Return a fault that lets no trial finish before a second one has begun, so that two hold a GPU at once."""
+
+    def wait(config: TrialConfig, epoch: int) -> None:
+        (folder / f"{os.getpid()}").touch()
+        deadline = time.monotonic() + 120
+        while len(list(folder.iterdir())) < 2:
+            assert time.monotonic() < deadline, "no second trial began"
+            time.sleep(0.05)
+
+    return wait
+
+
+def test_eight_gpus_are_shared_out_one_a_trial(config, tmp_path):
+    (meeting := tmp_path / "meeting").mkdir()
+    config = config.model_copy(update={"trials": 8, "baseline_seeds": 2, "cluster": ClusterConfig(gpus=8)})
+    result = run(config, objective=make_toy(meet_another(meeting)))
     assert len(result.search) == 8
     assert set(devices(result.folder.path)) <= {str(gpu) for gpu in range(8)}
     assert len(set(devices(result.folder.path))) > 1
