@@ -28,7 +28,7 @@ from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.tokenizer import Tokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS, META = "model.safetensors", "meta.json"
 
 

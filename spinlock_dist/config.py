@@ -223,6 +223,9 @@ class CompressionConfig(Section):
     feedback: FeedbackConfig = FeedbackConfig()
     """Read by the strategy `feedback` alone."""
     max_codes: int = Field(1024, ge=1)
+    """Of one codebook."""
+    max_codebooks: int = Field(4, ge=1)
+    """Codebooks a level may have when one cannot hold its codes; each quantizes what those before it left."""
     min_rows_per_code: int = Field(8, ge=1)
     """Training rows a code needs: codebooks have at most rows / this many codes."""
 
@@ -243,8 +246,13 @@ class ModelConfig(Section):
 
 
 class QuantizerConfig(Section):
-    """EMA vector quantizer (van den Oord et al. 2017, appendix A.1) with dead-code expiry."""
+    """EMA vector quantizer (van den Oord et al. 2017, appendix A.1) with dead-code expiry, or finite scalars."""
 
+    kind: Literal["ema", "fsq"] = "ema"
+    """`ema`: learned codebooks. `fsq`: every latent dimension rounded to `fsq_levels` values; of the settings here it
+    reads no other."""
+    fsq_levels: int = Field(3, ge=2)
+    """Values of a latent dimension (Mentzer et al. 2024)."""
     ema_decay: float = Field(0.95, gt=0, lt=1)
     kmeans_iterations: int = Field(20, ge=1)
     expiry_share: float = Field(0.01, ge=0, lt=1)

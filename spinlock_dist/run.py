@@ -103,7 +103,7 @@ def _plan(
     """Return the sizes for a config, and the epochs that finding them cost."""
     if get_strategy(config.compression.strategy).measured:
         return plan_by_feedback(config, prepared, layout, data.characteristics)
-    return plan_capacity(config.compression, data.characteristics, len(data.split.train)), 0
+    return plan_capacity(config.compression, data.characteristics, len(data.split.train), config.quantizer), 0
 
 
 def _outcome(

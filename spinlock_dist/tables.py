@@ -26,7 +26,7 @@ def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> Tab
             category.name,
             str(len(category)),
             " ".join(map(str, plan.dims[index])),
-            " ".join(map(str, plan.codes[index])),
+            " ".join(plan.sizes_in_words(index)),
             f"{plan.bits[index].sum():.1f}",
             f"{score.fvu[category.name]:.4f}",
             f"{score.mse_raw[category.name]:.4g}",

@@ -16,7 +16,7 @@ from spinlock_dist.errors import DataError
 from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.record import Metrics
-from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, stack_tokens
 from spinlock_dist.prepare import split_rows
 from spinlock_dist.training.evaluation import CHUNK, EvaluationData, evaluate
 
@@ -25,7 +25,8 @@ from spinlock_dist.training.evaluation import CHUNK, EvaluationData, evaluate
 class Tokenizer:
     """One trained configuration with everything needed to use it: nothing else has to be at hand.
 
-    `model` has one member. Tokens are `[N, C, L]`: for every row, category and level the index of a code.
+    `model` has one member. Tokens are `[N, C, L]`: for every row, category and level the index of a code; they are
+    `[N, C, L, S]` where some level has several codebooks.
     """
 
     config: TrialConfig
@@ -40,22 +41,32 @@ class Tokenizer:
         """Sizes of every quantizer."""
         return self.model.plans[0]
 
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of one row's tokens: `(C, L)`, or `(C, L, S)` where some level has several codebooks."""
+        codes = self.plan.codes
+        return codes.shape if codes.shape[2] > 1 else codes.shape[:2]
+
     def encode(self, table: FeatureTable) -> np.ndarray:
-        """Return the tokens `[N, C, L]` int64 of raw features. Raises `DataError` unless the columns are the same."""
+        """Return the tokens `[N, C, L]` or `[N, C, L, S]` int64 of raw features; see `token_shape`.
+
+        Raises `DataError` unless the columns are the same.
+        """
         grouped_NGF = self._group(self.pipeline.transform(table))
         chunks = [self._tokens(rows_BGF) for rows_BGF in grouped_NGF.split(CHUNK)]
         return np.concatenate(chunks)
 
-    def decode(self, tokens_NCL: np.ndarray) -> np.ndarray:
+    def decode(self, tokens: np.ndarray) -> np.ndarray:
         """Return the features `[N, D]` float64 that tokens stand for, in raw units of the cleaned columns.
 
         Raises `DataError` for tokens of another shape or beyond a codebook.
         """
-        tokens = np.asarray(tokens_NCL)
-        codes = self.plan.codes
-        if tokens.ndim != 3 or tokens.shape[1:] != codes.shape:
-            raise DataError(f"tokens must be [N, {codes.shape[0]}, {codes.shape[1]}], are {list(tokens.shape)}")
-        if tokens.size and ((tokens < 0) | (tokens >= codes)).any():
+        tokens = np.asarray(tokens)
+        if tokens.shape[1:] != self.token_shape:
+            wanted = ", ".join(map(str, self.token_shape))
+            raise DataError(f"tokens must be [N, {wanted}], are {list(tokens.shape)}")
+        tokens = tokens.reshape(-1, *self.plan.codes.shape)
+        if ((tokens < 0) | (tokens >= self.plan.codes)).any():
             raise DataError("a token lies beyond its codebook; were these made by another tokenizer?")
         outputs = [self._decode(torch.from_numpy(tokens[i : i + CHUNK])) for i in range(0, len(tokens), CHUNK)]
         normalized = np.concatenate(outputs) if outputs else np.empty((0, len(self.pipeline.feature_names)), np.float32)
@@ -83,10 +94,10 @@ class Tokenizer:
     @torch.no_grad()
     def _tokens(self, rows_BGF: Tensor) -> np.ndarray:
         levels = self.model(rows_BGF[None]).levels
-        return torch.stack([level.tokens_MGB[0].T for level in levels], dim=-1).cpu().numpy()
+        return stack_tokens(levels).reshape(len(rows_BGF), *self.token_shape)
 
     @torch.no_grad()
-    def _decode(self, tokens_BGL: Tensor) -> np.ndarray:
-        tokens_MGBL = tokens_BGL.to(self.model.layout.mask.device).long().transpose(0, 1)[None]
-        output_MGBF = self.model.decode(tokens_MGBL)
+    def _decode(self, tokens_BGLS: Tensor) -> np.ndarray:
+        tokens_MGBLS = tokens_BGLS.to(self.model.layout.mask.device).long().transpose(0, 1)[None]
+        output_MGBF = self.model.decode(tokens_MGBLS)
         return self.model.layout.unpack(output_MGBF[0].transpose(0, 1)).cpu().numpy()

@@ -92,7 +92,7 @@ def fit_codec(name: str, values_ND: np.ndarray, categories: Sequence[Category], 
     if name not in CODECS:
         raise ConfigError(f"unknown codec '{name}'{did_you_mean(name, CODECS)}")
     coders = []
-    for category, codes_L in zip(categories, plan.codes, strict=True):
+    for index, category in enumerate(categories):
         generator = torch.Generator().manual_seed(derive_seed(seed, name, category.name))
-        coders.append(CODECS[name].fit(values_ND[:, category.columns], codes_L, generator))
+        coders.append(CODECS[name].fit(values_ND[:, category.columns], plan.codebook_sizes(index), generator))
     return Codec(tuple(categories), tuple(coders))

@@ -68,7 +68,7 @@ class PCAScalar:
         _, singular_P, axes_PF = np.linalg.svd(x - mean_F, full_matrices=False)
         budget = float(np.log2(codes_L).sum())
         wanted_P = component_rates(singular_P**2, budget)
-        cells_P = match_codes(wanted_P[:, None], budget, MAX_CELLS)[:, 0]
+        cells_P = match_codes(wanted_P[:, None], budget, MAX_CELLS)[:, 0, 0]
         kept = np.flatnonzero(cells_P > 1)
         scores_NP = (x - mean_F) @ axes_PF[kept].T
         grids = tuple(

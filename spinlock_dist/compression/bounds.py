@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.strategies import Strategy, get_strategy
+from spinlock_dist.compression.strategies import UNIFORM_RATIOS, Strategy, get_strategy
 from spinlock_dist.compression.strategies.registry import scaled
 from spinlock_dist.config import LEVELS, CompressionConfig
 from spinlock_dist.errors import ConfigError
@@ -18,24 +18,45 @@ MAX_RATIO = 4.0
 def allocate_ratios(config: CompressionConfig, categories: Sequence[Characteristics]) -> np.ndarray:
     """Return the compression ratios `[C, L]` that the configured strategy gives these categories.
 
-    Graded: `u` = needs scaled to [0, 1], sharpened to `u ** sharpness`; `r = low * (high / low) ** u` per level.
-    Rule `spinlock`: the published ratios, widened to `min_ratio_range`; a strategy without any stays graded.
+    From a need: `u` = needs scaled to [0, 1], sharpened to `u ** sharpness`; `r = low * (high / low) ** u` per level.
+    From a factor: see `ratios_of_factor`, of `factor ** sharpness`.
+    Rule `spinlock`: the published ratios, widened to `min_ratio_range`; a strategy without any ignores the rule.
     A measured strategy gives the ratios of its start. Raises `ConfigError` for an unknown strategy, or if a level's
     bounds forbid `min_ratio_range`.
     """
     strategy = get_strategy(config.strategy)
     if strategy.measured:
         strategy = _start_of(config)
+    if strategy.factor is not None:
+        return ratios_of_factor(config, strategy.factor(categories) ** config.sharpness)
     if strategy.need is None:
         return _published(strategy, categories)
-    pairs = np.array(config.bounds.pairs())
-    _check_range(config.min_ratio_range, pairs)
+    _check_range(config)
     urgency = scaled(strategy.need(categories)) ** config.sharpness
     if config.rule == "graded" or strategy.published is None:
-        low, high = pairs.T
-        return low * (high / low) ** urgency[:, None]
+        return _spread(config, urgency)
     table = _published(strategy, categories)
     return np.stack([widen(ratios, config.min_ratio_range, urgency) for ratios in table.T], axis=1)
+
+
+def ratios_of_factor(config: CompressionConfig, factor: np.ndarray) -> np.ndarray:
+    """Return the ratios `[C, L]` of categories with `factor` `[C]` times the uniform capacity, cut off at the bounds.
+
+    Where that leaves a level less than `min_ratio_range` they are spread over the bounds, as needs are.
+    Raises `ConfigError` if a level's bounds forbid that range.
+    """
+    _check_range(config)
+    low, high = np.array(config.bounds.pairs()).T
+    ratios = np.clip(factor[:, None] * UNIFORM_RATIOS, low, high)
+    if np.ptp(factor) == 0:
+        return ratios
+    short = ratios.max(axis=0) / ratios.min(axis=0) < config.min_ratio_range * (1 - 1e-9)
+    return np.where(short, _spread(config, scaled(np.log(factor))), ratios)
+
+
+def _spread(config: CompressionConfig, urgency: np.ndarray) -> np.ndarray:
+    low, high = np.array(config.bounds.pairs()).T
+    return low * (high / low) ** urgency[:, None]
 
 
 def _start_of(config: CompressionConfig) -> Strategy:
@@ -50,12 +71,12 @@ def _published(strategy: Strategy, categories: Sequence[Characteristics]) -> np.
     return np.array([strategy.published(category) for category in categories], dtype=float)
 
 
-def _check_range(min_ratio_range: float, pairs: np.ndarray) -> None:
-    for level, (low, high) in zip(LEVELS, pairs, strict=True):
-        if high / low < min_ratio_range * (1 - 1e-9):
+def _check_range(config: CompressionConfig) -> None:
+    for level, (low, high) in zip(LEVELS, config.bounds.pairs(), strict=True):
+        if high / low < config.min_ratio_range * (1 - 1e-9):
             raise ConfigError(
-                f"compression.min_ratio_range {min_ratio_range:g} needs {level} bounds with high / low of at least "
-                f"that; {low:g} and {high:g} allow {high / low:.3g}"
+                f"compression.min_ratio_range {config.min_ratio_range:g} needs {level} bounds with high / low of at "
+                f"least that; {low:g} and {high:g} allow {high / low:.3g}"
             )
 
 

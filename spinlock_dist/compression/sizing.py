@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +11,20 @@ from spinlock_dist.compression.bounds import MAX_RATIO, allocate_ratios
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.published import published_codes
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
-from spinlock_dist.config import CompressionConfig
+from spinlock_dist.config import LEVELS, CompressionConfig, QuantizerConfig
 from spinlock_dist.errors import ConfigError
 
 DIM_STEP = 4
+_CODEBOOKS = QuantizerConfig()
 
 
 @dataclass(frozen=True)
 class CapacityPlan:
-    """Sizes of every quantizer: `ratios`, `dims` and `codes` are `[C, L]`. A level with one code is switched off."""
+    """Sizes of every quantizer: `ratios` and `dims` are `[C, L]`; `codes` are `[C, L, S]`, the S codebooks of a level.
+
+    A level has one codebook as long as that can hold its codes; further ones of one code are none at all. A level
+    whose first codebook has one code is switched off.
+    """
 
     ratios: np.ndarray
     dims: np.ndarray
@@ -27,13 +32,28 @@ class CapacityPlan:
 
     @property
     def bits(self) -> np.ndarray:
-        """Bits per sample of each quantizer `[C, L]`: log2 of its codes."""
-        return np.log2(self.codes)
+        """Bits per sample of each level `[C, L]`: log2 of its codes, summed over its codebooks."""
+        return np.log2(self.codes).sum(axis=2)
 
     @property
     def bits_per_sample(self) -> float:
         """Bits per sample of all quantizers together."""
         return float(self.bits.sum())
+
+    def codebooks(self) -> Iterator[tuple[tuple[int, int, int], str, int]]:
+        """Yield place in `codes`, name (`L0`, then `L0.2`) and size of every codebook that is switched on."""
+        for (category, level, book), codes in np.ndenumerate(self.codes):
+            if codes > 1:
+                yield (category, level, book), LEVELS[level] + (f".{book + 1}" if book else ""), int(codes)
+
+    def codebook_sizes(self, category: int) -> np.ndarray:
+        """Return the codes of a category's codebooks, coarse to fine; 1 for a level that is switched off."""
+        sizes_LS = self.codes[category]
+        return sizes_LS[(sizes_LS > 1) | (np.arange(sizes_LS.shape[1]) == 0)]
+
+    def sizes_in_words(self, category: int) -> list[str]:
+        """Return the codes of each level of a category: `64`, or `64x60` where there are several codebooks."""
+        return ["x".join(str(codes) for codes in (row[0], *row[1:][row[1:] > 1])) for row in self.codes[category]]
 
 
 def latent_dim(features: int, ratio: float) -> int:
@@ -44,36 +64,46 @@ def latent_dim(features: int, ratio: float) -> int:
     return max(DIM_STEP, DIM_STEP * int(np.ceil(round(features * ratio / DIM_STEP, 9))))
 
 
-def plan_capacity(config: CompressionConfig, categories: Sequence[Characteristics], training_rows: int) -> CapacityPlan:
+def plan_capacity(
+    config: CompressionConfig,
+    categories: Sequence[Characteristics],
+    training_rows: int,
+    quantizer: QuantizerConfig = _CODEBOOKS,
+) -> CapacityPlan:
     """Return the sizes that `config` gives these categories, learned from `training_rows` rows.
 
     Raises `ConfigError` as `allocate_ratios` does.
     """
-    return size_ratios(config, allocate_ratios(config, categories), categories, training_rows)
+    return size_ratios(config, allocate_ratios(config, categories), categories, training_rows, quantizer)
 
 
 def size_ratios(
-    config: CompressionConfig, ratios: np.ndarray, categories: Sequence[Characteristics], training_rows: int
+    config: CompressionConfig,
+    ratios: np.ndarray,
+    categories: Sequence[Characteristics],
+    training_rows: int,
+    quantizer: QuantizerConfig = _CODEBOOKS,
 ) -> CapacityPlan:
     """Return the sizes that ratios `[C, L]` buy.
 
     The uniform baseline has latent dims for the uniform ratios and the published codes. `capacity` says which of the
     two the ratios move; with `budget: matched` the total stays at most the baseline's, and as near as integers allow.
+    Finite scalar quantization has no codebooks: its latent dims are its bits, whatever `capacity` says.
     """
     sizes = np.array([category.features for category in categories])
     max_codes = max(1, min(config.max_codes, training_rows // config.min_rows_per_code))
     dims = np.array([[latent_dim(n, ratio) for ratio in UNIFORM_RATIOS] for n in sizes])
     codes = np.minimum([published_codes(n) for n in sizes], max_codes)
+    wanted_bits, budget = np.log2(codes) * ratios / UNIFORM_RATIOS, float(np.log2(codes).sum())
+    if quantizer.kind == "fsq":
+        return _scalar_plan(ratios, wanted_bits, budget, max_codes, quantizer.fsq_levels, config.budget == "matched")
     if np.array_equal(ratios, np.broadcast_to(UNIFORM_RATIOS, ratios.shape)):
-        return CapacityPlan(ratios, dims, codes)
+        return CapacityPlan(ratios, dims, codes[..., None])
+    books = codes[..., None]
     matched = config.budget == "matched"
     if config.capacity in ("codes", "both"):
-        wanted_bits = np.log2(codes) * ratios / UNIFORM_RATIOS
-        codes = (
-            match_codes(wanted_bits, float(np.log2(codes).sum()), max_codes)
-            if matched
-            else _round_codes(wanted_bits, max_codes)
-        )
+        fit = match_codes if matched else _round_codes
+        books = fit(wanted_bits, budget, max_codes, config.max_codebooks)
     if config.capacity in ("latent", "both"):
         wanted_dims = sizes[:, None] * ratios
         dims = (
@@ -81,34 +111,76 @@ def size_ratios(
             if matched
             else np.array([[latent_dim(n, ratio) for ratio in row] for n, row in zip(sizes, ratios, strict=True)])
         )
-    return CapacityPlan(ratios, dims, codes)
+    return CapacityPlan(ratios, dims, books)
 
 
-def _round_codes(wanted_bits: np.ndarray, max_codes: int) -> np.ndarray:
-    return np.clip(np.rint(2.0 ** np.minimum(wanted_bits, 30)), 1, max_codes).astype(int)
+def _scalar_plan(
+    ratios: np.ndarray, wanted_bits: np.ndarray, budget: float, max_codes: int, levels: int, matched: bool
+) -> CapacityPlan:
+    """Return latent dims of `levels` values each, log2 `levels` bits apiece."""
+    unit = np.log2(levels)
+    cap = int(np.log2(max_codes) / unit + 1e-9)
+    share = _within_caps(wanted_bits, budget, cap * unit, 1) if matched else wanted_bits
+    dims = np.clip(np.floor(share / unit + 1e-9), 0, cap).astype(int)
+    for _ in range(int(min(budget, share.sum()) / unit + 1e-9) - int(dims.sum())):
+        affordable = np.where(dims < cap, share / unit - dims, -np.inf)
+        dims[np.unravel_index(int(affordable.argmax()), dims.shape)] += 1
+    # A level that is switched off still has a latent, with one code.
+    return CapacityPlan(ratios, np.maximum(1, dims), (levels**dims)[..., None])
 
 
-def match_codes(wanted_bits: np.ndarray, budget: float, max_codes: int) -> np.ndarray:
-    """Return codes `[C, L]` in proportion to `wanted_bits` with sum(log2 codes) <= `budget`, as near as integers go.
+def _round_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_codebooks: int) -> np.ndarray:
+    """Return codes `[C, L, S]` for `wanted_bits` as they are, whatever the budget."""
+    share = _split_levels(np.minimum(wanted_bits, max_codebooks * np.log2(max_codes)), max_codes, max_codebooks)
+    return _without_unused(np.clip(np.rint(2.0**share), 1, max_codes).astype(int))
 
-    Bits that `max_codes` cuts off a level go to the category's other levels, and from a category whose levels are all
-    full to the other categories. Rounding follows largest remainder: the codebook farthest below its share gets the
-    next code.
+
+def match_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_codebooks: int = 1) -> np.ndarray:
+    """Return codes `[C, L, S]` in proportion to `wanted_bits` `[C, L]`, their log2 summing to `budget` or just below.
+
+    Bits that `max_codes` cuts off a level go to the category's other levels; when all are full, levels get further
+    codebooks, up to `max_codebooks`, and what a category still cannot hold goes to the others. Rounding follows
+    largest remainder: the codebook farthest below its share gets the next code.
     """
-    cap = np.log2(max_codes)
-    of_category = _scale_to_budget(wanted_bits.sum(axis=1), budget, cap * wanted_bits.shape[1])
-    share = np.stack([_scale_to_budget(row, bits, cap) for row, bits in zip(wanted_bits, of_category, strict=True)])
+    share = _split_levels(
+        _within_caps(wanted_bits, budget, np.log2(max_codes), max_codebooks), max_codes, max_codebooks
+    )
     codes = np.clip(np.floor(2.0**share + 1e-9), 1, max_codes).astype(int)
     left = budget - float(np.log2(codes).sum())
     while True:
         cost = np.log2((codes + 1) / codes)
-        affordable = (codes < max_codes) & (cost <= left + 1e-9) & (wanted_bits > 0)
+        affordable = (codes < max_codes) & (cost <= left + 1e-9) & (share > 0)
         if not affordable.any():
-            return codes
+            return _without_unused(codes)
         deficit = np.where(affordable, share - np.log2(codes), -np.inf)
         choice = np.unravel_index(int(deficit.argmax()), deficit.shape)
         left -= float(cost[choice])
         codes[choice] += 1
+
+
+def _within_caps(wanted_bits: np.ndarray, budget: float, cap: float, max_codebooks: int) -> np.ndarray:
+    """Return bits `[C, L]` in proportion to `wanted_bits` that sum to `budget`, no codebook holding more than `cap`."""
+    levels = wanted_bits.shape[1]
+    of_category = _scale_to_budget(wanted_bits.sum(axis=1), budget, cap * levels * max_codebooks)
+    books = np.maximum(1, np.ceil(of_category / (cap * levels) - 1e-9)) if cap > 0 else np.ones(len(of_category))
+    return np.stack(
+        [
+            _scale_to_budget(row, bits, cap * count)
+            for row, bits, count in zip(wanted_bits, of_category, books, strict=True)
+        ]
+    )
+
+
+def _split_levels(bits: np.ndarray, max_codes: int, max_codebooks: int) -> np.ndarray:
+    """Share each level's bits `[C, L]` equally among as few codebooks as hold them: `[C, L, S]`, 0 where none is."""
+    needed = np.maximum(1, np.ceil(bits / max(np.log2(max_codes), 1e-9) - 1e-9))[..., None]
+    return np.where(np.arange(max_codebooks) < needed, bits[..., None] / needed, 0.0)
+
+
+def _without_unused(codes: np.ndarray) -> np.ndarray:
+    """Drop codebooks `[C, L, S]` that no level has."""
+    used_S = np.flatnonzero((codes > 1).any(axis=(0, 1)))
+    return codes[..., : int(used_S.max(initial=0)) + 1]
 
 
 def _scale_to_budget(wanted: np.ndarray, budget: float, cap: float) -> np.ndarray:

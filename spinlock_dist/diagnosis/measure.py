@@ -1,6 +1,6 @@
 """The numbers of a diagnosis, from a tokenizer and raw features.
 
-Legend: N rows, D cleaned features, C categories, L levels.
+Legend: N rows, D cleaned features, C categories, L levels, S codebooks of a level.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 
 from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.limits import gaussian_reference
-from spinlock_dist.config import LEVELS
 from spinlock_dist.diagnosis.record import (
     CategoryDiagnosis,
     CodebookDiagnosis,
@@ -27,6 +26,7 @@ from spinlock_dist.errors import DataError
 from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.codebook import codebook_usage
 from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, fraction_unexplained, imbalance
+from spinlock_dist.model.hierarchical_vqvae import stack_tokens
 from spinlock_dist.prepare import fingerprint, split_rows
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.evaluation import CHUNK, RAW_FLOOR
@@ -55,7 +55,7 @@ def diagnose(tokenizer: Tokenizer, table: FeatureTable, split: str | None = "val
         output_ND=_reconstruct(tokenizer, scored_ND)[0].astype(np.float64),
         mean_D=fitted_ND.mean(axis=0, dtype=np.float64),
         raw_mean_D=tokenizer.pipeline.invert(fitted_ND).mean(axis=0),
-        tokens_NCL=_reconstruct(tokenizer, fitted_ND)[1],
+        tokens_NCLS=_reconstruct(tokenizer, fitted_ND)[1],
     )
     categories = scores.categories()
     return Diagnosis(
@@ -116,14 +116,14 @@ def _is_training_data(tokenizer: Tokenizer, values_ND: np.ndarray) -> bool:
 
 @torch.no_grad()
 def _reconstruct(tokenizer: Tokenizer, values_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the reconstruction `[N, D]`, normalized, and the tokens `[N, C, L]`."""
+    """Return the reconstruction `[N, D]`, normalized, and the tokens `[N, C, L, S]`."""
     layout = tokenizer.model.layout
     outputs, tokens = [], []
     for start in range(0, len(values_ND), CHUNK):
         rows_BGF = layout.pack(torch.from_numpy(values_ND[start : start + CHUNK]).to(layout.mask))
         result = tokenizer.model(rows_BGF[None])
         outputs.append(layout.unpack(result.output_MGBF[0].transpose(0, 1)).cpu().numpy())
-        tokens.append(torch.stack([level.tokens_MGB[0].T for level in result.levels], dim=-1).cpu().numpy())
+        tokens.append(stack_tokens(result.levels))
     return np.concatenate(outputs), np.concatenate(tokens)
 
 
@@ -136,7 +136,7 @@ class _Scores:
     output_ND: np.ndarray
     mean_D: np.ndarray
     raw_mean_D: np.ndarray
-    tokens_NCL: np.ndarray
+    tokens_NCLS: np.ndarray
 
     @cached_property
     def raw_target_ND(self) -> np.ndarray:
@@ -183,7 +183,7 @@ class _Scores:
             features=tuple(of_category),
             families=dict(Counter(each.family for each in of_category).most_common()),
             dims=tuple(plan.dims[index].tolist()),
-            codes=tuple(plan.codes[index].tolist()),
+            codes=tuple(plan.codes[index].prod(axis=1).tolist()),
             bits=bits,
             bits_per_feature=bits / len(category),
             fvu=fvu,
@@ -231,12 +231,12 @@ class _Scores:
     def _codebooks(self, index: int) -> tuple[CodebookDiagnosis, ...]:
         plan = self.tokenizer.plan
         diagnosed = []
-        for level, codes in enumerate(plan.codes[index].tolist()):
-            if codes > 1:
-                usage = codebook_usage(np.bincount(self.tokens_NCL[:, index, level], minlength=codes))
+        for (category, level, book), name, codes in plan.codebooks():
+            if category == index:
+                usage = codebook_usage(np.bincount(self.tokens_NCLS[:, index, level, book], minlength=codes))
                 diagnosed.append(
                     CodebookDiagnosis(
-                        level=LEVELS[level],
+                        level=name,
                         dim=int(plan.dims[index, level]),
                         codes=codes,
                         used=usage.used,

@@ -57,7 +57,7 @@ class CategoryDiagnosis:
     dims: tuple[int, ...]
     """Latent dimensions per level."""
     codes: tuple[int, ...]
-    """Codes per level; 1 is a level switched off."""
+    """Codes per level, all its codebooks together; 1 is a level switched off."""
     bits: float
     """Bits per sample."""
     bits_per_feature: float

@@ -11,7 +11,7 @@ class Metrics:
     """Reconstruction and codebook metrics on one split. Exact definitions: docs/metrics.md.
 
     `fvu`: fraction of variance unexplained, 0 perfect, 1 = predicting the training mean. Lists of categories are in
-    the order of the prepared categories; `codebooks` lists every (category, level) that is switched on.
+    the order of the prepared categories; `codebooks` lists every codebook that is switched on.
     """
 
     split: str

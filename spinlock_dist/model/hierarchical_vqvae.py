@@ -14,7 +14,7 @@ from spinlock_dist.compression.sizing import CapacityPlan
 from spinlock_dist.config import LEVELS, ModelConfig, QuantizerConfig
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.model.level import Level
-from spinlock_dist.model.quantizer import Quantized
+from spinlock_dist.model.quantizers import Quantized
 from spinlock_dist.model.shared_decoder import SharedDecoder
 
 
@@ -40,7 +40,7 @@ class HierarchicalVQVAE(nn.Module):
         super().__init__()
         self.layout, self.plans, self.config, self.quantizer_config = layout, list(plans), config, quantizer
         self.dims_MGL = torch.tensor(np.stack([plan.dims for plan in plans]))
-        codes_MGL = torch.tensor(np.stack([plan.codes for plan in plans]))
+        codes_MGLS = torch.tensor(_stack_codes(plans))
         features = layout.mask.shape[1]
         residual = config.levels == "residual"
         widths = [int(self.dims_MGL[..., level].max()) for level in range(len(LEVELS))]
@@ -48,7 +48,7 @@ class HierarchicalVQVAE(nn.Module):
             Level(
                 features,
                 self.dims_MGL[..., level],
-                codes_MGL[..., level],
+                codes_MGLS[:, :, level],
                 coarser=widths[:level],
                 encoder_context=residual,
                 hidden=config.hidden,
@@ -86,12 +86,12 @@ class HierarchicalVQVAE(nn.Module):
         output_MGBF = self.shared(coarser) if self.shared else rebuilt_MGBF
         return Reconstruction(output_MGBF, partial, levels)
 
-    def decode(self, tokens_MGBL: Tensor) -> Tensor:
+    def decode(self, tokens_MGBLS: Tensor) -> Tensor:
         """Return the reconstruction `[M, G, B, F]` of tokens."""
         coarser: list[Tensor] = []
         rebuilt_MGBF: Tensor | None = None
         for index, level in enumerate(self.levels):
-            codes_MGBZ = level.quantizer.lookup(tokens_MGBL[..., index])
+            codes_MGBZ = level.quantizer.lookup(tokens_MGBLS[..., index, :])
             contribution_MGBF = level.decoder(codes_MGBZ, coarser)
             rebuilt_MGBF = contribution_MGBF if rebuilt_MGBF is None else rebuilt_MGBF + contribution_MGBF
             coarser.append(codes_MGBZ)
@@ -99,9 +99,22 @@ class HierarchicalVQVAE(nn.Module):
         return self.shared(coarser) if self.shared else rebuilt_MGBF
 
     def update_codebooks(self, levels: Sequence[Quantized], alive_M: Tensor, expire: bool) -> None:
-        """Move every codebook towards the latents just seen; see `EMAQuantizer.update`."""
+        """Move every codebook towards the latents just seen; see `Quantizer.update`."""
         for level, quantized in zip(self.levels, levels, strict=True):
             level.quantizer.update(quantized, alive_M, expire)
+
+
+def stack_tokens(levels: Sequence[Quantized]) -> np.ndarray:
+    """Return the tokens `[B, G, L, S]` of a model with one member."""
+    tokens_GBLS = torch.stack([level.tokens_MGBS[0] for level in levels], dim=2)
+    return tokens_GBLS.transpose(0, 1).cpu().numpy()
+
+
+def _stack_codes(plans: Sequence[CapacityPlan]) -> np.ndarray:
+    """Return the codes of all members `[M, G, L, S]`; a member with fewer codebooks has further ones of one code."""
+    most = max(plan.codes.shape[2] for plan in plans)
+    pad = [(0, 0), (0, 0)]
+    return np.stack([np.pad(plan.codes, [*pad, (0, most - plan.codes.shape[2])], constant_values=1) for plan in plans])
 
 
 def extract_member(model: HierarchicalVQVAE, member: int) -> HierarchicalVQVAE:

@@ -6,7 +6,6 @@ import torch
 from torch import Generator, Tensor
 
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
-from spinlock_dist.model.level import Level
 from spinlock_dist.seeding import derive_seed
 
 
@@ -62,12 +61,12 @@ def _start_member_on_data(model: HierarchicalVQVAE, member: int, train_NGF: Tens
         axes_GFZ = axes_GFZ * model.layout.mask[..., None]
         level.encoder.linear_MGIO[member] = axes_GFZ
         generator = _generator(seed, "codebook", index)
-        level.quantizer.start_from_data(member, left_GNF @ axes_GFZ, generator, batch_size)
+        codes_GNZ = level.quantizer.start_from_data(member, left_GNF @ axes_GFZ, generator, batch_size)
         if model.config.levels == "parallel" and index > 0:
             continue  # the same input again: the finer decoders start silent and learn what the first lacks
         level.decoder.linear_MGIO[member] = axes_GFZ.mT
         if model.config.levels == "residual":
-            left_GNF = left_GNF - _rebuild(level, member, left_GNF @ axes_GFZ)
+            left_GNF = left_GNF - codes_GNZ @ axes_GFZ.mT
 
 
 def _principal_axes(x_GNF: Tensor, dims_G: Tensor, width: int) -> Tensor:
@@ -79,14 +78,3 @@ def _principal_axes(x_GNF: Tensor, dims_G: Tensor, width: int) -> Tensor:
     axes_GFZ[..., : min(features, width)] = axes_GFF[..., :width]
     used_GZ = torch.arange(width) < dims_G[:, None]
     return axes_GFZ * used_GZ.to(x_GNF)[:, None]
-
-
-def _rebuild(level: Level, member: int, latent_GNZ: Tensor) -> Tensor:
-    """Return one member's contribution of a level `[G, N, F]`, the others' codebooks being irrelevant to it."""
-    codebook_GKZ = level.quantizer.codebook_MGKZ[member]
-    codes_G = level.quantizer.codes_MG[member].tolist()
-    rebuilt = []
-    for latent_NZ, codebook_KZ, codes in zip(latent_GNZ, codebook_GKZ, codes_G, strict=True):
-        nearest_N = torch.cdist(latent_NZ, codebook_KZ[:codes]).argmin(dim=1)
-        rebuilt.append(codebook_KZ[nearest_N])
-    return torch.stack(rebuilt) @ level.decoder.linear_MGIO[member]

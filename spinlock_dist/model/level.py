@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from spinlock_dist.config import QuantizerConfig
-from spinlock_dist.model.quantizer import EMAQuantizer, Quantized
+from spinlock_dist.model.quantizers import Quantized, build_quantizer
 
 
 class GroupMLP(nn.Module):
@@ -61,7 +61,7 @@ class Level(nn.Module):
         self,
         features: int,
         dims_MG: Tensor,
-        codes_MG: Tensor,
+        codes_MGS: Tensor,
         coarser: Sequence[int],
         encoder_context: bool,
         hidden: int,
@@ -72,7 +72,7 @@ class Level(nn.Module):
         width = int(dims_MG.max())
         self.encoder_context = encoder_context
         self.encoder = GroupMLP(members, groups, features, coarser if encoder_context else (), hidden, width)
-        self.quantizer = EMAQuantizer(dims_MG, codes_MG, quantizer)
+        self.quantizer = build_quantizer(dims_MG, codes_MGS, quantizer)
         self.decoder = GroupMLP(members, groups, width, coarser, hidden, features)
 
     def encode(self, x_MGBF: Tensor, coarser: Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,6 @@ from torch import Tensor
 from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.limits import gaussian_reference
-from spinlock_dist.config import LEVELS
 from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.metrics.codebook import CodebookUsage, codebook_usage, mean_over_codebooks
 from spinlock_dist.metrics.reconstruction import (
@@ -31,6 +30,8 @@ from spinlock_dist.prepare import Split
 
 CHUNK = 4096
 """Rows per forward pass; bounds memory."""
+Usage = dict[tuple[int, int, int], CodebookUsage]
+"""Of every codebook that is switched on, by category, level and number within the level."""
 RAW_FLOOR = 1e-30
 """Raw errors have no natural scale: their imbalance is floored only against division by zero."""
 
@@ -76,7 +77,7 @@ class _Pass:
         for x_MBGF in _chunks(model, data.grouped_NGF, rows):
             result = model(x_MBGF)
             outputs.append(model.layout.unpack(result.output_MGBF.transpose(1, 2)).cpu())
-            _add_counts(self.counts, [level.tokens_MGB for level in result.levels])
+            _add_counts(self.counts, [level.tokens_MGBS for level in result.levels])
             if not self.latents:
                 self.latents = [_flat_rows(level.latent_MGBZ) for level in result.levels]
                 self.codes = [_flat_rows(level.codes_MGBZ) for level in result.levels]
@@ -94,29 +95,31 @@ def _chunks(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> 
 
 
 def _no_counts(model: HierarchicalVQVAE) -> list[Tensor]:
-    return [torch.zeros_like(level.quantizer.size_MGK) for level in model.levels]
+    device = model.layout.mask.device
+    sizes = [level.quantizer.codes_MGS for level in model.levels]
+    return [torch.zeros(*codes_MGS.shape, int(codes_MGS.max()), device=device) for codes_MGS in sizes]
 
 
 def _add_counts(counts: list[Tensor], tokens: list[Tensor]) -> None:
-    for count_MGK, tokens_MGB in zip(counts, tokens, strict=True):
-        count_MGK.scatter_add_(2, tokens_MGB, torch.ones_like(tokens_MGB, dtype=count_MGK.dtype))
+    for count_MGSK, tokens_MGBS in zip(counts, tokens, strict=True):
+        tokens_MGSB = tokens_MGBS.movedim(-1, 2)
+        count_MGSK.scatter_add_(3, tokens_MGSB, torch.ones_like(tokens_MGSB, dtype=count_MGSK.dtype))
 
 
 def _count_codes(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> list[Tensor]:
     counts = _no_counts(model)
     for x_MBGF in _chunks(model, grouped_NGF, rows):
-        _add_counts(counts, [level.tokens_MGB for level in model(x_MBGF).levels])
+        _add_counts(counts, [level.tokens_MGBS for level in model(x_MBGF).levels])
     return counts
 
 
-def _usage(model: HierarchicalVQVAE, counts: list[Tensor]) -> list[dict[tuple[int, int], CodebookUsage]]:
-    """Return, per member, the usage of every (category, level) codebook that is switched on."""
-    host = [count_MGK.cpu().numpy() for count_MGK in counts]
+def _usage(model: HierarchicalVQVAE, counts: list[Tensor]) -> list[Usage]:
+    """Return, per member, the usage of every codebook that is switched on."""
+    host = [count_MGSK.cpu().numpy() for count_MGSK in counts]
     return [
         {
-            (group, level): codebook_usage(host[level][member, group, :codes])
-            for (group, level), codes in np.ndenumerate(plan.codes)
-            if codes > 1
+            (group, level, book): codebook_usage(host[level][member, group, book, :codes])
+            for (group, level, book), _, codes in plan.codebooks()
         }
         for member, plan in enumerate(model.plans)
     ]
@@ -128,8 +131,8 @@ def _member_metrics(
     split: str,
     member: int,
     passed: _Pass,
-    train_usage: dict[tuple[int, int], CodebookUsage],
-    usage: dict[tuple[int, int], CodebookUsage],
+    train_usage: Usage,
+    usage: Usage,
 ) -> Metrics:
     target_ND, output_ND = data.values_ND[passed.rows], passed.output_MND[member]
     fvu = fvu_by_category(target_ND, output_ND, data.train_mean_D, data.categories)
@@ -167,12 +170,12 @@ def _member_metrics(
         codebooks=[
             {
                 "category": data.categories[group].name,
-                "level": LEVELS[level],
+                "level": name,
                 "dim": int(plan.dims[group, level]),
-                "codes": book.codes,
-                "used": book.used,
-                "perplexity": book.perplexity,
+                "codes": codes,
+                "used": train_usage[group, level, book].used,
+                "perplexity": train_usage[group, level, book].perplexity,
             }
-            for (group, level), book in train_usage.items()
+            for (group, level, book), name, codes in plan.codebooks()
         ],
     )

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from spinlock_dist.compression.bounds import ratios_of_factor
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity, size_ratios
-from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.compression.strategies.feedback import reallocate
 from spinlock_dist.config import CompressionConfig, TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
@@ -40,7 +40,7 @@ def plan_by_feedback(
         )
     rows = len(data.split.train)
     pilot = replace(data, split=_pilot_split(data.split, config.seed))
-    plan, best_plan, best_spread = plan_capacity(config.compression, categories, rows), None, np.inf
+    plan, best_plan, best_spread = plan_capacity(config.compression, categories, rows, config.quantizer), None, np.inf
     baseline = plan_capacity(CompressionConfig(strategy="uniform"), categories, rows).bits.sum(axis=1)
     for used in range(1, settings.rounds + 1):
         fvu = _measure(config, plan, pilot, layout)
@@ -50,14 +50,14 @@ def plan_by_feedback(
             return best_plan, used * settings.pilot_epochs
         best_plan, best_spread = plan, spread
         bits = reallocate(plan.bits.sum(axis=1), fvu, [each.spectrum for each in categories], settings.step)
-        plan = size_ratios(config.compression, _ratios(config, bits / baseline), categories, rows)
+        plan = size_ratios(
+            config.compression,
+            ratios_of_factor(config.compression, bits / baseline),
+            categories,
+            rows,
+            config.quantizer,
+        )
     return plan, settings.rounds * settings.pilot_epochs
-
-
-def _ratios(config: TrialConfig, factor: np.ndarray) -> np.ndarray:
-    """Return the ratios `[C, L]` of categories that get `factor` times the baseline's bits, within the bounds."""
-    low, high = np.array(config.compression.bounds.pairs()).T
-    return np.clip(factor[:, None] * UNIFORM_RATIOS, low, high)
 
 
 def _pilot_split(split: Split, seed: int) -> Split:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spinlock_dist.model.hierarchical_vqvae import Reconstruction
-from spinlock_dist.model.quantizer import Quantized
+from spinlock_dist.model.quantizers import Quantized
 
 WORST_TEMPERATURE = 0.1
 """FVU difference between two categories that makes one weigh e times the other under `worst`."""

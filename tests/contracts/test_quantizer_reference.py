@@ -8,7 +8,7 @@ from torch import Generator
 from vector_quantize_pytorch import VectorQuantize
 
 from spinlock_dist.config import QuantizerConfig
-from spinlock_dist.model.quantizer import EMAQuantizer
+from spinlock_dist.model.quantizers import EMAQuantizer
 
 CODES, DIMS, ROWS, DECAY = 12, 5, 64, 0.9
 
@@ -16,14 +16,15 @@ CODES, DIMS, ROWS, DECAY = 12, 5, 64, 0.9
 def both(group: int) -> tuple[EMAQuantizer, VectorQuantize, torch.Tensor]:
     """Return ours with three groups, theirs with the codebook of one of them, and latents for ours."""
     generator = Generator().manual_seed(group)
-    ours = EMAQuantizer(torch.tensor([[3, DIMS, 8]]), torch.tensor([[4, CODES, 20]]), QuantizerConfig(ema_decay=DECAY))
+    codes_MGS = torch.tensor([[[4], [CODES], [20]]])
+    ours = EMAQuantizer(torch.tensor([[3, DIMS, 8]]), codes_MGS, QuantizerConfig(ema_decay=DECAY))
     latents = torch.randn(1, 3, ROWS, 8, generator=generator) * (torch.arange(8) < ours.dims_MG[0][:, None, None])
     ours.start_from_data(0, latents[0], generator, batch_size=ROWS)
     theirs = VectorQuantize(DIMS, CODES, decay=DECAY, eps=1e-12, threshold_ema_dead_code=0, rotation_trick=False)
     book = theirs._codebook
-    book.embed.data.copy_(ours.codebook_MGKZ[0, 1, :CODES, :DIMS][None])
-    book.embed_avg.data.copy_(ours.sum_MGKZ[0, 1, :CODES, :DIMS][None])
-    book.cluster_size.data.copy_(ours.size_MGK[0, 1, :CODES][None])
+    book.embed.data.copy_(ours.codebook_MGSKZ[0, 1, 0, :CODES, :DIMS][None])
+    book.embed_avg.data.copy_(ours.sum_MGSKZ[0, 1, 0, :CODES, :DIMS][None])
+    book.cluster_size.data.copy_(ours.size_MGSK[0, 1, 0, :CODES][None])
     return ours, theirs, latents
 
 
@@ -38,7 +39,7 @@ def test_tokens_codes_gradients_and_moving_averages_agree(seed: int) -> None:
         reference = z.detach()[0, 1, :, :DIMS].clone().requires_grad_(True)
         result = ours(z)
         quantized, tokens, commitment = theirs(reference[None])
-        assert torch.equal(result.tokens_MGB[0, 1], tokens[0])
+        assert torch.equal(result.tokens_MGBS[0, 1, :, 0], tokens[0])
         torch.testing.assert_close(result.codes_MGBZ[0, 1, :, :DIMS], quantized[0].detach())
         distance = (result.latent_MGBZ - result.codes_MGBZ.detach())[0, 1, :, :DIMS].square().mean()
         torch.testing.assert_close(distance, commitment.squeeze())
@@ -48,5 +49,5 @@ def test_tokens_codes_gradients_and_moving_averages_agree(seed: int) -> None:
         torch.testing.assert_close(z.grad[0, 1, :, :DIMS], reference.grad)
         ours.update(result, torch.tensor([True]), expire=False)
         torch.testing.assert_close(
-            ours.codebook_MGKZ[0, 1, :CODES, :DIMS], theirs._codebook.embed[0], rtol=1e-4, atol=1e-5
+            ours.codebook_MGSKZ[0, 1, 0, :CODES, :DIMS], theirs._codebook.embed[0], rtol=1e-4, atol=1e-5
         )

@@ -17,6 +17,8 @@ from tests.synthetic import write_table
 FIGURES = Path(__file__).with_name("cpu.json")
 ARMS: dict[str, dict[str, Any]] = {
     "default": {},
+    "one codebook a level": {"compression.max_codebooks": 1},
+    "finite scalars": {"quantizer.kind": "fsq"},
     "feedback": {"compression.strategy": "feedback", "compression.feedback.pilot_epochs": 1},
     "parallel, shared, random": {
         "model.levels": "parallel",

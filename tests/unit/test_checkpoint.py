@@ -19,15 +19,21 @@ from spinlock_dist.prepare import prepare
 from spinlock_dist.run import TrialOutcome, run_trial
 from tests.synthetic import write_table
 
+ARMS = {
+    "one codebook a level": {"compression.max_codebooks": 1},
+    "several codebooks a level": {"compression.max_codebooks": 4},
+    "finite scalars": {"quantizer.kind": "fsq"},
+}
 
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> TrialOutcome:
+
+@pytest.fixture(scope="module", params=ARMS)
+def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrialOutcome:
     dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz")
     config = TrialConfig(
         prepare={"dataset": str(dataset), "categories": {"count": 3}},
         training={"epochs": 4, "batch_size": 64, "device": "cpu"},
         model={"hidden": 8},
-    )
+    ).with_overrides(ARMS[request.param])
     return run_trial(config, prepare(config.prepare))
 
 
@@ -81,10 +87,14 @@ def test_same_tokens_in_another_process_and_another_batch_size(
     assert np.array_equal(tokens, np.load(out))
 
 
-def test_tokens_decode_to_the_reported_error(saved: Path, outcome: TrialOutcome, table: FeatureTable) -> None:
+def test_tokens_decode_to_the_reported_error(
+    saved: Path, outcome: TrialOutcome, table: FeatureTable, request: pytest.FixtureRequest
+) -> None:
     tokenizer = load_checkpoint(saved, device="cpu")
     tokens = tokenizer.encode(table)
-    assert tokens.shape == (len(table), 3, 3)
+    assert tokens.shape[1:] == tokenizer.token_shape
+    several = "several" in request.node.name
+    assert tokenizer.token_shape == ((3, 3, 2) if several else (3, 3))
     rows = prepare(outcome.config.prepare).split.validation
     raw, rebuilt = tokenizer.pipeline.clean(table)[rows], tokenizer.decode(tokens)[rows]
     for category in tokenizer.categories:
@@ -95,11 +105,14 @@ def test_tokens_decode_to_the_reported_error(saved: Path, outcome: TrialOutcome,
 
 def test_tokens_of_another_shape_or_beyond_a_codebook_are_refused(saved: Path) -> None:
     tokenizer = load_checkpoint(saved, device="cpu")
-    with pytest.raises(DataError, match=r"tokens must be \[N, 3, 3\]"):
+    with pytest.raises(DataError, match=r"tokens must be \[N, 3, 3(, 2)?\]"):
         tokenizer.decode(np.zeros((5, 2, 3), dtype=int))
     with pytest.raises(DataError, match="beyond its codebook"):
-        tokenizer.decode(np.full((5, 3, 3), 10_000))
-    assert tokenizer.decode(np.zeros((0, 3, 3), dtype=int)).shape == (0, len(tokenizer.pipeline.feature_names))
+        tokenizer.decode(np.full((5, *tokenizer.token_shape), 10_000))
+    assert tokenizer.decode(np.zeros((0, *tokenizer.token_shape), dtype=int)).shape == (
+        0,
+        len(tokenizer.pipeline.feature_names),
+    )
 
 
 def test_saving_again_replaces_and_leaves_nothing_behind(saved: Path, outcome: TrialOutcome) -> None:

@@ -147,7 +147,7 @@ def test_sizes_are_those_of_the_plan(outcome: TrialOutcome, diagnosis: Diagnosis
     plan = outcome.tokenizer.plan
     for index, category in enumerate(outcome.tokenizer.categories):
         found = by_name(diagnosis)[category.name]
-        assert (found.dims, found.codes) == (tuple(plan.dims[index]), tuple(plan.codes[index]))
+        assert (found.dims, found.codes) == (tuple(plan.dims[index]), tuple(plan.codes[index].prod(axis=1)))
         assert found.bits == pytest.approx(plan.bits[index].sum())
         assert found.bits_per_feature == pytest.approx(found.bits / len(category))
         assert found.distance == pytest.approx(found.fvu / found.reference_fvu)

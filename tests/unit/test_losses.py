@@ -23,7 +23,7 @@ SIZES = (5, 3)
 def model_and_data(**settings: str) -> tuple[HierarchicalVQVAE, Tensor]:
     edges = np.cumsum((0, *SIZES))
     categories = [Category(f"c{i}", tuple(range(a, b))) for i, (a, b) in enumerate(itertools.pairwise(edges))]
-    plan = CapacityPlan(np.ones((2, 3)), np.full((2, 3), 4), np.array([[6, 4, 3], [5, 3, 2]]))
+    plan = CapacityPlan(np.ones((2, 3)), np.full((2, 3), 4), np.array([[[6], [4], [3]], [[5], [3], [2]]]))
     layout = GroupLayout(categories)
     model = HierarchicalVQVAE(layout, [plan, plan], ModelConfig(hidden=8, **settings), QuantizerConfig())
     rows = torch.randn(300, sum(SIZES), generator=torch.Generator().manual_seed(0))
@@ -104,5 +104,5 @@ def test_orthogonality_is_zero_for_independent_and_large_for_equal_latents(forwa
 def test_topographic_is_zero_when_codes_keep_all_distances(forward: tuple) -> None:
     _, result, target, _ = forward
     kept = list(result.levels[:1])
-    kept[0] = type(kept[0])(target, target, target, kept[0].tokens_MGB)
+    kept[0] = type(kept[0])(target, target, target, kept[0].tokens_MGBS, target[:, :, None])
     assert losses.topographic(kept, target).abs().max().item() < 1e-3

@@ -8,11 +8,11 @@ from torch import Generator, Tensor
 
 from spinlock_dist.config import QuantizerConfig
 from spinlock_dist.model.kmeans import assign, kmeans
-from spinlock_dist.model.quantizer import EMAQuantizer
+from spinlock_dist.model.quantizers import EMAQuantizer
 
 
 def make(dims: list[list[int]], codes: list[list[int]], **settings: float) -> EMAQuantizer:
-    return EMAQuantizer(torch.tensor(dims), torch.tensor(codes), QuantizerConfig(**settings))
+    return EMAQuantizer(torch.tensor(dims), torch.tensor(codes)[..., None], QuantizerConfig(**settings))
 
 
 def latents(dims: list[list[int]], rows: int, seed: int = 0) -> Tensor:
@@ -36,9 +36,9 @@ def test_nearest_code_by_brute_force_and_never_padding() -> None:
     result = quantizer(z)
     for member, groups in enumerate(CODES):
         for group, codes in enumerate(groups):
-            book = quantizer.codebook_MGKZ[member, group, :codes]
+            book = quantizer.codebook_MGSKZ[member, group, 0, :codes]
             expected = torch.cdist(z[member, group], book).argmin(dim=1)
-            assert torch.equal(result.tokens_MGB[member, group], expected)
+            assert torch.equal(result.tokens_MGBS[member, group, :, 0], expected)
             assert torch.allclose(result.codes_MGBZ[member, group], book[expected])
 
 
@@ -58,47 +58,47 @@ def test_codes_move_to_the_mean_of_their_rows() -> None:
         quantizer.update(quantizer(z), alive, expire=False)
     result = quantizer(z)
     for code in range(5):
-        mine = z[0, 0][result.tokens_MGB[0, 0] == code]
-        assert torch.allclose(quantizer.codebook_MGKZ[0, 0, code], mine.mean(dim=0), atol=1e-3)
+        mine = z[0, 0][result.tokens_MGBS[0, 0, :, 0] == code]
+        assert torch.allclose(quantizer.codebook_MGSKZ[0, 0, 0, code], mine.mean(dim=0), atol=1e-3)
 
 
 def test_a_member_that_is_not_alive_keeps_its_codebook() -> None:
     quantizer, z = started()
-    before = quantizer.codebook_MGKZ.clone()
+    before = quantizer.codebook_MGSKZ.clone()
     quantizer.update(quantizer(z * 3), torch.tensor([True, False]), expire=True)
-    assert not torch.equal(quantizer.codebook_MGKZ[0], before[0])
-    assert torch.equal(quantizer.codebook_MGKZ[1], before[1])
+    assert not torch.equal(quantizer.codebook_MGSKZ[0], before[0])
+    assert torch.equal(quantizer.codebook_MGSKZ[1], before[1])
 
 
 def test_an_expired_code_is_placed_on_a_row_and_stays_there() -> None:
     quantizer, z = started()
-    quantizer.codebook_MGKZ[0, 0, 2, :4] = 1e4
-    quantizer.sum_MGKZ[0, 0, 2, :4] = 1e4 * 1e-4
-    quantizer.size_MGK[0, 0, 2] = 1e-4
+    quantizer.codebook_MGSKZ[0, 0, 0, 2, :4] = 1e4
+    quantizer.sum_MGSKZ[0, 0, 0, 2, :4] = 1e4 * 1e-4
+    quantizer.size_MGSK[0, 0, 0, 2] = 1e-4
     alive = torch.ones(2, dtype=torch.bool)
     quantizer.update(quantizer(z), alive, expire=True)
-    revived = quantizer.codebook_MGKZ[0, 0, 2].clone()
+    revived = quantizer.codebook_MGSKZ[0, 0, 0, 2].clone()
     assert (torch.cdist(revived[None], z[0, 0]).min() < 1e-5).item()
     quantizer.update(quantizer(z), alive, expire=False)
-    moved = (quantizer.codebook_MGKZ[0, 0, 2] - revived).norm() / revived.norm()
+    moved = (quantizer.codebook_MGSKZ[0, 0, 0, 2] - revived).norm() / revived.norm()
     assert moved < 0.1  # a stale size would have pulled it to a twentieth of its norm
 
 
 def test_without_expiry_an_unused_code_stays_where_it_is() -> None:
     quantizer, z = started()
     far = torch.full((4,), 1e4)
-    quantizer.codebook_MGKZ[0, 0, 2, :4] = far
-    quantizer.sum_MGKZ[0, 0, 2, :4] = far * quantizer.size_MGK[0, 0, 2]
+    quantizer.codebook_MGSKZ[0, 0, 0, 2, :4] = far
+    quantizer.sum_MGSKZ[0, 0, 0, 2, :4] = far * quantizer.size_MGSK[0, 0, 0, 2]
     for _ in range(3000):
         quantizer.update(quantizer(z), torch.ones(2, dtype=torch.bool), expire=False)
-    assert torch.allclose(quantizer.codebook_MGKZ[0, 0, 2, :4], far, rtol=1e-3)
+    assert torch.allclose(quantizer.codebook_MGSKZ[0, 0, 0, 2, :4], far, rtol=1e-3)
 
 
 def test_padding_stays_zero() -> None:
     quantizer, z = started()
     for step in range(20):
         quantizer.update(quantizer(z), torch.ones(2, dtype=torch.bool), expire=step % 2 == 0)
-    book = quantizer.codebook_MGKZ
+    book = quantizer.codebook_MGSKZ[:, :, 0]
     for member, groups in enumerate(CODES):
         for group, codes in enumerate(groups):
             assert not book[member, group, codes:].any()
@@ -107,8 +107,8 @@ def test_padding_stays_zero() -> None:
 
 def test_a_single_code_learns_the_mean() -> None:
     quantizer, z = started()
-    assert torch.allclose(quantizer.codebook_MGKZ[1, 0, 0], z[1, 0].mean(dim=0), atol=1e-5)
-    assert not quantizer(z).tokens_MGB[1, 0].any()
+    assert torch.allclose(quantizer.codebook_MGSKZ[1, 0, 0, 0], z[1, 0].mean(dim=0), atol=1e-5)
+    assert not quantizer(z).tokens_MGBS[1, 0].any()
 
 
 def test_kmeans_finds_separated_clusters() -> None:

@@ -1,4 +1,4 @@
-"""The water-filling strategies: over fitting bounds the plan is the Gaussian allocation itself."""
+"""The water-filling strategies: within wide bounds the plan is the Gaussian allocation itself."""
 
 from __future__ import annotations
 
@@ -29,15 +29,8 @@ def categories() -> list[Characteristics]:
     ]
 
 
-def over_fitting_bounds(strategy: str, categories: list[Characteristics]) -> CapacityPlan:
-    need = get_strategy(strategy).need
-    assert need is not None
-    span = 2 ** need(categories).max()
-    low = min(4 / span / max(UNIFORM_RATIOS), 1.0)
-    bounds = {
-        level: {"low": low * ratio, "high": low * ratio * span}
-        for level, ratio in zip(("L0", "L1", "L2"), UNIFORM_RATIOS, strict=True)
-    }
+def within_wide_bounds(strategy: str, categories: list[Characteristics]) -> CapacityPlan:
+    bounds = {level: {"low": 0.001, "high": 4} for level in ("L0", "L1", "L2")}
     config = CompressionConfig(strategy=strategy, bounds=bounds, max_codes=10**6, min_rows_per_code=1)
     return plan_capacity(config, categories, ROWS)
 
@@ -46,7 +39,7 @@ def over_fitting_bounds(strategy: str, categories: list[Characteristics]) -> Cap
 def test_the_plan_is_the_allocation(strategy: str, allocate, categories: list[Characteristics]) -> None:
     total = plan_capacity(CompressionConfig(strategy="uniform"), categories, ROWS).bits_per_sample
     wanted = allocate([each.spectrum for each in categories], total, floor_bits=1.0)
-    plan = over_fitting_bounds(strategy, categories)
+    plan = within_wide_bounds(strategy, categories)
     assert plan.bits.sum(axis=1) == pytest.approx(wanted, abs=0.5)  # codes are whole numbers
     assert total * 0.99 <= plan.bits_per_sample <= total
 
@@ -59,21 +52,24 @@ def test_each_is_better_at_what_it_is_for(categories: list[Characteristics]) -> 
         return errors.max() / errors.min(), float(np.average(errors, weights=sizes))
 
     uniform = reference(plan_capacity(CompressionConfig(strategy="uniform"), categories, ROWS))
-    fair, cheap = (reference(over_fitting_bounds(name, categories)) for name in ("waterfill", "waterfill_mean"))
+    fair, cheap = (reference(within_wide_bounds(name, categories)) for name in ("waterfill", "waterfill_mean"))
     assert fair[0] < min(cheap[0], uniform[0])
     assert cheap[1] < min(fair[1], uniform[1])
 
 
 @pytest.mark.parametrize("name", ["waterfill", "waterfill_mean"])
-def test_needs_start_at_zero_and_there_is_no_table(name: str, categories: list[Characteristics]) -> None:
-    strategy = get_strategy(name)
-    assert strategy.need is not None and strategy.published is None
-    needs = strategy.need(categories)
-    assert needs.min() == 0 and needs.max() > 0
-    graded, published = (
-        allocate_ratios(CompressionConfig(strategy=name, rule=rule), categories) for rule in ("graded", "spinlock")
-    )
-    assert (graded == published).all()
+def test_bounds_limit_the_factors_and_do_not_stretch_them(name: str, categories: list[Characteristics]) -> None:
+    factor = get_strategy(name).factor
+    assert factor is not None
+    expected = np.clip(factor(categories)[:, None] * UNIFORM_RATIOS, [0.25, 0.5, 0.75], [1, 2, 3])
+    for rule in ("graded", "spinlock"):
+        assert allocate_ratios(CompressionConfig(strategy=name, rule=rule), categories) == pytest.approx(expected)
+
+
+def test_bounds_that_cut_too_much_are_used_in_full(categories: list[Characteristics]) -> None:
+    bounds = {level: {"low": 1.5, "high": 3} for level in ("L0", "L1", "L2")}  # above every factor's L0
+    ratios = allocate_ratios(CompressionConfig(strategy="waterfill", bounds=bounds, min_ratio_range=2), categories)
+    assert ratios.max(axis=0) / ratios.min(axis=0) == pytest.approx(2)
 
 
 def test_copies_of_a_feature_need_no_more_bits() -> None:
@@ -82,6 +78,6 @@ def test_copies_of_a_feature_need_no_more_bits() -> None:
     few, many = characterize(x), characterize(copies)
     bits = minimax([few.spectrum, many.spectrum], 20)
     assert bits == pytest.approx([10, 10])
-    need = get_strategy("waterfill").need
-    assert need is not None
-    assert need([few, many]).argmax() == 0  # the uniform baseline gives the copies more
+    factor = get_strategy("waterfill").factor
+    assert factor is not None
+    assert factor([few, many]).argmax() == 0  # the uniform baseline gives the copies more

@@ -18,16 +18,18 @@ UNIFORM_RATIOS: Ratios = (0.5, 1.0, 1.5)
 
 @dataclass(frozen=True)
 class Strategy:
-    """Two readings of one idea: a graded need, and the ratios that Spinlock published for it.
+    """How the characteristics of all categories become capacity; a strategy says one of these.
 
-    `need` maps the characteristics of all categories to scores `[C]` >= 0, more need meaning more capacity; without
-    one the strategy always uses `published`. Without `published` it uses `need` under the rule `spinlock` too.
-    A `measured` strategy has neither: characteristics do not tell it enough, it trains pilots.
+    `need`: scores `[C]` >= 0, more need meaning more capacity; they are spread over the configured bounds. Beside it,
+    or alone, `published`: the ratios that Spinlock published for the same idea, used under the rule `spinlock`.
+    `factor`: multiples `[C]` of the uniform capacity, which mean what they say: the configured bounds only limit them.
+    `measured`: characteristics do not tell it enough, it trains pilots.
     """
 
     name: str
     need: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
     published: Callable[[Characteristics], Ratios] | None = None
+    factor: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
     measured: bool = False
 
 

@@ -15,21 +15,20 @@ FLOOR_BITS = 1.0
 """Every category keeps one codebook of two codes: it has a token, and the logarithm of its bits is finite."""
 
 
-def need(categories: Sequence[Characteristics]) -> np.ndarray:
-    """log2(bits by `limits.minimax` / bits of the uniform baseline), shifted so that the smallest is 0.
+def minimax_factor(categories: Sequence[Characteristics]) -> np.ndarray:
+    """Bits by `limits.minimax` / bits of the uniform baseline, at the baseline's total.
 
-    The bits are those of equal Gaussian FVU at the baseline's total. Over bounds of span 2 ** max(need), low in
-    proportion to the uniform ratios and sharpness 1, the ratios are proportional to bits / baseline bits: with
-    `capacity: codes` and `budget: matched` the plan is then the water-filling itself, up to integer codes and caps.
+    All categories then have the same Gaussian FVU. Within the bounds, with `capacity: codes` and `budget: matched`,
+    the plan is the water-filling itself, up to integer codes and caps.
     """
     baseline = _baseline_bits(categories)
-    return _excess(minimax(_spectra(categories), baseline.sum(), FLOOR_BITS), baseline)
+    return minimax(_spectra(categories), baseline.sum(), FLOOR_BITS) / baseline
 
 
-def need_mean(categories: Sequence[Characteristics]) -> np.ndarray:
+def minimum_mean_factor(categories: Sequence[Characteristics]) -> np.ndarray:
     """The same with `limits.minimum_mean`: the least Gaussian FVU over all features, however it is distributed."""
     baseline = _baseline_bits(categories)
-    return _excess(minimum_mean(_spectra(categories), baseline.sum(), FLOOR_BITS), baseline)
+    return minimum_mean(_spectra(categories), baseline.sum(), FLOOR_BITS) / baseline
 
 
 def _spectra(categories: Sequence[Characteristics]) -> list[tuple[float, ...]]:
@@ -40,10 +39,5 @@ def _baseline_bits(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.array([np.log2(published_codes(category.features)).sum() for category in categories])
 
 
-def _excess(bits: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    ratio = np.log2(bits / baseline)
-    return ratio - ratio.min()
-
-
-WATERFILL = register(Strategy("waterfill", need))
-WATERFILL_MEAN = register(Strategy("waterfill_mean", need_mean))
+WATERFILL = register(Strategy("waterfill", factor=minimax_factor))
+WATERFILL_MEAN = register(Strategy("waterfill_mean", factor=minimum_mean_factor))
