@@ -100,10 +100,20 @@ def run_members(
 def _plan(
     config: TrialConfig, data: PreparedData, prepared: EvaluationData, layout: GroupLayout
 ) -> tuple[CapacityPlan, int]:
-    """Return the sizes for a config, and the epochs that finding them cost."""
-    if get_strategy(config.compression.strategy).measured:
+    """Return the sizes for a config, and the epochs that finding them cost.
+
+    Raises `ConfigError` if no codebook is left with two codes: whatever was trained, tokens would carry nothing.
+    """
+    settings, rows = config.compression, len(data.split.train)
+    plan = plan_capacity(settings, data.characteristics, rows, config.quantizer)
+    if plan.bits_per_sample == 0:
+        raise ConfigError(
+            f"every codebook has one code: {rows} training rows, compression.min_rows_per_code "
+            f"{settings.min_rows_per_code}, max_codes {settings.max_codes}; use more rows or other settings"
+        )
+    if get_strategy(settings.strategy).measured:
         return plan_by_feedback(config, prepared, layout, data.characteristics)
-    return plan_capacity(config.compression, data.characteristics, len(data.split.train), config.quantizer), 0
+    return plan, 0
 
 
 def _outcome(

@@ -11,7 +11,7 @@ from spinlock_dist.compression.bounds import ratios_of_factor
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity, size_ratios
 from spinlock_dist.compression.strategies.feedback import reallocate
-from spinlock_dist.config import CompressionConfig, TrialConfig
+from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import Split
@@ -41,7 +41,8 @@ def plan_by_feedback(
     rows = len(data.split.train)
     pilot = replace(data, split=_pilot_split(data.split, config.seed))
     plan, best_plan, best_spread = plan_capacity(config.compression, categories, rows, config.quantizer), None, np.inf
-    baseline = plan_capacity(CompressionConfig(strategy="uniform"), categories, rows).bits.sum(axis=1)
+    uniform = config.compression.model_copy(update={"strategy": "uniform"})
+    baseline = plan_capacity(uniform, categories, rows).bits.sum(axis=1)
     for used in range(1, settings.rounds + 1):
         fvu = _measure(config, plan, pilot, layout)
         spread = float(np.log(np.maximum(fvu, 1e-6)).std())
