@@ -68,12 +68,13 @@ def codebook_use(score: Metrics, category: str) -> tuple[float, int]:
 
 
 def totals(score: Metrics, label: str) -> str:
-    """Return the figures of one split in two lines, the first beginning with `label`."""
+    """Return the figures of one split in three lines, the first beginning with `label`."""
     return (
         f"{label}: imbalance {score.imbalance:.3f}x, FVU mean {score.fvu_mean:.4f}, "
         f"worst {score.fvu_worst:.4f} ({score.worst_category}),\n"
         f"  utilization {score.utilization:.1%}, {score.dead_codes} dead codes, "
-        f"{score.bits_per_sample:.1f} bits per sample"
+        f"{score.bits_per_sample:.1f} bits per sample\n"
+        f"  by chance alone, equally good categories would show {score.imbalance_by_chance:.2f}x on these rows"
     )
 
 

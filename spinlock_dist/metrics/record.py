@@ -26,6 +26,8 @@ class Metrics:
     imbalance: float
     """max fvu / max(min fvu, 1e-6)."""
     log10_imbalance: float
+    imbalance_by_chance: float
+    """Median imbalance that resampled rows would show if all categories were equally well rebuilt."""
     imbalance_raw: float
     """The same ratio on `mse_raw`."""
     gini: float

@@ -21,6 +21,7 @@ from spinlock_dist.metrics.reconstruction import (
     fvu_by_category,
     gini,
     imbalance,
+    imbalance_by_chance,
     mse_by_category,
 )
 from spinlock_dist.metrics.record import Metrics
@@ -153,6 +154,7 @@ def _member_metrics(
         worst_category=worst,
         imbalance=ratio,
         log10_imbalance=float(np.log10(ratio)),
+        imbalance_by_chance=imbalance_by_chance(target_ND, output_ND, data.train_mean_D, data.categories),
         imbalance_raw=imbalance(mse_raw.values(), RAW_FLOOR),
         gini=gini(fvu.values()),
         collapsed=sum(error >= COLLAPSED_FVU for error in fvu.values()),

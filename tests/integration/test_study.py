@@ -117,6 +117,7 @@ def make_toy(fault=None):
             worst_category="a",
             imbalance=worst / best,
             log10_imbalance=float(np.log10(worst / best)),
+            imbalance_by_chance=1.0,
             imbalance_raw=worst / best,
             gini=0.0,
             collapsed=0,

@@ -21,6 +21,7 @@ def make_metrics() -> Callable[..., Metrics]:
         imbalance = max(fvu) / max(min(fvu), 1e-6)
         figures = {
             "fvu_mean": sum(fvu) / len(fvu),
+            "imbalance_by_chance": 1.0,
             "imbalance_raw": imbalance,
             "gini": 0.0,
             "utilization": 1.0,

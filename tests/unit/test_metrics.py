@@ -15,6 +15,7 @@ from spinlock_dist.metrics.reconstruction import (
     fvu_by_category,
     gini,
     imbalance,
+    imbalance_by_chance,
     mse_by_category,
 )
 from spinlock_dist.metrics.topology import topographic_similarity
@@ -81,6 +82,40 @@ def test_raw_imbalance_is_scale_times_normalized_imbalance() -> None:
     plain = mse_by_category(target, output, categories)
     raw = mse_by_category(target * scale, output * scale, categories)
     assert raw["b"] / raw["a"] == pytest.approx(1e6 * plain["b"] / plain["a"])
+
+
+def rebuilt(rows: int, errors: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[Category]]:
+    """Return normal targets, outputs with these error variances in categories of two columns, and the categories."""
+    rng = np.random.default_rng(seed)
+    target = rng.normal(size=(rows, 2 * len(errors)))
+    output = target + rng.normal(size=target.shape) * np.sqrt(np.repeat(errors, 2))
+    return target, output, [Category(f"c{i}", (2 * i, 2 * i + 1)) for i in range(len(errors))]
+
+
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_chance_is_the_imbalance_of_equal_categories(rows: int) -> None:
+    found, promised = [], []
+    for seed in range(40):
+        target, output, categories = rebuilt(rows, [0.1] * 8, seed)
+        found.append(imbalance(fvu_by_category(target, output, np.zeros(16), categories).values()))
+        promised.append(imbalance_by_chance(target, output, np.zeros(16), categories))
+    assert np.median(promised) - 1 == pytest.approx(np.median(found) - 1, rel=0.2)
+
+
+def test_chance_does_not_grow_with_a_real_imbalance() -> None:
+    equal, unequal = (
+        imbalance_by_chance(target, output, np.zeros(6), categories)
+        for target, output, categories in (rebuilt(500, [0.1] * 3), rebuilt(500, [0.9, 0.1, 0.01]))
+    )
+    assert unequal == pytest.approx(equal, rel=0.1)
+
+
+def test_chance_leaves_out_what_cannot_stray() -> None:
+    target, output, categories = rebuilt(50, [0.1, 0.1, 0.1])
+    output[:, 2:4] = target[:, 2:4]
+    target[:, 4:] = output[:, 4:] = 0
+    assert imbalance_by_chance(target, output, np.zeros(6), categories) == 1
+    assert imbalance_by_chance(target, target, np.zeros(6), categories) == 1
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
