@@ -9,6 +9,7 @@ from rich.table import Table
 
 from results.levelling import levelling
 from results.trial_record import TrialRecord
+from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.metrics.record import Metrics
 
 COLUMNS = ("trial", "imbalance", "worst", "mean", "util", "help", "hurt", "settings")
@@ -44,8 +45,10 @@ def leaderboard(baseline: TrialRecord, search: Sequence[TrialRecord], rows: int 
 
 
 def settings(record: TrialRecord) -> str:
-    """Return the choices of a trial in a few words, e.g. `balanced graded codes`."""
-    return " ".join(value for value in record.params.values() if isinstance(value, str))
+    """Return the choices of a trial in a few words, e.g. `balanced graded codes`; no rule where a strategy has none."""
+    strategy = STRATEGIES.get(record.params.get("compression.strategy", ""))
+    idle = {"compression.rule"} if strategy and not strategy.has_rule else set()
+    return " ".join(value for name, value in record.params.items() if isinstance(value, str) and name not in idle)
 
 
 def broken_guards(record: TrialRecord) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from results.export import export_readme
 from results.files import read_json, replacing, write_json
-from results.leaderboard import leaderboard, ranking
+from results.leaderboard import leaderboard, ranking, settings
 from results.study_folder import StudyFolder, open_study
 from results.trial_record import (
     best_record,
@@ -190,6 +190,22 @@ def test_the_leaderboard_names_broken_guards_and_fits_a_terminal(make_record):
     assert text.index(" 8 ") < text.index(" 7 ")
     assert "breaks fvu_mean" in text
     assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        ("balanced", "balanced graded codes"),
+        ("feedback", "feedback codes"),
+        ("waterfill", "waterfill codes"),
+        ("uniform", "uniform codes"),
+        (None, "graded codes"),
+    ],
+)
+def test_the_rule_is_named_only_where_there_are_two(make_record, strategy, words):
+    params = {"compression.rule": "graded", "compression.capacity": "codes", "compression.sharpness": 2.0}
+    given = {"compression.strategy": strategy} if strategy else {}
+    assert settings(make_record(1, params=given | params)) == words
 
 
 def test_the_readme_puts_figures_beside_the_baselines(tmp_path, make_record, make_metrics):

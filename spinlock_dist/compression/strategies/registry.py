@@ -32,6 +32,11 @@ class Strategy:
     factor: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
     measured: bool = False
 
+    @property
+    def has_rule(self) -> bool:
+        """Whether `compression.rule` makes a difference: a need and a published rule to choose between."""
+        return self.need is not None and self.published is not None
+
 
 STRATEGIES: dict[str, Strategy] = {}
 
