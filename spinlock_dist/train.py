@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 def _configs(args: argparse.Namespace) -> list[TrialConfig]:
     """Return the config asked for, and the one to compare it with if any."""
     from spinlock_dist.compression.strategies import get_strategy
+    from spinlock_dist.spinlock_yaml import is_spinlock_yaml
 
     config = _given(args.config) if args.config else TrialConfig()
     flags = {
@@ -86,6 +87,11 @@ def _configs(args: argparse.Namespace) -> list[TrialConfig]:
     }
     overrides = {name: value for name, value in flags.items() if value is not None}
     config = config.with_overrides(overrides | dict(map(_assignment, args.set)), "command line")
+    if config.prepare.dataset is None and args.config and is_spinlock_yaml(args.config):
+        raise ConfigError(
+            f"{args.config}: names no dataset_path; add it or give --dataset FILE. For simulated operators, write a "
+            "config with the line 'preset: spinlock'"
+        )
     if args.compare == config.compression.strategy:
         raise ConfigError(f"--compare {args.compare}: this is the config's own strategy; name another")
     others = [] if args.compare is None else [config.with_overrides({"compression.strategy": args.compare})]

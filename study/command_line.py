@@ -9,6 +9,7 @@ from typing import Any
 
 from spinlock_dist.config import parse_config, read_yaml
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.preset import merge, over_preset
 from study.config import StudyConfig
 
 TRIALS = StudyConfig.model_fields["trials"].default
@@ -78,11 +79,14 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
     given, lines = read_yaml(args.config) if args.config else ({}, {})
     if given is not None and not isinstance(given, dict):
         raise ConfigError(f"{args.config}: expected a mapping of settings")
-    tree = _merged(given or {}, _from_flags(args))
+    given = {} if given is None else given
+    if "base" in given:
+        given["base"] = over_preset(given["base"], args.config)
+    tree = merge(given, _from_flags(args))
     runs = Path(tree.get("runs", StudyConfig.model_fields["runs"].default))
     if args.resume:
         name = tree.get("name") or _newest(runs)
-        tree = _merged(_stored(runs, name), {**tree, "name": name, "runs": str(runs)})
+        tree = merge(_stored(runs, name), {**tree, "name": name, "runs": str(runs)})
     elif "name" not in tree:
         space = Path(str(tree.get("space", StudyConfig.model_fields["space"].default))).stem
         tree["name"] = f"{space}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -102,15 +106,6 @@ def _from_flags(args: argparse.Namespace) -> dict[str, Any]:
     if "seed" in tree:
         tree.setdefault("base", {})["seed"] = tree["seed"]
     return tree
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return `below` with the settings of `above` put over it, section by section."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
 
 
 def _stored(runs: Path, name: str) -> dict[str, Any]:

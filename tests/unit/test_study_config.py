@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from results.study_folder import StudyFolder
-from spinlock_dist.config import dump_config, parse_config
+from spinlock_dist.config import dump_config, load_config, parse_config
 from spinlock_dist.errors import ConfigError
 from study.command_line import make_parser, study_config
 from study.config import StudyConfig
@@ -61,6 +61,8 @@ def test_flags_override_the_file(tmp_path):
         ("trails: 5", "line 1: unknown setting 'trails'; did you mean 'trials'"),
         ("base:\n  training: {epoch: 5}", "line 2: unknown setting 'base.training.epoch'; did you mean 'epochs'"),
         ("guards: {utilisation: 0.5}", "did you mean 'utilization'"),
+        ("base: {preset: spinloc}", "unknown preset 'spinloc'; did you mean 'spinlock'"),
+        ("base:\n  preset: spinlock\n  model: {hiden: 3}", "line 3: unknown setting 'base.model.hiden'"),
         ("- a list", "expected a mapping"),
         ("name: ../elsewhere", "cannot be the name of a folder"),
         ("trials: 0", "trials"),
@@ -71,6 +73,32 @@ def test_a_file_with_a_fault_is_refused_with_the_place_and_the_nearest_name(tmp_
     path.write_text(text + "\n")
     with pytest.raises(ConfigError, match=message):
         parsed("--config", str(path))
+
+
+def test_the_base_takes_a_preset_as_a_trial_does(tmp_path):
+    above = "prepare: {families: {summary: {encoder: identity}}}\ntraining: {batch_size: 64}\n"
+    trial, study = tmp_path / "trial.yaml", tmp_path / "study.yaml"
+    trial.write_text(f"preset: spinlock\n{above}")
+    indented = above.replace("\n", "\n  ")
+    study.write_text(f"base:\n  preset: spinlock\n  {indented}\n")
+    config = parsed("--config", str(study), "--name", "n")
+    assert config.base == load_config(trial)
+    assert parsed("--config", str(study), "--name", "n", "--dataset", "x.h5").base.prepare.dataset == "x.h5"
+    store(tmp_path, config)
+    resumed = parsed("--config", str(study), "--resume", "--name", "n", "--runs", str(tmp_path), "--trials", "99")
+    assert (resumed.base, resumed.trials) == (config.base, 99)
+
+
+def test_a_family_given_at_resume_replaces_its_encoder(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("base: {preset: spinlock}\n")
+    store(tmp_path, parsed("--config", str(path), "--name", "n"))
+    path.write_text("base: {prepare: {families: {summary: {encoder: identity}}}}\n")
+    families = parsed("--config", str(path), "--resume", "--name", "n", "--runs", str(tmp_path)).base.prepare.families
+    assert {name: encoder.encoder for name, encoder in families.items()} == {
+        "summary": "identity",
+        "temporal": "temporal_cnn",
+    }
 
 
 def test_resume_takes_the_settings_of_the_study(tmp_path):

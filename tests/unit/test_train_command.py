@@ -166,6 +166,17 @@ def test_a_yaml_of_spinlock_trains_and_names_what_is_not_mapped(
     assert "bach_size (unknown key; did you mean 'batch_size'?)" in printed.err
 
 
+@pytest.mark.parametrize("named", ["", "dataset_path: null\n"])
+def test_a_yaml_of_spinlock_without_a_dataset_is_not_trained_on_another(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], named: str
+) -> None:
+    path = tmp_path / "spinlock.yaml"
+    path.write_text(f"{named}random_seed: 3\ntraining: {{batch_size: 64}}\n")
+    code, said = refused(capsys, "--config", str(path))
+    assert code == 2 and f"{path}: names no dataset_path; add it or give --dataset FILE" in said
+    assert printed_json(capsys, "--config", str(path), "--dataset", str(dataset), *QUICK)["epochs"] == 2
+
+
 def test_errors_are_raised_as_their_kind(config: Path) -> None:
     with pytest.raises(ConfigError):
         main(["--config", str(config), "--compare", "nothing"])
