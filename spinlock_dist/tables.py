@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 if TYPE_CHECKING:
     from spinlock_dist.categories.category import Category
-    from spinlock_dist.metrics.record import Metrics
+    from spinlock_dist.codecs import CodecScore
+    from spinlock_dist.metrics.record import EpochMetrics, Metrics
     from spinlock_dist.run import TrialOutcome
+
+TERMS_IN_WORDS = {
+    "total": "loss",
+    "reconstruction": "rec",
+    "commitment": "commit",
+    "informativeness": "inform",
+    "orthogonality": "ortho",
+    "topographic": "topo",
+}
+"""Loss terms as the progress line calls them, in its order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What is compared: a trained network by its strategy, or a codec by its name."""
+
+    name: str
+    bits: np.ndarray
+    """Per sample, of each category `[C]`."""
+    scores: dict[str, Metrics | CodecScore]
+    """By split, `validation` among them."""
+
+
+def epoch_in_words(epoch: EpochMetrics, width: int) -> str:
+    """Return losses, worst category, imbalance and utilization in at most `width` characters.
+
+    Of the loss terms, the total first, there are as many as fit; at least the total.
+    """
+    score = epoch.validation
+    words = [f"{word} {epoch.losses[term]:.3f}" for term, word in TERMS_IN_WORDS.items() if term in epoch.losses]
+    rest = f"worst {score.fvu_worst:.3f} imbalance {score.imbalance:.2f}x util {score.utilization:.0%}"
+    while len(words) > 1 and len(" ".join([*words, rest])) > width:
+        words.pop()
+    return " ".join([*words, rest])
 
 
 def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> Table:
@@ -29,21 +66,21 @@ def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> Tab
             " ".join(plan.sizes_in_words(index)),
             f"{plan.bits[index].sum():.1f}",
             f"{score.fvu[category.name]:.4f}",
-            f"{score.mse_raw[category.name]:.4g}",
+            f"{score.mse_raw[category.name]:.3g}",
             f"{used:.0%}",
             str(dead),
         )
     return table
 
 
-def comparison_table(baseline: TrialOutcome, outcome: TrialOutcome, categories: Sequence[Category]) -> Table:
+def comparison_table(baseline: Arm, arm: Arm, categories: Sequence[Category]) -> Table:
     """Return bits and FVU of every category under both, and how much lower or higher the second's error is."""
-    names = [each.config.compression.strategy for each in (baseline, outcome)]
+    names = [each.name.replace("_", "_\n") for each in (baseline, arm)]  # so that long ones fit in 80 columns
     headings = [f"{what}\n{name}" for what in ("bits", "FVU") for name in names]
     table = _table("validation, side by side", ["category", "features", *headings, "change"])
     for index, category in enumerate(categories):
-        bits = [float(each.tokenizer.plan.bits[index].sum()) for each in (baseline, outcome)]
-        before, after = (each.validation.fvu[category.name] for each in (baseline, outcome))
+        bits = [float(each.bits[index]) for each in (baseline, arm)]
+        before, after = (each.scores["validation"].fvu[category.name] for each in (baseline, arm))
         table.add_row(
             category.name,
             str(len(category)),
@@ -67,7 +104,7 @@ def codebook_use(score: Metrics, category: str) -> tuple[float, int]:
     return used, sum(book["codes"] - book["used"] for book in books)
 
 
-def totals(score: Metrics, label: str) -> str:
+def totals(score: Metrics | CodecScore, label: str) -> str:
     """Return the figures of one split in three lines, the first beginning with `label`."""
     return (
         f"{label}: imbalance {score.imbalance:.3f}x, FVU mean {score.fvu_mean:.4f}, "

@@ -10,38 +10,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinlock_dist.config import TrialConfig, load_config
-from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError, run_command
+from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError, did_you_mean, run_command
 
 if TYPE_CHECKING:
-    from spinlock_dist.metrics.record import EpochMetrics, Metrics
+    from spinlock_dist.metrics.record import EpochMetrics
     from spinlock_dist.prepare import PreparedData
     from spinlock_dist.run import TrialOutcome
+    from spinlock_dist.tables import Arm
 
 EXAMPLES = """examples:
   python -m spinlock_dist.train                                    defaults on simulated operators
   python -m spinlock_dist.train --config runs/x/best/config.yaml   the best config of a study
   python -m spinlock_dist.train --dataset features.parquet --set compression.strategy=dimensionality --out ckpt
   python -m spinlock_dist.train --config trial.yaml --compare uniform   beside the baseline, on the same everything
+  python -m spinlock_dist.train --compare residual_kmeans          beside a codec without a network, at the same bits
 """
+
+BAR, TIME = 4, 7
+"""Columns of the progress bar and of the time left, at most."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, prepare, train, save, print."""
     args = _parser().parse_args(argv)
-    configs = _configs(args)
+    codec = _codec(args.compare)
+    configs = _configs(args, codec)
     # Imported only now, so that --help and a misspelt setting answer at once.
     from spinlock_dist.prepare import prepare
 
     data = prepare(configs[0].prepare)
     outcomes = _train(configs, data, quiet=args.json)
     splits = ("validation", "test") if args.test else ("validation",)
-    scores = [{split: _score(outcome, split) for split in splits} for outcome in outcomes]
+    arms = [_trained_arm(outcome, splits) for outcome in outcomes]
+    if codec:
+        arms.append(_codec_arm(codec, outcomes[0], data, splits))
     if args.out:
         outcomes[0].save(args.out)
     if args.json:
-        print(json.dumps(_record(outcomes, scores, data)))
+        print(json.dumps(_record(outcomes, arms, data)))
     else:
-        _show(outcomes, scores, data)
+        _show(outcomes[0], arms, data)
         if args.out:
             print(f"checkpoint: {args.out}")
     return 0
@@ -63,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, e.g. model.hidden=128"
     )
     parser.add_argument(
-        "--compare", metavar="STRATEGY", help="train the same config with this strategy beside it, e.g. uniform"
+        "--compare",
+        metavar="NAME",
+        help="set beside it the same config with another strategy, e.g. uniform, or a codec without a network at the "
+        "same bits: residual_kmeans or pca_scalar",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the checkpoint here")
     parser.add_argument(
@@ -73,8 +84,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _configs(args: argparse.Namespace) -> list[TrialConfig]:
-    """Return the config asked for, and the one to compare it with if any."""
+def _codec(compared: str | None) -> str | None:
+    """Return the name of the codec to compare with, None if it is a strategy. Raises `ConfigError` if it is neither."""
+    from spinlock_dist.compression.strategies import STRATEGIES
+
+    if compared is None or compared in STRATEGIES:
+        return None
+    from spinlock_dist.codecs import CODECS  # needs torch; strategies do not
+
+    if compared not in CODECS:
+        known = (*STRATEGIES, *CODECS)
+        raise ConfigError(f"--compare: unknown strategy or codec '{compared}'{did_you_mean(compared, known)}")
+    return compared
+
+
+def _configs(args: argparse.Namespace, codec: str | None) -> list[TrialConfig]:
+    """Return the config asked for, and the one with the strategy to compare it with if any."""
     from spinlock_dist.compression.strategies import get_strategy
     from spinlock_dist.spinlock_yaml import is_spinlock_yaml
 
@@ -94,10 +119,10 @@ def _configs(args: argparse.Namespace) -> list[TrialConfig]:
         )
     if args.compare == config.compression.strategy:
         raise ConfigError(f"--compare {args.compare}: this is the config's own strategy; name another")
-    others = [] if args.compare is None else [config.with_overrides({"compression.strategy": args.compare})]
-    for each in (config, *others):
-        get_strategy(each.compression.strategy)  # raises for an unknown one: before the data is prepared, not after
-    return [config, *others]
+    get_strategy(config.compression.strategy)  # raises for an unknown one: before the data is prepared, not after
+    if args.compare is None or codec:
+        return [config]
+    return [config, config.with_overrides({"compression.strategy": args.compare})]
 
 
 def _given(path: Path) -> TrialConfig:
@@ -130,18 +155,16 @@ def _train(configs: list[TrialConfig], data: PreparedData, quiet: bool) -> list[
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from spinlock_dist.run import run_members
+    from spinlock_dist.tables import epoch_in_words
 
-    columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(12), TimeRemainingColumn(compact=True))
-    with Progress(*columns, TextColumn("{task.fields[state]}"), console=Console(quiet=quiet)) as progress:
-        task = progress.add_task("training", total=configs[0].training.epochs, state="")
+    console, epochs = Console(quiet=quiet), configs[0].training.epochs
+    columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(BAR), TimeRemainingColumn(compact=True))
+    with Progress(*columns, TextColumn("{task.fields[state]}"), console=console) as progress:
+        task = progress.add_task("training", total=epochs, state="")
+        left = console.width - len(f"{epochs}/{epochs} ") - (BAR + 1) - (TIME + 1)
 
         def report(metrics: EpochMetrics) -> None:
-            score = metrics.validation
-            state = (
-                f"FVU {score.fvu_mean:.3f} worst {score.fvu_worst:.3f} "
-                f"imbalance {score.imbalance:.2f}x utilization {score.utilization:.0%}"
-            )
-            progress.update(task, completed=metrics.epoch, state=state)
+            progress.update(task, completed=metrics.epoch, state=epoch_in_words(metrics, left))
 
         members = run_members(configs, data, [report, *[_silent] * (len(configs) - 1)])
     return [_finished(member, config) for member, config in zip(members, configs, strict=True)]
@@ -157,33 +180,53 @@ def _finished(member: TrialOutcome | DivergedError, config: TrialConfig) -> Tria
     return member
 
 
-def _score(outcome: TrialOutcome, split: str) -> Metrics:
-    return outcome.validation if split == "validation" else outcome.evaluate(split)
+def _trained_arm(outcome: TrialOutcome, splits: tuple[str, ...]) -> Arm:
+    from spinlock_dist.tables import Arm
+
+    return Arm(
+        name=outcome.config.compression.strategy,
+        bits=outcome.tokenizer.plan.bits.sum(axis=1),
+        scores={split: outcome.validation if split == "validation" else outcome.evaluate(split) for split in splits},
+    )
 
 
-def _record(outcomes: list[TrialOutcome], scores: list[dict[str, Metrics]], data: PreparedData) -> dict[str, Any]:
-    """Return what --json prints: the metrics per split, and those of the strategy compared with under its name."""
+def _codec_arm(name: str, outcome: TrialOutcome, data: PreparedData, splits: tuple[str, ...]) -> Arm:
+    """Fit a codec to the training rows, each category within the bits it has in `outcome`."""
+    from spinlock_dist.codecs import fit_codec, score_codec
+    from spinlock_dist.tables import Arm
+
+    train_ND = data.values[data.split.train]
+    codec = fit_codec(name, train_ND, data.categories, outcome.tokenizer.plan, outcome.config.seed)
+    return Arm(name=name, bits=codec.bits, scores={split: score_codec(codec, data, split) for split in splits})
+
+
+def _record(outcomes: list[TrialOutcome], arms: list[Arm], data: PreparedData) -> dict[str, Any]:
+    """Return what --json prints: the metrics per split, and those of what it is compared with under `compared`."""
+    heads: list[dict[str, Any]] = [
+        {"strategy": outcome.config.compression.strategy, "epochs": outcome.epochs} for outcome in outcomes
+    ]
+    heads += [{"codec": arm.name} for arm in arms[len(outcomes) :]]
     own, *others = [
-        {"strategy": outcome.config.compression.strategy, "epochs": outcome.epochs}
-        | {split: asdict(metrics) for split, metrics in score.items()}
-        for outcome, score in zip(outcomes, scores, strict=True)
+        head | {split: asdict(score) for split, score in arm.scores.items()}
+        for head, arm in zip(heads, arms, strict=True)
     ]
     return {"fingerprint": data.fingerprint, **own} | ({"compared": others[0]} if others else {})
 
 
-def _show(outcomes: list[TrialOutcome], scores: list[dict[str, Metrics]], data: PreparedData) -> None:
+def _show(outcome: TrialOutcome, arms: list[Arm], data: PreparedData) -> None:
     from rich.console import Console
 
     from spinlock_dist.tables import category_table, comparison_table, totals
 
     console = Console()
-    console.print(category_table(outcomes[0], data.categories))
-    if len(outcomes) > 1:
-        console.print(comparison_table(outcomes[1], outcomes[0], data.categories))
-    for outcome, score in zip(outcomes, scores, strict=True):
-        arm = f"{outcome.config.compression.strategy}, " if len(outcomes) > 1 else ""
-        for split, metrics in score.items():
-            console.print(totals(metrics, f"{arm}{split}"), highlight=False, soft_wrap=True)
+    console.print(category_table(outcome, data.categories))
+    own, *others = arms
+    for other in others:
+        console.print(comparison_table(other, own, data.categories))
+    for arm in arms:
+        name = f"{arm.name}, " if others else ""
+        for split, score in arm.scores.items():
+            console.print(totals(score, f"{name}{split}"), highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

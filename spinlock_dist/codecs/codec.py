@@ -57,9 +57,14 @@ class Codec:
         return codes_CS
 
     @property
+    def bits(self) -> np.ndarray:
+        """Bits per sample of each category `[C]`: log2 of its codes, summed over its codebooks."""
+        return np.log2(self.codes).sum(axis=1)
+
+    @property
     def bits_per_sample(self) -> float:
-        """Sum of log2 codes over all codebooks."""
-        return float(np.log2(self.codes).sum())
+        """Bits per sample of all categories together."""
+        return float(self.bits.sum())
 
     def encode(self, values_ND: np.ndarray) -> np.ndarray:
         """Return the tokens `[N, C, S]` int64 of normalized values `[N, D]`."""

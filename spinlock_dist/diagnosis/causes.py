@@ -8,8 +8,7 @@ from math import floor, log2, log10
 from statistics import median
 
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis, FeatureDiagnosis, RawImbalance
-from spinlock_dist.metrics.reconstruction import COLLAPSED_FVU
-from spinlock_dist.training.evaluation import RAW_FLOOR
+from spinlock_dist.metrics.reconstruction import COLLAPSED_FVU, RAW_FLOOR
 
 DEAD_SHARE = 0.1
 """Share of a category's codes never chosen; the guard of a study asks for a utilization of 0.9."""

@@ -25,11 +25,11 @@ from spinlock_dist.diagnosis.record import (
 from spinlock_dist.errors import DataError
 from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.codebook import codebook_usage
-from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, fraction_unexplained, imbalance
+from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, RAW_FLOOR, fraction_unexplained, imbalance
 from spinlock_dist.model.hierarchical_vqvae import stack_tokens
 from spinlock_dist.prepare import fingerprint, split_rows
 from spinlock_dist.tokenizer import Tokenizer
-from spinlock_dist.training.evaluation import CHUNK, RAW_FLOOR
+from spinlock_dist.training.evaluation import CHUNK
 
 FAR_OUT = 3.0
 """Outliers lie more than this many interquartile ranges beyond the quartiles (Tukey 1977)."""

@@ -11,6 +11,8 @@ from spinlock_dist.categories.category import Category
 
 IMBALANCE_FLOOR = 1e-6
 """A best category below this FVU counts as this, so that a perfect one does not make the ratio infinite."""
+RAW_FLOOR = 1e-30
+"""Raw errors have no natural scale: their imbalance is floored only against division by zero."""
 COLLAPSED_FVU = 0.98
 
 

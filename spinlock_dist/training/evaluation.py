@@ -17,6 +17,7 @@ from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.metrics.codebook import CodebookUsage, codebook_usage, mean_over_codebooks
 from spinlock_dist.metrics.reconstruction import (
     COLLAPSED_FVU,
+    RAW_FLOOR,
     distance_to_reference,
     fvu_by_category,
     gini,
@@ -33,8 +34,6 @@ CHUNK = 4096
 """Rows per forward pass; bounds memory."""
 Usage = dict[tuple[int, int, int], CodebookUsage]
 """Of every codebook that is switched on, by category, level and number within the level."""
-RAW_FLOOR = 1e-30
-"""Raw errors have no natural scale: their imbalance is floored only against division by zero."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,12 @@ def test_what_is_decoded_has_the_reported_error(name: str, data: PreparedData, p
     for category in data.categories:
         error = fraction_unexplained(data.values[rows], rebuilt, mean, category.columns)
         assert score.fvu[category.name] == pytest.approx(error, rel=1e-5)
-    assert score.fvu_worst == max(score.fvu.values())
+        columns = list(category.columns)
+        raw, rebuilt_raw = (data.pipeline.invert(values)[:, columns] for values in (data.values[rows], rebuilt))
+        assert score.mse_raw[category.name] == pytest.approx(np.mean((raw - rebuilt_raw) ** 2), rel=1e-6)
+    assert score.imbalance_raw == pytest.approx(max(score.mse_raw.values()) / min(score.mse_raw.values()))
+    assert score.imbalance_raw > 10 * score.imbalance, "categories on scales a hundredfold apart"
+    assert score.fvu_worst == max(score.fvu.values()) == score.fvu[score.worst_category]
     assert score.imbalance == pytest.approx(score.fvu_worst / min(score.fvu.values()))
     assert min(score.fvu.values()) <= score.fvu_mean <= score.fvu_worst < 0.9
     assert score.bits_per_sample == codec.bits_per_sample

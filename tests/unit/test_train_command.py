@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from spinlock_dist.checkpoint import load_checkpoint
+from spinlock_dist.codecs import CODECS
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DataError, run_command
+from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import run_trial
-from spinlock_dist.tables import codebook_use
+from spinlock_dist.tables import TERMS_IN_WORDS, codebook_use, epoch_in_words
 from spinlock_dist.train import main
+from spinlock_dist.training.trainer import TERMS
 from tests.synthetic import write_table
 
 QUICK = ["--epochs", "2", "--device", "cpu", "--set", "model.hidden=8", "--set", "training.batch_size=64"]
@@ -98,6 +102,53 @@ def test_compare_shows_both_side_by_side(config: Path, tmp_path: Path, capsys: p
     assert load_checkpoint(out).config.compression.strategy == "balanced"
 
 
+@pytest.mark.parametrize("codec", sorted(CODECS))
+def test_compare_with_a_codec_at_the_same_bits(config: Path, capsys: pytest.CaptureFixture[str], codec: str) -> None:
+    both = printed_json(capsys, "--config", str(config), *QUICK, "--compare", codec, "--test")
+    other = both["compared"]
+    assert (both["strategy"], other["codec"]) == ("balanced", codec) and "strategy" not in other
+    assert 0.95 * both["validation"]["bits_per_sample"] <= other["validation"]["bits_per_sample"]
+    assert other["validation"]["bits_per_sample"] <= both["validation"]["bits_per_sample"]
+    shared = set(other["validation"]) & set(both["validation"])
+    assert shared == set(other["validation"]) >= {"fvu", "mse_raw", "imbalance_raw", "worst_category", "dead_codes"}
+    for split in ("validation", "test"):
+        assert other[split]["split"] == split and other[split]["fvu"].keys() == both[split]["fvu"].keys()
+
+
+def test_a_codec_is_shown_side_by_side_in_80_columns(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--config", str(config), *QUICK, "--compare", "residual_kmeans"]) == 0
+    shown = capsys.readouterr().out
+    assert len(re.findall(r"cluster_\d .*?\d\.\d{4} +\d\.\d{4} +[+-]\d+%", shown)) == 3
+    assert re.search(r"^residual_kmeans, validation: imbalance \S+x", shown, re.MULTILINE)
+    assert "…" not in shown[shown.index("side by side") :]
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_progress_line_has_losses_imbalance_and_utilization(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["--config", str(config), *QUICK, "--set", "loss.topographic=0.1"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("2/2"))
+    figures = r"loss \d\.\d{3} rec \d\.\d{3}.* worst \d\.\d{3} imbalance \d+\.\d\dx util \d+%$"
+    assert re.search(figures, line.rstrip()) and len(line.rstrip()) <= columns
+    assert all((term in line) == (columns == 200) for term in ("inform", "topo"))
+
+
+def test_the_progress_line_drops_terms_from_the_end(make_metrics: Callable[..., Metrics]) -> None:
+    losses = {"reconstruction": 0.25, "commitment": 0.125, "total": 0.5}
+    epoch = EpochMetrics(epoch=1, finished=False, losses=losses, validation=make_metrics(0.5, 0.1), seconds=1.0)
+    rest = " worst 0.500 imbalance 5.00x util 100%"
+    whole = "loss 0.500 rec 0.250 commit 0.125" + rest
+    assert epoch_in_words(epoch, len(whole)) == whole
+    assert epoch_in_words(epoch, len(whole) - 1) == "loss 0.500 rec 0.250" + rest
+    assert epoch_in_words(epoch, 10) == "loss 0.500" + rest
+    assert set(TERMS_IN_WORDS) == {"total", *TERMS}
+
+
 def test_flags_override_the_file(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "checkpoint"
     main(["--config", str(config), *QUICK, "--seed", "9", "--set", "compression.strategy=variance", "--out", str(out)])
@@ -108,7 +159,8 @@ def test_flags_override_the_file(config: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--compare", "unifrom"], "unknown strategy 'unifrom'; did you mean 'uniform'"),
+        (["--compare", "unifrom"], "unknown strategy or codec 'unifrom'; did you mean 'uniform'"),
+        (["--compare", "residual_kmean"], "did you mean 'residual_kmeans'"),
         (["--compare", "balanced"], "this is the config's own strategy"),
         (["--set", "compression.strategy=balance"], "did you mean 'balanced'"),
         (["--set", "model.hiden=8"], "did you mean 'hidden'"),
