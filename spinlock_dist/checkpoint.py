@@ -7,9 +7,10 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from spinlock_dist.categories.category import Category
+from spinlock_dist.codecs import Codec, CodecTokenizer
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.sizing import CapacityPlan
 from spinlock_dist.config import TrialConfig, parse_config
@@ -28,6 +30,8 @@ from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.tokenizer import Tokenizer
 
+T = TypeVar("T")
+
 FORMAT_VERSION = 2
 WEIGHTS, META = "model.safetensors", "meta.json"
 
@@ -35,11 +39,10 @@ WEIGHTS, META = "model.safetensors", "meta.json"
 def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epochs: int) -> None:
     """Write `folder`, replacing an earlier one only when the new one is complete on disk."""
     arrays, pipeline_meta = tokenizer.pipeline.to_state()
-    tensors = {f"pipeline/{name}": torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    tensors = _tensors("pipeline/", arrays)
     for name, tensor in tokenizer.model.state_dict().items():
         tensors[f"model/{name}"] = tensor.detach().cpu().clone().contiguous()
     meta = {
-        "format_version": FORMAT_VERSION,
         "config": tokenizer.config.model_dump(mode="json"),
         "seed": tokenizer.config.seed,
         "fingerprint": tokenizer.fingerprint,
@@ -51,8 +54,33 @@ def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epo
         "pipeline": pipeline_meta,
         "metrics": asdict(validation),
         "epochs": epochs,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
+    _write(folder, tensors, meta)
+
+
+def save_codec(folder: Path, tokenizer: CodecTokenizer) -> None:
+    """Write a codec as `folder`, in the same form and as safely as a checkpoint; `load_codec` reads it."""
+    arrays, pipeline_meta = tokenizer.pipeline.to_state()
+    meta = {
+        "codec": tokenizer.codec.name,
+        "fingerprint": tokenizer.fingerprint,
+        "categories": {category.name: list(category.columns) for category in tokenizer.codec.categories},
+        "pipeline": pipeline_meta,
+    }
+    _write(folder, _tensors("pipeline/", arrays) | _tensors("codec/", tokenizer.codec.to_state()), meta)
+
+
+def _tensors(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {prefix + name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+
+
+def _arrays(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): t.numpy() for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _write(folder: Path, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    meta = {"format_version": FORMAT_VERSION, **meta, "versions": versions}
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -97,9 +125,24 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path | str, device: str = "auto") -> Tokenizer:
-    """Rebuild a tokenizer from a checkpoint alone. Raises `CheckpointError` if it is incomplete or damaged."""
-    folder = Path(folder)
+    """Rebuild a tokenizer from a checkpoint alone.
+
+    Raises `CheckpointError` if it is incomplete or damaged, or holds a codec.
+    """
+    return _load(Path(folder), lambda meta, tensors: _rebuild(meta, tensors, device), codec=False)
+
+
+def load_codec(folder: Path | str) -> CodecTokenizer:
+    """Rebuild a codec from what `save_codec` wrote. Raises `CheckpointError` as `load_checkpoint` does."""
+    return _load(Path(folder), _rebuild_codec, codec=True)
+
+
+def _load(folder: Path, rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], T], codec: bool) -> T:
     meta = read_meta(folder)
+    if ("codec" in meta) != codec:
+        found = "codec without a network" if "codec" in meta else "trained network"
+        other = load_codec if "codec" in meta else load_checkpoint
+        raise CheckpointError(f"{folder}: holds a {found}; read it with {other.__name__}")
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -108,7 +151,7 @@ def load_checkpoint(folder: Path | str, device: str = "auto") -> Tokenizer:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: damaged: {error}") from None
     try:
-        return _rebuild(meta, tensors, device)
+        return rebuild(meta, tensors)
     except SpinlockError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -122,14 +165,22 @@ def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str
     layout = GroupLayout(categories, resolve_device(device))
     model = HierarchicalVQVAE(layout, [plan], config.model, config.quantizer)
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
-    arrays = {n.removeprefix("pipeline/"): t.numpy() for n, t in tensors.items() if n.startswith("pipeline/")}
     return Tokenizer(
         config=config,
         model=model.to(layout.mask.device).eval(),
-        pipeline=FeaturePipeline.from_state(arrays, meta["pipeline"]),
+        pipeline=FeaturePipeline.from_state(_arrays("pipeline/", tensors), meta["pipeline"]),
         categories=categories,
         characteristics=tuple(
             Characteristics(**{**each, "spectrum": tuple(each["spectrum"])}) for each in meta["characteristics"]
         ),
+        fingerprint=meta["fingerprint"],
+    )
+
+
+def _rebuild_codec(meta: dict[str, Any], tensors: dict[str, torch.Tensor]) -> CodecTokenizer:
+    categories = [Category(name, tuple(columns)) for name, columns in meta["categories"].items()]
+    return CodecTokenizer(
+        codec=Codec.from_state(meta["codec"], categories, _arrays("codec/", tensors)),
+        pipeline=FeaturePipeline.from_state(_arrays("pipeline/", tensors), meta["pipeline"]),
         fingerprint=meta["fingerprint"],
     )

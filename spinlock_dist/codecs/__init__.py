@@ -4,12 +4,14 @@ from spinlock_dist.codecs.codec import CODECS, CategoryCodec, Codec, fit_codec
 from spinlock_dist.codecs.pca_scalar import PCAScalar
 from spinlock_dist.codecs.residual_kmeans import ResidualKMeans
 from spinlock_dist.codecs.score import CodecScore, score_codec
+from spinlock_dist.codecs.tokenizer import CodecTokenizer
 
 __all__ = [
     "CODECS",
     "CategoryCodec",
     "Codec",
     "CodecScore",
+    "CodecTokenizer",
     "PCAScalar",
     "ResidualKMeans",
     "fit_codec",

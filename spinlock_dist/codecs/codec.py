@@ -36,6 +36,13 @@ class CategoryCodec(Protocol):
     def decode(self, tokens_NS: np.ndarray) -> np.ndarray:
         """Return features `[N, F]` float32."""
 
+    def to_state(self) -> dict[str, np.ndarray]:
+        """Return arrays from which `from_state` rebuilds the coder."""
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, np.ndarray]) -> Self:
+        """Rebuild what `to_state` took apart."""
+
 
 CODECS: dict[str, type[CategoryCodec]] = {"residual_kmeans": ResidualKMeans, "pca_scalar": PCAScalar}
 
@@ -45,6 +52,8 @@ class Codec:
     """Coders of all categories, in their order. Tokens are `[N, C, S]`, S that of the category with most codebooks;
     where a category has fewer, its last tokens are 0 of 1 code."""
 
+    name: str
+    """In `CODECS`."""
     categories: tuple[Category, ...]
     coders: tuple[CategoryCodec, ...]
 
@@ -88,6 +97,23 @@ class Codec:
             values_ND[:, category.columns] = coder.decode(tokens[:, index, : len(coder.codes)])
         return values_ND
 
+    def to_state(self) -> dict[str, np.ndarray]:
+        """Return arrays from which `from_state` rebuilds the coders; nothing in them is code."""
+        return {
+            f"{index}/{name}": array
+            for index, coder in enumerate(self.coders)
+            for name, array in coder.to_state().items()
+        }
+
+    @classmethod
+    def from_state(cls, name: str, categories: Sequence[Category], arrays: dict[str, np.ndarray]) -> Self:
+        """Rebuild the codec `name` of these categories from what `to_state` returned."""
+        own = [
+            {key.removeprefix(f"{index}/"): array for key, array in arrays.items() if key.startswith(f"{index}/")}
+            for index in range(len(categories))
+        ]
+        return cls(name, tuple(categories), tuple(CODECS[name].from_state(each) for each in own))
+
 
 def fit_codec(name: str, values_ND: np.ndarray, categories: Sequence[Category], plan: CapacityPlan, seed: int) -> Codec:
     """Fit the codec `name` to normalized training rows `[N, D]`, each category within its bits of `plan`.
@@ -100,4 +126,4 @@ def fit_codec(name: str, values_ND: np.ndarray, categories: Sequence[Category], 
     for index, category in enumerate(categories):
         generator = torch.Generator().manual_seed(derive_seed(seed, name, category.name))
         coders.append(CODECS[name].fit(values_ND[:, category.columns], plan.codebook_sizes(index), generator))
-    return Codec(tuple(categories), tuple(coders))
+    return Codec(name, tuple(categories), tuple(coders))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from spinlock_dist.categories.category import Category
-from spinlock_dist.codecs import CODECS, Codec, PCAScalar, ResidualKMeans, fit_codec, score_codec
+from spinlock_dist.checkpoint import load_checkpoint, load_codec, save_codec
+from spinlock_dist.codecs import CODECS, Codec, CodecTokenizer, PCAScalar, ResidualKMeans, fit_codec, score_codec
 from spinlock_dist.codecs.pca_scalar import Grid
 from spinlock_dist.compression.limits import fvu_at_rate
 from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
 from spinlock_dist.config import CompressionConfig, PrepareConfig
-from spinlock_dist.errors import ConfigError, DataError
+from spinlock_dist.errors import CheckpointError, ConfigError, DataError
+from spinlock_dist.features.sources import load_table
+from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.reconstruction import fraction_unexplained
 from spinlock_dist.prepare import PreparedData, prepare
 from tests.synthetic import write_table
@@ -120,6 +125,59 @@ def test_foreign_tokens_are_refused(name: str, data: PreparedData, plan: Capacit
     with pytest.raises(DataError, match="beyond its codebook"):
         codec.decode(tokens + 10_000)
     assert codec.decode(tokens[:0]).shape == (0, data.values.shape[1])
+
+
+# ---------------------------------------------------------------- raw features, and files
+
+
+def raw_table(data: PreparedData) -> FeatureTable:
+    return load_table(data.config)
+
+
+@every_codec
+@pytest.mark.parametrize("codes", [None, 1])
+def test_a_codec_comes_back_from_its_file(
+    name: str, codes: int | None, data: PreparedData, plan: CapacityPlan, tmp_path: Path
+) -> None:
+    codec = fitted(name, data, with_codes(plan, codes) if codes else plan)
+    tokenizer = CodecTokenizer(codec=codec, pipeline=data.pipeline, fingerprint=data.fingerprint)
+    save_codec(tmp_path / "codec", tokenizer)
+    assert sorted(path.name for path in (tmp_path / "codec").iterdir()) == ["meta.json", "model.safetensors"]
+    again = load_codec(tmp_path / "codec")
+    tokens = tokenizer.encode(raw_table(data))
+    assert (again.encode(raw_table(data)) == tokens).all() and (again.decode(tokens) == tokenizer.decode(tokens)).all()
+    assert (again.fingerprint, again.codec.name) == (data.fingerprint, name)
+
+
+@every_codec
+def test_decoded_features_are_in_raw_units(name: str, data: PreparedData, plan: CapacityPlan) -> None:
+    codec = fitted(name, data, plan)
+    tokenizer = CodecTokenizer(codec=codec, pipeline=data.pipeline, fingerprint=data.fingerprint)
+    rows = data.split.validation
+    raw = data.pipeline.clean(raw_table(data))[rows]
+    rebuilt = tokenizer.decode(tokenizer.encode(raw_table(data))[rows])
+    score = score_codec(codec, data, "validation")
+    for category in data.categories:
+        columns = list(category.columns)
+        error = np.mean((raw[:, columns] - rebuilt[:, columns]) ** 2)
+        assert error == pytest.approx(score.mse_raw[category.name], rel=1e-4)
+
+
+def test_a_codec_and_a_network_are_not_taken_for_each_other(
+    data: PreparedData, plan: CapacityPlan, tmp_path: Path
+) -> None:
+    codec = fitted("pca_scalar", data, plan)
+    save_codec(tmp_path, CodecTokenizer(codec=codec, pipeline=data.pipeline, fingerprint=data.fingerprint))
+    with pytest.raises(CheckpointError, match="holds a codec without a network; read it with load_codec"):
+        load_checkpoint(tmp_path)
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    (tmp_path / "meta.json").write_text(json.dumps(meta | {"codec": "residual_kmeans"}))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_codec(tmp_path)
+    del meta["codec"]
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(CheckpointError, match="holds a trained network; read it with load_checkpoint"):
+        load_codec(tmp_path)
 
 
 def test_unknown_codec_names_the_nearest(data: PreparedData, plan: CapacityPlan) -> None:
