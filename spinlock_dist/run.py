@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.evaluation import EvaluationData
 from spinlock_dist.training.feedback import plan_by_feedback
-from spinlock_dist.training.trainer import Member, train
+from spinlock_dist.training.snapshot import Snapshots
+from spinlock_dist.training.trainer import Member, stored_plans, train
 
 Report = Callable[[EpochMetrics], None]
 
@@ -54,21 +56,29 @@ class TrialOutcome:
         save_checkpoint(folder, self.tokenizer, self.validation, self.epochs)
 
 
-def run_trial(config: TrialConfig, data: PreparedData, report: Report = lambda _: None) -> TrialOutcome:
+def run_trial(
+    config: TrialConfig, data: PreparedData, report: Report = lambda _: None, snapshots: Snapshots | None = None
+) -> TrialOutcome:
     """Allocate capacity, train, evaluate. Calls `report` at every evaluation; what it raises ends the trial.
+
+    With `snapshots` it goes on from where an interrupted run of the same trial was last saved, repeating its reports,
+    and saves where it stands now and then. What it ends with is what it would have without the interruption.
 
     The same config, data and device give the same outcome; on CUDA up to the order of atomic additions in the
     codebooks' moving averages. Raises `ConfigError` for settings that contradict each other or the data,
     `DivergedError` for a non-finite loss.
     """
-    [outcome] = run_members([config], data, [report])
+    [outcome] = run_members([config], data, [report], snapshots)
     if isinstance(outcome, DivergedError):
         raise outcome
     return outcome
 
 
 def run_members(
-    configs: Sequence[TrialConfig], data: PreparedData, reports: Sequence[Report]
+    configs: Sequence[TrialConfig],
+    data: PreparedData,
+    reports: Sequence[Report],
+    snapshots: Snapshots | None = None,
 ) -> list[TrialOutcome | DivergedError]:
     """Train several configurations at once, as `run_trial` would train each, up to float rounding.
 
@@ -87,14 +97,23 @@ def run_members(
         characteristics=data.characteristics,
         pipeline=data.pipeline,
     )
-    planned = [_plan(config, data, prepared, layout) for config in configs]
-    model, members = train(
-        configs, [plan for plan, _ in planned], prepared, layout, reports, [spent for _, spent in planned]
-    )
+    earlier = snapshots.load(_identity(configs, data, device)) if snapshots else None
+    if earlier is None:
+        planned = [_plan(config, data, prepared, layout) for config in configs]
+        plans, spent = [plan for plan, _ in planned], [spent for _, spent in planned]
+    else:
+        plans, spent = stored_plans(earlier)
+    model, members = train(configs, plans, prepared, layout, reports, spent, snapshots, earlier)
     return [
         _outcome(model, index, config, member, data)
         for index, (config, member) in enumerate(zip(configs, members, strict=True))
     ]
+
+
+def _identity(configs: Sequence[TrialConfig], data: PreparedData, device: torch.device) -> str:
+    """Return what a training is, as far as one may go on from another's snapshot, in 64 hexadecimal digits."""
+    parts = [data.fingerprint, torch.__version__, device.type, *(config.model_dump_json() for config in configs)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -22,8 +22,11 @@ from spinlock_dist.training import losses
 from spinlock_dist.training.early_stopping import EarlyStopping
 from spinlock_dist.training.evaluation import EvaluationData, evaluate
 from spinlock_dist.training.optimizer import MemberAdam
+from spinlock_dist.training.snapshot import Snapshots, State
 
 TERMS = ("reconstruction", "commitment", "informativeness", "orthogonality", "topographic")
+
+PLAN = ("ratios", "dims", "codes")
 
 Report = Callable[[EpochMetrics], None]
 
@@ -38,6 +41,7 @@ class Member:
     seconds: float = 0.0
     diverged: DivergedError | None = None
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    reports: list[EpochMetrics] = field(default_factory=list)
 
 
 class Trainer:
@@ -64,25 +68,77 @@ class Trainer:
         self.orders = [Generator().manual_seed(derive_seed(config.seed, "batch order")) for config in configs]
         self.alive_M = torch.ones(model.members, dtype=torch.bool, device=device)
         self.failed_TM = torch.zeros(len(self.active_terms), model.members, dtype=torch.bool, device=device)
-        self.steps = 0
+        self.steps = self.epochs = 0
+        self.seconds = 0.0
         self.members = [Member(EarlyStopping(config.training.patience)) for config in configs]
 
-    def fit(self, reports: Sequence[Report]) -> list[Member]:
+    def fit(self, reports: Sequence[Report], snapshots: Snapshots | None = None) -> list[Member]:
         """Train to the end: epoch by epoch, evaluating, reporting, and keeping each member's best weights if asked.
 
         A member that has `spent` epochs before (on pilots) trains so many less, and counts them in its reports.
+        A training that was restored first repeats the reports it had made.
         """
-        start = time.perf_counter()
-        epoch = 0
+        for member, report in zip(self.members, reports, strict=True):
+            for made in member.reports:
+                report(made)
+        began = time.perf_counter() - self.seconds
         while self._running():
-            epoch += 1
+            self.epochs += 1
             means = self.epoch()
-            self._mark_diverged(epoch)
-            due = [index for index in self._running() if self._is_due(index, epoch)]
+            self._mark_diverged(self.epochs)
+            due = [index for index in self._running() if self._is_due(index, self.epochs)]
+            self.seconds = time.perf_counter() - began
             if due:
-                self._evaluate(due, epoch, means, time.perf_counter() - start, reports)
+                self._evaluate(due, self.epochs, means, self.seconds, reports)
+            if snapshots is not None and snapshots.due and self._running():
+                snapshots.save(self.state())
         self._restore_best()
         return self.members
+
+    def state(self) -> State:
+        """Return everything that the epochs to come depend on: a training restored from it ends bit for bit alike."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {"first": self.optimizer.first, "second": self.optimizer.second}
+        tensors |= {"alive": self.alive_M, "failed": self.failed_TM}
+        tensors |= {f"order/{index}": generator.get_state() for index, generator in enumerate(self.orders)}
+        for index, member in enumerate(self.members):
+            tensors |= {f"best/{index}/{name}": tensor for name, tensor in member.best_weights.items()}
+        members = [
+            {
+                "stopping": [member.stopping.best, member.stopping.since_best],
+                "validation": asdict(member.validation) if member.validation else None,
+                "ended": [member.epochs, member.seconds],
+                "diverged": member.diverged.args if member.diverged else None,
+                "reports": [asdict(report) for report in member.reports],
+            }
+            for member in self.members
+        ]
+        plans = [{name: getattr(plan, name).tolist() for name in PLAN} for plan in self.model.plans]
+        progress = {"epoch": self.epochs, "steps": self.steps, "seconds": self.seconds}
+        return State(tensors, {**progress, "members": members, "plans": plans, "spent": list(self.spent)})
+
+    def restore(self, state: State) -> None:
+        """Go back to where `state` was taken. The trainer was made with the same model, configs and data."""
+        tensors, facts = state.tensors, state.facts
+        self.model.load_state_dict(_below("model/", tensors))
+        self.optimizer.first.copy_(tensors["first"])
+        self.optimizer.second.copy_(tensors["second"])
+        self.alive_M.copy_(tensors["alive"])
+        self.failed_TM.copy_(tensors["failed"])
+        self.epochs, self.seconds = facts["epoch"], facts["seconds"]
+        self.steps = self.optimizer.steps = facts["steps"]
+        for index, (member, known) in enumerate(zip(self.members, facts["members"], strict=True)):
+            self.orders[index].set_state(tensors[f"order/{index}"])
+            member.best_weights = {
+                name: tensor.to(self.alive_M.device) for name, tensor in _below(f"best/{index}/", tensors).items()
+            }
+            member.stopping.best, member.stopping.since_best = known["stopping"]
+            member.validation = Metrics(**known["validation"]) if known["validation"] else None
+            member.epochs, member.seconds = known["ended"]
+            member.diverged = DivergedError(*known["diverged"]) if known["diverged"] else None
+            member.reports = [
+                EpochMetrics(**{**report, "validation": Metrics(**report["validation"])}) for report in known["reports"]
+            ]
 
     def epoch(self) -> dict[str, Tensor]:
         """Pass once over the training rows; return the mean of each loss term `[M]`. No host sync in a step."""
@@ -157,7 +213,7 @@ class Trainer:
             finished = self._is_last(index, epoch) or member.stopping.exhausted
             if finished:
                 self.alive_M[index] = False
-            reports[index](
+            member.reports.append(
                 EpochMetrics(
                     epoch=member.epochs,
                     finished=finished,
@@ -166,6 +222,7 @@ class Trainer:
                     seconds=seconds,
                 )
             )
+            reports[index](member.reports[-1])
 
     def _keep(self, index: int, metrics: Metrics) -> None:
         """Take these metrics as the member's; with early stopping only if they are its best, and the weights too."""
@@ -193,13 +250,28 @@ def train(
     layout: GroupLayout,
     reports: Sequence[Report],
     spent: Sequence[int],
+    snapshots: Snapshots | None = None,
+    earlier: State | None = None,
 ) -> tuple[HierarchicalVQVAE, list[Member]]:
-    """Build a model with a member per config and plan, start it, train it on `data`; see `Trainer`."""
+    """Build a model with a member per config and plan, start it or restore it, train it on `data`; see `Trainer`."""
     shared = configs[0]
     model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer).to(data.grouped_NGF.device)
     trainer = Trainer(model, configs, data, spent)
-    initialize(model, trainer.train_NGF, [config.seed for config in configs], trainer.batch_size)
-    return model, trainer.fit(reports)
+    if earlier is None:
+        initialize(model, trainer.train_NGF, [config.seed for config in configs], trainer.batch_size)
+    else:
+        trainer.restore(earlier)
+    return model, trainer.fit(reports, snapshots)
+
+
+def stored_plans(state: State) -> tuple[list[CapacityPlan], list[int]]:
+    """Return the plans of the members of a stored training, and the epochs that finding them cost."""
+    plans = [CapacityPlan(**{name: np.array(plan[name]) for name in PLAN}) for plan in state.facts["plans"]]
+    return plans, state.facts["spent"]
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _weight(config: TrialConfig, term: str) -> float:

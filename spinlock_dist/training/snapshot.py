@@ -1,0 +1,105 @@
+"""Where a training stands, on disk, so that an interrupted one goes on as if nothing had happened.
+
+A snapshot is one file: the SHA-256 of what follows, then tensors in the safetensors format with JSON text as their
+metadata. Nothing in it can execute code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that the rest of a training depends on. `facts` are plain data, floats exact."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+class Snapshots:
+    """The newest two snapshots of one training, at `path` and beside it, written at least `every` seconds apart.
+
+    Attributes: `epoch`, the one a training went on from (0: it began at the start); `notice`, a line on what `load`
+    found wrong, empty if nothing.
+    """
+
+    def __init__(self, path: Path, every: float):
+        self.path, self.every = path, every
+        self.epoch = 0
+        self.notice = ""
+        self._before = path.with_name(path.name + ".before")
+        self._identity = ""
+        self._saved = time.monotonic()
+
+    def load(self, identity: str) -> State | None:
+        """Return the newest snapshot that is whole and belongs to the training called `identity`, None without one.
+
+        Snapshots saved from now on carry the same identity.
+        """
+        self._identity = identity
+        present = [path for path in (self.path, self._before) if path.exists()]
+        for path in present:
+            state = _read(path)
+            if state is not None and state.facts["identity"] == identity:
+                self.epoch = state.facts["epoch"]
+                if path is not present[0]:
+                    self.notice = f"{present[0]} is damaged: went on from the one before, epoch {self.epoch}"
+                return state
+        if present:
+            self.notice = f"{present[0]} is damaged or of another training: trained from the start"
+        return None
+
+    @property
+    def due(self) -> bool:
+        """Whether the last snapshot, or the beginning, is `every` seconds ago."""
+        return time.monotonic() - self._saved >= self.every
+
+    def save(self, state: State) -> None:
+        """Write a snapshot; the last one is kept beside it. Raises `OSError`."""
+        facts = json.dumps({**state.facts, "identity": self._identity})
+        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.tensors.items()}
+        content = save(tensors, {"facts": facts})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            with draft.open("wb") as file:
+                file.write(hashlib.sha256(content).digest() + content)
+                file.flush()
+                os.fsync(file.fileno())
+            if self.path.exists():
+                self.path.replace(self._before)
+            draft.replace(self.path)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._saved = time.monotonic()
+
+    def discard(self) -> None:
+        """Remove the snapshots of a training that is over."""
+        self.path.unlink(missing_ok=True)
+        self._before.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> State | None:
+    """Return the content of a snapshot, None if it is not what was written."""
+    try:
+        content = path.read_bytes()
+        digest, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return State(load(content), json.loads(header["__metadata__"]["facts"]))
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return None

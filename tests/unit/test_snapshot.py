@@ -1,0 +1,165 @@
+"""Snapshots: an interrupted training that goes on ends exactly as one that was not interrupted."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import DivergedError
+from spinlock_dist.metrics.record import EpochMetrics
+from spinlock_dist.model.quantizers import _KINDS
+from spinlock_dist.prepare import PreparedData, prepare
+from spinlock_dist.run import TrialOutcome, run_members, run_trial
+from spinlock_dist.training.snapshot import Snapshots
+from tests.synthetic import write_table
+
+EPOCHS = 8
+
+
+class Killed(BaseException):
+    """What ends a process, as far as the core can tell."""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
+    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz")
+    return TrialConfig(
+        prepare={"dataset": str(dataset), "categories": {"count": 3}},
+        training={"epochs": EPOCHS, "evaluate_every": 2, "batch_size": 64, "device": "cpu"},
+        quantizer={"expiry_every": 3},
+        model={"hidden": 8},
+    )
+
+
+@pytest.fixture(scope="module")
+def data(config: TrialConfig) -> PreparedData:
+    return prepare(config.prepare)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "trial-0007"
+
+
+def interrupt(config: TrialConfig, data: PreparedData, path: Path, epoch: int) -> None:
+    """Run a trial that dies right after its report of `epoch`, before it can save that."""
+
+    def report(metrics: EpochMetrics) -> None:
+        if metrics.epoch >= epoch:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_trial(config, data, report, Snapshots(path, every=0))
+
+
+def assert_alike(one: TrialOutcome, other: TrialOutcome) -> None:
+    assert one.validation == other.validation
+    assert one.epochs == other.epochs
+    theirs = other.tokenizer.model.state_dict()
+    for name, tensor in one.tokenizer.model.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+VARIANTS = {
+    **{kind: {"quantizer.kind": kind} for kind in _KINDS},
+    "shared decoder": {"model.decoder": "shared", "model.levels": "parallel", "model.initialization": "random"},
+    "every term": {"loss.orthogonality": 0.1, "loss.topographic": 0.1, "loss.reconstruction_balance": "worst"},
+    "patience": {"training.patience": 2},
+    "pilots": {
+        "compression.strategy": "feedback",
+        "compression.feedback.rounds": 1,
+        "compression.feedback.pilot_epochs": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("overrides", VARIANTS.values(), ids=VARIANTS.keys())
+def test_resumed_is_undisturbed_bit_for_bit(config, data, path, overrides) -> None:
+    config = config.with_overrides(overrides)
+    undisturbed: list[EpochMetrics] = []
+    expected = run_trial(config, data, undisturbed.append)
+    interrupt(config, data, path, epoch=4)
+    interrupt(config, data, path, epoch=6)
+    reports: list[EpochMetrics] = []
+    snapshots = Snapshots(path, every=0)
+    outcome = run_trial(config, data, reports.append, snapshots)
+    assert 3 <= snapshots.epoch < 6
+    assert not snapshots.notice
+    assert_alike(outcome, expected)
+    assert [replace(each, seconds=0) for each in reports] == [replace(each, seconds=0) for each in undisturbed]
+
+
+def test_members_resume_together_the_diverged_one_included(config, data, path) -> None:
+    configs = [config, config.with_overrides({"training.learning_rate": 1e12, "seed": 1})]
+    expected = run_members(configs, data, [lambda _: None] * 2)
+
+    def die(metrics: EpochMetrics) -> None:
+        if metrics.epoch == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_members(configs, data, [die, die], Snapshots(path, every=0))
+    sound, diverged = run_members(configs, data, [lambda _: None] * 2, Snapshots(path, every=0))
+    assert_alike(sound, expected[0])
+    assert isinstance(diverged, DivergedError)
+    assert str(diverged) == str(expected[1])
+
+
+def corrupt(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [corrupt, truncate, empty, Path.unlink])
+def test_a_damaged_snapshot_falls_back_to_the_one_before(config, data, path, damage) -> None:
+    expected = run_trial(config, data)
+    interrupt(config, data, path, epoch=6)
+    damage(path)
+    snapshots = Snapshots(path, every=0)
+    assert_alike(run_trial(config, data, snapshots=snapshots), expected)
+    assert snapshots.epoch == 4
+    assert ("went on from the one before, epoch 4" in snapshots.notice) == (damage is not Path.unlink)
+
+
+def test_without_a_whole_snapshot_training_begins_anew_and_says_so(config, data, path) -> None:
+    expected = run_trial(config, data)
+    interrupt(config, data, path, epoch=6)
+    truncate(path)
+    shutil.copyfile(path, path.with_name(path.name + ".before"))
+    snapshots = Snapshots(path, every=0)
+    assert_alike(run_trial(config, data, snapshots=snapshots), expected)
+    assert snapshots.epoch == 0
+    assert snapshots.notice.endswith("trained from the start")
+
+
+@pytest.mark.parametrize("overrides", [{"seed": 1}, {"training.learning_rate": 2e-3}, {"training.epochs": EPOCHS + 2}])
+def test_the_snapshot_of_another_training_is_not_taken(config, data, path, overrides) -> None:
+    interrupt(config, data, path, epoch=6)
+    other = config.with_overrides(overrides)
+    snapshots = Snapshots(path, every=0)
+    assert_alike(run_trial(other, data, snapshots=snapshots), run_trial(other, data))
+    assert "of another training" in snapshots.notice
+
+
+def test_short_trainings_write_nothing_and_a_finished_one_is_discarded(config, data, path) -> None:
+    run_trial(config, data, snapshots=Snapshots(path, every=3600))
+    assert not list(path.parent.iterdir())
+    snapshots = Snapshots(path, every=0)
+    run_trial(config, data, snapshots=snapshots)
+    assert {each.name for each in path.parent.iterdir()} == {path.name, path.name + ".before"}
+    snapshots.discard()
+    assert not list(path.parent.iterdir())
