@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from search_spaces.reader import load_space, preset_names
@@ -18,6 +18,8 @@ EXAMPLES = """examples:
   python -m search_spaces.show                        list the search spaces that come with the package
   python -m search_spaces.show adaptive_compression   show one of them
   python -m search_spaces.show my_space.yaml --json   check a file of your own, for a script"""
+
+VALUES_WIDTH = 24
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         described = [as_json(space) for space in spaces]
         print(json.dumps(described[0] if given.space else described, indent=2))
     elif given.space:
-        Console().print(as_table(spaces[0]))
+        Console().print(as_table(spaces[0]), highlight=False)
     else:
         Console().print(as_list(spaces))
 
@@ -49,31 +51,68 @@ def as_json(space: SearchSpace) -> dict[str, Any]:
         "description": space.description,
         "combinations": space.combinations(),
         "parameters": {
-            name: {"type": type(parameter).__name__.lower(), **parameter.model_dump()}
+            name: {"type": type(parameter).__name__.lower(), **parameter.model_dump(exclude_none=True)}
             for name, parameter in space.parameters.items()
         },
         "fixed": space.fixed,
     }
 
 
-def as_table(space: SearchSpace) -> Table:
-    """Return a table of parameters with range, scale and number of values; fixed settings come last."""
+def as_table(space: SearchSpace) -> Group:
+    """Return tables of parameters with range, scale and number of values, and the size of the space.
+
+    Those under a condition stand together below it; fixed settings come last.
+    """
+    width = max(map(len, {**space.parameters, **space.fixed}))
+    shown: list[RenderableType] = [f"{space.name}: {space.description}", ""]
+    for condition, names in _by_condition(space).items():
+        table = _columns(width, header=not condition)
+        for name in names:
+            parameter = space.parameters[name]
+            count = parameter.count()
+            table.add_row(name, values_text(parameter), scale_text(parameter), "" if count is None else f"{count:,}")
+        shown += [f"\nwhen {condition}:", table] if condition else [table]
+    if space.fixed:
+        table = _columns(width, header=False)
+        for name, value in space.fixed.items():
+            table.add_row(name, str(value), "fixed", "1")
+        shown += ["", table]
+    return Group(*shown, f"\n{size_text(space)}")
+
+
+def _columns(width: int, header: bool) -> Table:
+    table = Table(box=None, show_header=header, padding=(0, 0, 0, 2))
+    table.add_column("parameter", no_wrap=True, min_width=width)
+    table.add_column("values", width=VALUES_WIDTH)
+    table.add_column("scale", no_wrap=True, min_width=8)
+    table.add_column("count", no_wrap=True, justify="right", min_width=5)
+    return table
+
+
+def _by_condition(space: SearchSpace) -> dict[str, list[str]]:
+    """Return the parameters by the condition under which they count, in words; without any first."""
+    groups: dict[str, list[str]] = {"": []}
+    for name, parameter in space.parameters.items():
+        groups.setdefault(condition_text(parameter), []).append(name)
+    return groups
+
+
+def condition_text(parameter: Parameter) -> str:
+    """Return when a parameter counts, e.g. `compression.strategy is feedback`; empty if it always does."""
+    conditions = (parameter.when or {}).items()
+    return " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in conditions)
+
+
+def size_text(space: SearchSpace) -> str:
+    """Return how large a space is, e.g. `24 combinations` or `continuous, 14 to 19 of 22 parameters at a time`."""
     combinations = space.combinations()
     size = "continuous" if combinations is None else f"{combinations:,} combinations"
-    table = Table(
-        title=f"{space.name}: {space.description}", caption=size, title_justify="left", caption_justify="left"
-    )
-    table.add_column("parameter", no_wrap=True)
-    for column in ("values", "scale", "count"):
-        table.add_column(column)
-    for name, parameter in space.parameters.items():
-        count = parameter.count()
-        table.add_row(
-            name, values_text(parameter), scale_text(parameter), "continuous" if count is None else str(count)
-        )
-    for name, value in space.fixed.items():
-        table.add_row(name, str(value), "fixed", "1")
-    return table
+    dimensions = sorted({len(branch.names) for branch in space.branches()})
+    if dimensions == [len(space.parameters)]:
+        return f"{size}, {len(space.parameters)} parameters"
+    fewest, most = dimensions[0], dimensions[-1]
+    counted = f"{fewest} to {most}" if fewest < most else str(fewest)
+    return f"{size}, {counted} of {len(space.parameters)} parameters at a time"
 
 
 def as_list(spaces: Sequence[SearchSpace]) -> Table:

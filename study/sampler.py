@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, TPESampler
 
 from search_spaces import Categorical, Float, Int, SearchSpace
+from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.seeding import derive_seed
 
 STRATEGY = "compression.strategy"
 RULE = "compression.rule"
+UNIFORM = "uniform"
 
 
 def make_sampler(seed: int, stored_trials: int) -> BaseSampler:
@@ -21,12 +25,19 @@ def make_sampler(seed: int, stored_trials: int) -> BaseSampler:
     Its stream depends on how many trials are stored: a resumed study goes on, it does not repeat its suggestions.
     """
     stream = derive_seed(seed, "sampler", stored_trials) % 2**32
-    return TPESampler(seed=stream)  # multivariate and constant_liar are Optuna 5's defaults
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # `group`
+        # one joint model, and one for each group of conditional parameters; constant_liar is Optuna 5's default
+        return TPESampler(seed=stream, multivariate=True, group=True)
 
 
 def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Any]:
-    """Draw a value for every parameter of `space`, by dotted name."""
-    return {name: _suggest(trial, name, parameter) for name, parameter in space.parameters.items()}
+    """Draw a value for every parameter of `space` that counts beside those drawn before it, by dotted name."""
+    values: dict[str, Any] = {}
+    for name, parameter in space.parameters.items():
+        if space.counts(name, values):
+            values[name] = _suggest(trial, name, parameter)
+    return values
 
 
 def _suggest(trial: optuna.Trial, name: str, parameter: Float | Int | Categorical) -> Any:
@@ -38,31 +49,38 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Float | Int | Categorica
 
 
 def first_points(space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
-    """Return every strategy of the space as a partial point: the known answers are tried before anything is searched.
+    """Return the known answers as partial points, uniform ratios first: they are tried before anything is searched.
 
-    Each comes with the published rule, if it has one, and, where the space searches them, the settings of `base`; the
-    sampler fills in the rest.
+    One for each strategy of the space, under its published rule if it has one and the space offers that; else one.
+    Other settings are those of `base`, where the space contains them; the sampler fills in the rest.
     """
-    strategies, rules = space.parameters.get(STRATEGY), space.parameters.get(RULE)
-    if not isinstance(strategies, Categorical) or not isinstance(rules, Categorical) or "spinlock" not in rules.choices:
-        return []
-    defaults = {
-        name: value
-        for name, parameter in space.parameters.items()
-        if name not in (STRATEGY, RULE) and _contains(parameter, value := _setting(base, name))
-    }
-    return [{STRATEGY: strategy, RULE: "spinlock", **defaults} for strategy in strategies.choices]
+    strategies = space.parameters.get(STRATEGY)
+    choices = strategies.choices if isinstance(strategies, Categorical) else ()
+    known = [str(choice) for choice in choices]
+    points = [_point(space, base, _published(strategy)) for strategy in sorted(known, key=lambda name: name != UNIFORM)]
+    return points or [_point(space, base, {})]
+
+
+def _published(strategy: str) -> dict[str, Any]:
+    return {STRATEGY: strategy, **({RULE: "spinlock"} if STRATEGIES[strategy].has_rule else {})}
+
+
+def _point(space: SearchSpace, base: TrialConfig, given: dict[str, Any]) -> dict[str, Any]:
+    """Return `given`, and `base` elsewhere, as far as the space contains it."""
+    config = space.to_config(base, {})
+    values: dict[str, Any] = {}
+    for name, parameter in space.parameters.items():
+        candidates = [given[name]] if name in given else []
+        candidates.append(_setting(config, name))
+        fitting = [value for value in candidates if parameter.contains(value)]
+        if fitting and space.counts(name, values):
+            values[name] = fitting[0]
+    return values
 
 
 def _setting(config: TrialConfig, name: str) -> Any:
-    """Return a setting by dotted name, or None where the config has no such name (`span`)."""
+    """Return a setting by dotted name; `span` is high / low."""
     node: Any = config
     for key in name.split("."):
-        node = getattr(node, key, None)
+        node = node.high / node.low if key == "span" else getattr(node, key)
     return node
-
-
-def _contains(parameter: Float | Int | Categorical, value: Any) -> bool:
-    if isinstance(parameter, Categorical):
-        return value in parameter.choices
-    return isinstance(value, int | float) and parameter.step in (None, 1) and parameter.low <= value <= parameter.high

@@ -6,6 +6,7 @@ import optuna
 import pytest
 
 from search_spaces import Categorical, Float, Int, SearchSpace, load_space, preset_names
+from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import TrialConfig
 from study.sampler import first_points, make_sampler, suggest
 
@@ -50,28 +51,53 @@ def test_the_stream_is_seeded_and_goes_on_after_a_resume():
     assert draws(0, 0) != draws(0, 5)
 
 
-def test_published_strategies_come_first_with_the_base_settings():
-    space, base = load_space("adaptive_compression"), TrialConfig()
+def test_a_conditional_parameter_is_drawn_only_where_it_counts():
+    space = load_space("full")
+    study = optuna.create_study(sampler=make_sampler(0, 0))
+    drawn = []
+    for _ in range(30):
+        trial = study.ask()
+        drawn.append(suggest(trial, space))
+        assert trial.params == drawn[-1]
+        study.tell(trial, 1.0)
+    measured = [values for values in drawn if values["compression.strategy"] == "feedback"]
+    assert 0 < len(measured) < len(drawn)
+    for values in drawn:
+        assert ("compression.feedback.step" in values) == (values in measured)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_uniform_and_then_every_strategy_come_first_with_the_base_settings(name):
+    space, base = load_space(name), TrialConfig()
     points = first_points(space, base)
-    assert [point["compression.strategy"] for point in points] == [
-        "variance",
-        "dimensionality",
-        "information",
-        "balanced",
-        "waterfill",
-        "feedback",
-    ]
+    strategies = [point["compression.strategy"] for point in points]
+    assert strategies[0] == "uniform"
+    assert sorted(strategies) == sorted(space.parameters["compression.strategy"].choices)
     for point in points:
-        assert point["compression.rule"] == "spinlock"
-        assert point["compression.capacity"] == base.compression.capacity
-        assert point["training.learning_rate"] == base.training.learning_rate
-        assert space.to_config(base, point).compression.rule == "spinlock"
+        config = space.to_config(base, point)
+        has_rule = STRATEGIES[config.compression.strategy].has_rule
+        assert config.compression.rule == ("spinlock" if has_rule else base.compression.rule)
+        moved = {"strategy": config.compression.strategy, "rule": config.compression.rule}
+        expected = space.to_config(base, {}).compression.model_copy(update=moved)
+        assert config.model_copy(update={"compression": expected}) == space.to_config(base, point)
+        assert all(space.counts(name, point) == (name in point) for name in space.parameters)
 
 
-def test_a_space_without_the_published_rule_has_no_first_points():
-    only = {
+def test_where_the_space_does_not_contain_the_base_the_sampler_fills_in():
+    parameters = {
+        "compression.strategy": Categorical(choices=("balanced", "uniform")),
         "compression.rule": Categorical(choices=("graded",)),
-        "compression.strategy": Categorical(choices=("variance",)),
+        "training.learning_rate": Float(low=0.1, high=0.2),
+        "model.hidden": Int(low=3, high=63, step=3),
+        "compression.bounds.L1.span": Float(low=2, high=5, step=1),
     }
-    assert first_points(SearchSpace(name="s", description="", parameters=only), TrialConfig()) == []
-    assert first_points(SearchSpace(name="s", description="", parameters={}), TrialConfig()) == []
+    points = first_points(SearchSpace(name="s", description="", parameters=parameters), TrialConfig())
+    rest = {"compression.rule": "graded", "compression.bounds.L1.span": 4.0}
+    assert points == [{"compression.strategy": "uniform", **rest}, {"compression.strategy": "balanced", **rest}]
+
+
+def test_a_space_without_strategies_starts_from_the_base():
+    parameters = {"model.hidden": Int(low=1, high=64), "compression.bounds.L0.span": Float(low=2, high=3)}
+    space = SearchSpace(name="s", description="", parameters=parameters, fixed={"compression.bounds.L0.low": 0.4})
+    base = TrialConfig().with_overrides({"model.hidden": 8})
+    assert first_points(space, base) == [{"model.hidden": 8, "compression.bounds.L0.span": 2.5}]

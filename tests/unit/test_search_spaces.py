@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,17 @@ def preset(request: pytest.FixtureRequest) -> SearchSpace:
 def test_the_default_study_has_its_space() -> None:
     space = load_space("adaptive_compression")
     assert space.parameters["compression.strategy"] == Categorical(
-        choices=("variance", "dimensionality", "information", "balanced", "waterfill", "feedback")
+        choices=("uniform", "variance", "dimensionality", "information", "balanced", "waterfill", "feedback")
     )
     assert space.combinations() is None
 
 
 @given(data=st.data())
 def test_every_config_of_a_preset_can_be_run(preset: SearchSpace, data: st.DataObject) -> None:
-    values = {name: data.draw(values_of(parameter), name) for name, parameter in preset.parameters.items()}
+    values: dict[str, Any] = {}
+    for name, parameter in preset.parameters.items():
+        if preset.counts(name, values):
+            values[name] = data.draw(values_of(parameter), name)
     compression = preset.to_config(TrialConfig(), values).compression
     assert compression.strategy in STRATEGIES
     assert all(high / low >= compression.min_ratio_range * (1 - 1e-9) for low, high in compression.bounds.pairs())
@@ -76,6 +80,11 @@ def test_a_preset_tells_its_story(preset: SearchSpace, repository: Path) -> None
     text = (repository / "search_spaces" / f"{preset.name}.yaml").read_text()
     for topic in ("# What varies", "# How long", "# On what", "# Command"):
         assert topic in text
+
+
+@pytest.mark.parametrize("name", ["quick", "adaptive_compression"])
+def test_small_presets_keep_one_joint_space(name: str) -> None:
+    assert len(list(load_space(name).branches())) == 1
 
 
 # ---------------------------------------------------------------- reading
@@ -130,6 +139,199 @@ def test_a_value_that_is_no_parameter_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'compression.rule'"):
         load_space("quick").to_config(TrialConfig(), {"compression.rules": "graded"})
 
+
+# ---------------------------------------------------------------- conditions
+
+STRATEGY = "compression.strategy: {type: categorical, choices: [balanced, waterfill, feedback]}"
+STEP = "compression.feedback.step: {type: float, low: 0.2, high: 1.0, when: {compression.strategy: feedback}}"
+
+
+def test_a_parameter_counts_only_where_its_condition_holds(tmp_path: Path) -> None:
+    space = load_space(written(tmp_path, space_with(STEP, STRATEGY)))
+    assert list(space.parameters) == ["compression.strategy", "compression.feedback.step"]  # what decides comes first
+    assert space.parameters["compression.feedback.step"].when == {"compression.strategy": ("feedback",)}
+    assert space.counts("compression.feedback.step", {"compression.strategy": "feedback"})
+    assert not space.counts("compression.feedback.step", {"compression.strategy": "balanced"})
+    assert not space.counts("compression.feedback.step", {})
+    base = TrialConfig().with_overrides({"compression.feedback.step": 0.9})
+    assert space.to_config(base, {"compression.strategy": "waterfill"}).compression.feedback.step == 0.9
+
+
+@st.composite
+def conditional_spaces(draw: st.DrawFn) -> SearchSpace:
+    """Spaces of small categorical parameters, each conditional on up to two of those before it."""
+    parameters: dict[str, Parameter] = {}
+    for index in range(draw(st.integers(1, 5))):
+        when = {}
+        for parent in draw(
+            st.lists(st.sampled_from(sorted(parameters)), max_size=2, unique=True) if index else st.just([])
+        ):
+            choices = parameters[parent].probes()
+            when[parent] = tuple(draw(st.lists(st.sampled_from(choices), min_size=1, unique=True)))
+        choices = tuple(range(draw(st.integers(1, 3))))
+        parameters[f"p{index}"] = Categorical(choices=choices, when=when or None)
+    return SearchSpace(name="s", description="", parameters=parameters)
+
+
+def every_config(space: SearchSpace) -> list[dict[str, Any]]:
+    """Return all configs of a finite space, by trying every value of every parameter that counts."""
+    configs: list[dict[str, Any]] = [{}]
+    for name, parameter in space.parameters.items():
+        configs = [
+            {**config, name: value} if value is not None else config
+            for config in configs
+            for value in (parameter.probes() if space.counts(name, config) else (None,))
+        ]
+    return configs
+
+
+@given(conditional_spaces())
+def test_branches_part_the_space(space: SearchSpace) -> None:
+    configs, branches = every_config(space), list(space.branches())
+    assert space.combinations() == len(configs)
+    for config in configs:
+        within = [
+            branch
+            for branch in branches
+            if all(name in config and config[name] in group for name, group in branch.choices.items())
+        ]
+        assert len(within) == 1
+        assert within[0].names == tuple(config)
+
+
+def test_a_condition_on_nothing_is_refused_in_python_too() -> None:
+    with pytest.raises(ConfigError, match=r"search space 's': a: when: 'c' is not a parameter"):
+        SearchSpace(name="s", description="", parameters={"a": Int(low=1, high=2, when={"c": ("x",)})})
+
+
+def test_bounds_are_checked_in_each_branch_by_itself(tmp_path: Path) -> None:
+    """The narrowest span is 1.2 and the largest range 1.5, but never in the same config."""
+    text = space_with(
+        "compression.strategy: {type: categorical, choices: [balanced, waterfill]}",
+        "compression.bounds.L1.span: {type: float, low: 1.2, high: 2, when: {compression.strategy: balanced}}",
+        "compression.min_ratio_range: {type: float, low: 1, high: 1.5, when: {compression.strategy: STRATEGY}}",
+    )
+    assert load_space(written(tmp_path, text.replace("STRATEGY", "waterfill")))
+    with pytest.raises(ConfigError, match=r"line 5.*goes up to 1.5, the narrowest bounds allow 1.2"):
+        load_space(written(tmp_path, text.replace("STRATEGY", "balanced")))
+
+
+# ---------------------------------------------------------------- inheritance
+
+
+def child(folder: Path, text: str, parent: str = "adaptive_compression") -> Path:
+    path = folder / "child.yaml"
+    path.write_text(f"description: a child\nextends: {parent}\n{text}", encoding="utf-8")
+    return path
+
+
+def test_own_entries_go_over_inherited_ones(tmp_path: Path) -> None:
+    text = """
+parameters:
+  loss.commitment: {type: float, low: 2.0, high: 4.0}
+  model.hidden: {type: int, low: 8, high: 64}
+fixed:
+  training.learning_rate: 0.002
+  training.epochs: 5
+remove: [compression.sharpness]
+"""
+    space, inherited = load_space(child(tmp_path, text)), load_space("adaptive_compression")
+    assert (space.name, space.description) == ("child", "a child")
+    expected = {
+        **inherited.parameters,
+        "loss.commitment": Float(low=2.0, high=4.0),
+        "model.hidden": Int(low=8, high=64),
+    }
+    del expected["compression.sharpness"], expected["training.learning_rate"]
+    assert space.parameters == expected
+    assert space.fixed == {"training.learning_rate": 0.002, "training.epochs": 5}
+
+
+def test_a_fixed_setting_can_vary_again_and_one_end_of_a_bound_replaces_the_other(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        space_with("compression.bounds.L0.span: {type: float, low: 2, high: 3}") + "fixed: {training.epochs: 3}\n",
+    )
+    text = "fixed: {compression.bounds.L0.high: 1.5}\nparameters:\n  model.hidden: {type: int, low: 8, high: 9}\n"
+    space = load_space(child(tmp_path, text, "space.yaml"))  # beside the child
+    assert space.parameters == {"model.hidden": Int(low=8, high=9)}
+    assert space.fixed == {"training.epochs": 3, "compression.bounds.L0.high": 1.5}
+
+
+def test_a_fixed_or_narrowed_choice_settles_inherited_conditions(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        space_with(
+            STRATEGY,
+            STEP,
+            "compression.rule: {type: categorical, choices: [graded], when: {compression.strategy: balanced}}",
+            "compression.sharpness: {type: float, low: 1, high: 2, when: {compression.rule: graded}}",
+        ),
+    )
+    fixed = load_space(child(tmp_path, "fixed: {compression.strategy: feedback}\n", "space.yaml"))
+    assert fixed.parameters == {"compression.feedback.step": Float(low=0.2, high=1.0)}
+    narrow = "parameters:\n  compression.strategy: {type: categorical, choices: [balanced, waterfill]}\n"
+    narrowed = load_space(child(tmp_path, narrow, "space.yaml"))
+    assert sorted(narrowed.parameters) == ["compression.rule", "compression.sharpness", "compression.strategy"]
+
+
+def test_an_inherited_fault_is_reported_where_it_stands(tmp_path: Path) -> None:
+    path = written(tmp_path, space_with("loss.comitment: {type: float, low: 1, high: 2}"))
+    with pytest.raises(ConfigError) as error:
+        load_space(child(tmp_path, "fixed: {training.epochs: 3}\n", "space.yaml"))
+    assert f"{path}, line 3" in str(error.value)
+    assert "did you mean 'commitment'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parent", "parts"),
+    [
+        ("fixed: {training.epochs: 0}\n", "quick", ["child.yaml, line 3", "epochs"]),
+        ("remove: [loss.comitment]\n", "adaptive_compression", ["line 3", "did you mean 'loss.commitment'"]),
+        ("remove:\n  - compression.rule\n  - x\n", "quick", ["line 5", "'x' is not in the space"]),
+        (
+            "remove: [compression.rule]\nfixed: {compression.rule: graded}\n",
+            "quick",
+            ["line 3", "both removed and given"],
+        ),
+        ("remove: 3\n", "quick", ["line 3", "remove must list"]),
+        ("fixed: {}\n", "adaptive_compresion", ["line 2", "extends", "did you mean 'adaptive_compression'"]),
+        ("fixed: {}\n", "missing.yaml", ["line 2", "extends", "missing.yaml: no such file"]),
+        ("fixed: {}\n", "child.yaml", ["line 2", "'child.yaml' is this space, or extends it in turn"]),
+        ("fixed: {}\n", "[quick]", ["line 2", "extends must name one"]),
+        (
+            "remove: [compression.strategy, compression.rule, compression.capacity, compression.bounds.L0.span]\n",
+            "quick",
+            ["nothing varies"],
+        ),
+        (
+            "remove: [quantizer.kind]\n",
+            "full",
+            ["full.yaml, line", "'quantizer.kind' is not a parameter of this space"],
+        ),
+        (
+            "fixed: {compression.strategy: balanced}\nparameters:\n  " + STEP + "\n",
+            "adaptive_compression",
+            ["line 5", "never counts, because compression.strategy is fixed at 'balanced'"],
+        ),
+    ],
+)
+def test_a_fault_of_inheritance_names_its_line(tmp_path: Path, text: str, parent: str, parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_space(child(tmp_path, text, parent))
+    for part in parts:
+        assert part in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_spaces_that_extend_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("description: a\nextends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("description: b\nextends: a.yaml\n")
+    with pytest.raises(ConfigError, match=r"b.yaml, line 2: extends: 'a.yaml' is this space, or extends it in turn"):
+        load_space(tmp_path / "a.yaml")
+
+
+# ---------------------------------------------------------------- refusals
 
 LEARNING_RATE = "training.learning_rate: {type: float, low: 1e-4, high: 1e-2}"
 
@@ -201,6 +403,33 @@ LEARNING_RATE = "training.learning_rate: {type: float, low: 1e-4, high: 1e-2}"
         (space_with(LEARNING_RATE) + "fixed:\n  compression.strategy: no\n", ["line 5", "compression.strategy"]),
         (space_with(LEARNING_RATE) + "fixed:\n  prepare.dataset: a.h5\n", ["line 5", "data is fixed"]),
         (space_with(LEARNING_RATE) + "fixed: 3\n", ["line 4", "fixed must map"]),
+        (
+            space_with(STRATEGY, STEP.replace("feedback}", "feedbak}")),
+            ["line 4", "no choice", "did you mean 'feedback'"],
+        ),
+        (
+            space_with(STRATEGY, STEP.replace("compression.strategy:", "compression.strategi:")),
+            ["line 4", "not a parameter of this space", "did you mean 'compression.strategy'"],
+        ),
+        (space_with(STEP), ["line 3", "'compression.strategy' is not a parameter of this space"]),
+        (space_with(STRATEGY, STEP.replace("feedback}", "[]}")), ["line 4", "at least one of its choices"]),
+        (space_with(STRATEGY, STEP.replace("{compression.strategy: feedback}", "{}")), ["line 4", "when"]),
+        (space_with(STRATEGY, STEP.replace("{compression.strategy: feedback}", "3")), ["line 4", "when"]),
+        (
+            space_with(
+                "loss.commitment: {type: float, low: 1, high: 2}",
+                "model.hidden: {type: int, low: 1, high: 2, when: {loss.commitment: 1}}",
+            ),
+            ["line 4", "loss.commitment is a number"],
+        ),
+        (
+            space_with(
+                "model.decoder: {type: categorical, choices: [shared], when: {model.levels: parallel}}",
+                "model.levels: {type: categorical, choices: [parallel], when: {model.decoder: shared}}",
+            ),
+            ["line 3", "model.decoder depends on model.levels, which depends on model.decoder"],
+        ),
+        (space_with(LEARNING_RATE) + "remove: [loss.commitment]\n", ["line 4", "this space extends none"]),
         (space_with(LEARNING_RATE) + "parametres: {}\n", ["line 4", "did you mean 'parameters'"]),
         ("description: none\nparameters: {}\n", ["line 2", "at least one setting"]),
         ("description: none\n", ["at least one setting"]),
@@ -245,10 +474,12 @@ settings_names = st.sampled_from(
     ]
 )
 options = st.sampled_from(["low", "high", "log", "step", "choices"])
+conditions = st.dictionaries(settings_names, scalars | st.lists(scalars, max_size=2), max_size=2) | scalars
 described = st.builds(
-    lambda kind, given_options: {"type": kind, **given_options},
+    lambda kind, given_options, when: {"type": kind, **given_options, **when},
     st.sampled_from(["float", "int", "categorical"]),
     st.dictionaries(options, scalars | st.lists(scalars, max_size=3), max_size=5),
+    st.fixed_dictionaries({}, optional={"when": conditions}),
 )
 spaces = st.fixed_dictionaries(
     {
@@ -257,6 +488,8 @@ spaces = st.fixed_dictionaries(
     },
     optional={
         "fixed": scalars | st.dictionaries(settings_names | scalars, scalars | st.dictionaries(options, scalars)),
+        "extends": scalars | st.sampled_from([*preset_names(), "space.yaml"]),
+        "remove": scalars | st.lists(settings_names | scalars, max_size=3),
     },
 )
 
@@ -288,6 +521,21 @@ def test_a_space_is_shown_as_a_table(capsys: pytest.CaptureFixture[str]) -> None
     printed = capsys.readouterr().out
     for part in ("compression.strategy", "1.6 .. 10", "log", "training.epochs", "fixed", "continuous"):
         assert part in printed
+
+
+def test_conditional_parameters_are_shown_below_their_condition(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["full"])
+    printed = capsys.readouterr().out
+    assert re.search(r"\nwhen quantizer.kind is fsq:\n +quantizer.fsq_levels +2 .. 5 +step 1 +4 *\n\n", printed)
+    space = load_space("full")
+    sizes = [len(branch.names) for branch in space.branches()]
+    assert f"continuous, {min(sizes)} to {max(sizes)} of {len(space.parameters)} parameters at a time" in printed
+
+
+def test_the_size_of_a_finite_space_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = space_with(STRATEGY, STEP.replace("high: 1.0", "high: 1.0, step: 0.2"))
+    main([str(written(tmp_path, text))])
+    assert "7 combinations, 1 to 2 of 2 parameters at a time" in capsys.readouterr().out
 
 
 def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
