@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR
 from spinlock_dist.metrics.record import Metrics
 
 
@@ -24,10 +25,16 @@ class Levelling:
 def levelling(metrics: Metrics, baseline: Metrics) -> Levelling:
     """Return how much of a gain in imbalance helped the worst category and how much hurt the best."""
     return Levelling(
-        worst_helped=math.log10(baseline.fvu_worst) - math.log10(metrics.fvu_worst),
-        best_hurt=math.log10(_best_fvu(metrics)) - math.log10(_best_fvu(baseline)),
+        worst_helped=math.log10(worst_fvu(baseline)) - math.log10(worst_fvu(metrics)),
+        best_hurt=math.log10(best_fvu(metrics)) - math.log10(best_fvu(baseline)),
     )
 
 
-def _best_fvu(metrics: Metrics) -> float:
-    return max(min(metrics.fvu.values()), 1e-6)  # the same floor as in the imbalance
+def worst_fvu(metrics: Metrics) -> float:
+    """Return the largest FVU of a category, at least the floor that the imbalance has."""
+    return max(metrics.fvu_worst, IMBALANCE_FLOOR)
+
+
+def best_fvu(metrics: Metrics) -> float:
+    """Return the smallest FVU of a category, at least the floor: imbalance = worst_fvu / best_fvu."""
+    return max(min(metrics.fvu.values()), IMBALANCE_FLOOR)

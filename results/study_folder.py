@@ -69,6 +69,11 @@ class StudyFolder:
         return self.path / "curves.parquet"
 
     @property
+    def verdict(self) -> Path:
+        """verdict.json: what was found about each finalist, with the figures it rests on."""
+        return self.path / "verdict.json"
+
+    @property
     def best(self) -> Path:
         """Folder of the exported best config."""
         return self.path / "best"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from results.files import read_json, replacing, write_json
+from results.levelling import levelling
 from spinlock_dist.metrics.record import Metrics
 
 Phase = Literal["baseline", "search", "final"]
@@ -37,7 +38,8 @@ class TrialRecord:
     test: Metrics | None = None
     """On the test rows; only finals have it."""
     guards: dict[str, float] = field(default_factory=dict)
-    """By name, in relative units; at most 0 when kept."""
+    """By name, in relative units; at most 0 when kept. Of finals on the test rows, against the same replicate's
+    baseline."""
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry a report: epoch, seconds, `loss.<term>` and the scalar validation metrics."""
     epochs: int = 0
@@ -88,22 +90,25 @@ def _imbalance(record: TrialRecord) -> float:
 
 def write_tables(trials: Path, curves: Path, records: Sequence[TrialRecord]) -> None:
     """Write both tables anew, atomically."""
+    baselines = {(record.phase, record.number): record for record in records if record.arm == "baseline"}
     reports = [
         {"phase": record.phase, "arm": record.arm, "number": record.number, **report}
         for record in records
         for report in record.curve
     ]
-    for path, rows in ((trials, [_row(record) for record in records]), (curves, reports)):
+    rows = [_row(record) | _levelling(record, baselines) for record in records]
+    for path, table in ((trials, rows), (curves, reports)):
         with replacing(path) as draft:
-            pd.DataFrame(rows).to_parquet(draft, index=False)
+            pd.DataFrame(table).to_parquet(draft, index=False)
 
 
 def read_trials(path: Path) -> pd.DataFrame:
     """Return trials.parquet.
 
     Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, reason, the scalar validation metrics
-    by name, `test.<metric>`, `fvu.<category>`, `guard.<name>`, and `param.<setting>` as JSON text (the settings of one
-    space have different types).
+    by name, `test.<metric>`, `fvu.<category>`, `guard.<name>`, `levelling.worst_helped` and `levelling.best_hurt`
+    (gains in log10 imbalance against the baseline; of finals on the test rows, against the same replicate's), and
+    `param.<setting>` as JSON text (the settings of one space have different types).
     """
     return pd.read_parquet(path)
 
@@ -124,3 +129,14 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     row |= {f"guard.{name}": value for name, value in record.guards.items()}
     row |= {f"param.{name}": json.dumps(value) for name, value in record.params.items()}
     return row
+
+
+def _levelling(record: TrialRecord, baselines: dict[tuple[Phase, int], TrialRecord]) -> dict[str, float]:
+    """Return the levelling-down meter: of the search against the first baseline, of finals against their pair's."""
+    is_final = record.phase == "final"
+    base = baselines.get(("final", record.number) if is_final else ("baseline", 0))
+    ours = record.test if is_final else record.metrics
+    theirs = None if base is None else base.test if is_final else base.metrics
+    if ours is None or theirs is None:
+        return {}
+    return {f"levelling.{name}": value for name, value in asdict(levelling(ours, theirs)).items()}

@@ -1,80 +1,221 @@
-"""What a study found, in sentences that claim no more than was shown."""
+"""What a study found about its finalists, in words that claim no more than was shown.
+
+Two questions are asked of each finalist, each at half of `LEVEL`, so that for finalists that do not differ from the
+baseline anything but *no difference shown* is said in at most `LEVEL` of studies:
+
+- *better*: is its imbalance lower? Holm's correction runs over the finalists.
+- *worse*: is its imbalance higher, or is one of the guards broken? The correction runs over all of these, and over the
+  finalists.
+
+A finalist with a lower imbalance that is shown to break a guard is *worse*: it was levelled down.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
+from results.levelling import best_fvu, worst_fvu
+from results.statistics import LEVEL, Effect, holm, paired_effect, rank_ranges
 from results.trial_record import TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
 
+Word = Literal["better", "no difference shown", "worse"]
+
+BASELINE = "baseline"
+
+FIGURES: dict[str, Callable[[Metrics], float]] = {
+    "imbalance": lambda metrics: metrics.imbalance,
+    "fvu_worst": worst_fvu,
+    "fvu_best": best_fvu,
+    "fvu_mean": lambda metrics: metrics.fvu_mean,
+    "utilization": lambda metrics: metrics.utilization,
+    "perplexity_ratio": lambda metrics: metrics.perplexity_ratio,
+    "bits_per_sample": lambda metrics: metrics.bits_per_sample,
+}
+"""What is compared, as the ratio of finalist to baseline in each pair. That of `fvu_worst` tells how far the worst
+category was helped, that of `fvu_best` how far the best one was hurt: the levelling-down meter."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Best config against baseline on the test rows, paired by training seed."""
+class Finding:
+    """What was found about one finalist."""
 
-    ratios: tuple[float, ...]
-    """Imbalance of the best config / imbalance of the baseline, per pair."""
-    best: tuple[Metrics, ...]
-    baseline: tuple[Metrics, ...]
+    arm: str
+    verdict: Word
+    why: str
+    """The verdict in a sentence, with the figures it rests on."""
+    replicates: int
+    """Of the finalist; as many pairs if it and the baseline completed all of them."""
+    ranks: tuple[int, int]
+    """First and last rank that it could have among the finalists by imbalance: ranks are claimed no further."""
+    effects: dict[str, Effect]
+    """By the names of `FIGURES`; empty below two pairs."""
+    guards: dict[str, Effect]
+    """Guards as ratios to their limits: above 1 is broken."""
+    broken: tuple[str, ...]
+    """Guards that are shown to be broken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was found about all finalists, in the order of the search."""
+
+    findings: tuple[Finding, ...]
 
     @property
-    def ratio(self) -> float:
-        """Geometric mean of the ratios."""
-        return math.exp(sum(map(math.log, self.ratios)) / len(self.ratios))
+    def choice(self) -> Finding | None:
+        """The finalist to export: the first of those with the best verdict. Correction for all allows choosing."""
+        order = ("better", "no difference shown", "worse")
+        return min(self.findings, key=lambda finding: order.index(finding.verdict), default=None)
 
-    @property
-    def wins(self) -> int:
-        """Pairs in which the best config has the lower imbalance."""
-        return sum(ratio < 1 for ratio in self.ratios)
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of verdict.json."""
+        return {"level": LEVEL, **asdict(self)}
 
 
-def compare(finals: Sequence[TrialRecord]) -> Comparison | None:
-    """Pair the finals by replicate; None without any pair that both completed."""
-    baseline = {record.number: record.test for record in finals if record.arm == "baseline"}
-    best = {record.number: record.test for record in finals if record.arm != "baseline"}
-    pairs = [(mine, base) for number, mine in sorted(best.items()) if mine and (base := baseline.get(number))]
-    if not pairs:
-        return None
-    return Comparison(
-        ratios=tuple(mine.imbalance / base.imbalance for mine, base in pairs),
-        best=tuple(mine for mine, _ in pairs),
-        baseline=tuple(base for _, base in pairs),
+def judge(finals: Sequence[TrialRecord], replicates: str) -> Verdict:
+    """Compare every finalist among the records with the baseline, paired by replicate; see above for what is said.
+
+    A final record holds its guards against the baseline of its replicate. `replicates` names in the plural what a
+    replicate is.
+    """
+    by_arm: dict[str, dict[int, TrialRecord]] = {}
+    for record in finals:
+        by_arm.setdefault(record.arm, {})[record.number] = record
+    baseline = by_arm.pop(BASELINE, {})
+    confidence = 1 - LEVEL / max(1, len(by_arm))
+    compared = {arm: _compare(records, baseline, confidence) for arm, records in by_arm.items()}
+    better, harmed = _shown(compared)
+    ranks = rank_ranges(_common_imbalances(by_arm))
+    findings = []
+    for arm, records in by_arm.items():
+        effects, guards = compared[arm]
+        complete = all(record.state == "complete" for record in records.values())
+        broken = tuple(name for name in guards if (arm, name) in harmed)
+        verdict: Word = "no difference shown"
+        if broken or (arm, "imbalance") in harmed:
+            verdict = "worse"
+        elif arm in better and complete:
+            verdict = "better"
+        findings.append(
+            Finding(
+                arm=arm,
+                verdict=verdict,
+                why=_sentence(arm, verdict, effects, guards, broken, records, replicates),
+                replicates=len(records),
+                ranks=ranks[arm],
+                effects=effects,
+                guards=guards,
+                broken=broken,
+            )
+        )
+    return Verdict(findings=tuple(findings))
+
+
+Compared = tuple[dict[str, Effect], dict[str, Effect]]
+
+
+def _compare(records: Mapping[int, TrialRecord], baseline: Mapping[int, TrialRecord], confidence: float) -> Compared:
+    """Return the effects on the figures and on the guards, over the replicates that both arms completed."""
+    pairs = [
+        (record, record.test, base.test)
+        for number, record in sorted(records.items())
+        if record.test is not None and (base := baseline.get(number)) is not None and base.test is not None
+    ]
+    ratios = {name: [figure(ours) / figure(base) for _, ours, base in pairs] for name, figure in FIGURES.items()}
+    names = pairs[0][0].guards if pairs else {}
+    limits = {name: [max(1 + record.guards[name], 1e-9) for record, _, _ in pairs] for name in names}
+    return _effects(ratios, confidence), _effects(limits, confidence)
+
+
+def _effects(ratios: Mapping[str, Sequence[float]], confidence: float) -> dict[str, Effect]:
+    found = {name: paired_effect(values, confidence) for name, values in ratios.items()}
+    return {name: effect for name, effect in found.items() if effect is not None}
+
+
+def _shown(compared: Mapping[str, Compared]) -> tuple[set[str], set[tuple[str, str]]]:
+    """Return the arms whose imbalance is shown to be lower, and what is shown to be worse, as (arm, name).
+
+    Of the imbalance, test and interval must agree.
+    """
+    imbalance = {arm: effects["imbalance"] for arm, (effects, _) in compared.items() if effects}
+    lower = holm({arm: effect.p_lower for arm, effect in imbalance.items()})
+    harm = {(arm, name): effect.p_higher for arm, (_, guards) in compared.items() for name, effect in guards.items()}
+    harm |= {(arm, "imbalance"): effect.p_higher for arm, effect in imbalance.items()}
+    harmed = {key for key, p in holm(harm).items() if p <= LEVEL / 2}
+    return (
+        {arm for arm, p in lower.items() if p <= LEVEL / 2 and imbalance[arm].high < 1},
+        {key for key in harmed if key[1] != "imbalance" or imbalance[key[0]].low > 1},
     )
 
 
-def conclude(baseline: TrialRecord, search: Sequence[TrialRecord], finals: Sequence[TrialRecord]) -> str:
-    """Return what the study shows: whether a trial beat the uniform baseline, with its guards, and on which rows."""
+def _common_imbalances(by_arm: Mapping[str, Mapping[int, TrialRecord]]) -> dict[str, list[float]]:
+    """Return the imbalances of each arm, over the replicates that all arms completed."""
+    scored = {
+        arm: {number: record.test.imbalance for number, record in records.items() if record.test is not None}
+        for arm, records in by_arm.items()
+    }
+    common = sorted(set.intersection(*map(set, scored.values()))) if scored else []
+    return {arm: [values[number] for number in common] for arm, values in scored.items()}
+
+
+# ---------------------------------------------------------------- sentences
+
+
+def _sentence(
+    arm: str,
+    verdict: Word,
+    effects: Mapping[str, Effect],
+    guards: Mapping[str, Effect],
+    broken: Sequence[str],
+    records: Mapping[int, TrialRecord],
+    replicates: str,
+) -> str:
+    trial = arm.replace("trial-", "trial ")
+    failed = [record for record in records.values() if record.state != "complete"]
+    if not effects:
+        return f"No difference is shown for {trial}: fewer than two {replicates} were completed by it and the baseline."
+    imbalance = effects["imbalance"]
+    opening = {
+        "better": f"{trial} is better than the uniform baseline",
+        "no difference shown": f"no difference is shown between {trial} and the uniform baseline",
+        "worse": f"{trial} is worse than the uniform baseline",
+    }[verdict]
+    text = (
+        f"{opening[0].upper()}{opening[1:]}: on {imbalance.pairs} {replicates} its imbalance is {imbalance.ratio:.2f} "
+        f"times the baseline's ({_range(imbalance)}, lower in {imbalance.lower_in} of {imbalance.pairs}), its worst "
+        f"category's error {_times(effects['fvu_worst'])}, its mean error {_times(effects['fvu_mean'])}."
+    )
+    if broken:
+        text += " Shown to break " + ", ".join(f"{name} ({_times(guards[name])} its limit)" for name in broken) + "."
+    if failed:
+        text += f" It did not complete {len(failed)} of {len(records)}: {failed[0].reason}."
+    return text
+
+
+def _range(effect: Effect) -> str:
+    return f"{effect.confidence:.3g} interval {effect.low:.2f} to {effect.high:.2f}"
+
+
+def _times(effect: Effect) -> str:
+    return f"{effect.ratio:.2f} ({effect.low:.2f} to {effect.high:.2f})"
+
+
+def conclude(baseline: TrialRecord, search: Sequence[TrialRecord], verdict: Verdict) -> str:
+    """Return what the study shows: whether a trial that keeps its guards was found, and the verdict on it."""
     assert baseline.metrics is not None
     best = best_record(search)
     if best is None or best.metrics is None:
         return f"No feasible trial beat the uniform baseline: none kept every guard.{_nearest_miss(search)}"
     found = f"{best.metrics.imbalance:.2f}x against {baseline.metrics.imbalance:.2f}x"
+    text = f"On the validation rows trial {best.number} has the lowest imbalance that keeps every guard, {found}."
     if best.metrics.imbalance >= baseline.metrics.imbalance:
-        return f"No feasible trial beat the uniform baseline: the best, trial {best.number}, has imbalance {found}."
-    validation = f"Trial {best.number} beats the uniform baseline on the validation rows ({found}, every guard kept)"
-    return f"{validation}, {_on_test_rows(finals)}"
-
-
-def _on_test_rows(finals: Sequence[TrialRecord]) -> str:
-    shown = compare(finals)
-    if shown is None:
-        return "and was not compared with it on the test rows."
-    pairs = len(shown.ratios)
-    worst = _mean([metrics.fvu_worst for metrics in shown.best]), _mean([m.fvu_worst for m in shown.baseline])
-    mean = _mean([metrics.fvu_mean for metrics in shown.best]), _mean([m.fvu_mean for m in shown.baseline])
-    if shown.wins == pairs and worst[0] <= worst[1]:
-        held = "and on the test rows too"
-    elif shown.ratio < 1 and shown.wins > 0:
-        held = "but the test rows do not settle it"
-    else:
-        held = "but not on the test rows, where the gain is lost"
-    return (
-        f"{held}: imbalance lower in {shown.wins} of {pairs} training seeds, x{shown.ratio:.2f} on average; "
-        f"worst category {worst[0]:.3f} against {worst[1]:.3f}, mean {mean[0]:.3f} against {mean[1]:.3f}. "
-        "Other splits of the data were not tried."
-    )
+        text = f"No feasible trial beat the uniform baseline: the best, trial {best.number}, has imbalance {found}."
+    choice = verdict.choice
+    others = [finding.why for finding in verdict.findings if finding is not choice]
+    return " ".join([text, *([choice.why] if choice else []), *others])
 
 
 def _nearest_miss(search: Sequence[TrialRecord]) -> str:
@@ -85,7 +226,3 @@ def _nearest_miss(search: Sequence[TrialRecord]) -> str:
     guard, excess = max(nearest.guards.items(), key=lambda item: item[1])
     assert nearest.metrics is not None
     return f" Nearest: trial {nearest.number}, imbalance {nearest.metrics.imbalance:.2f}x, {guard} off by {excess:.1%}."
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -58,6 +58,7 @@ def _as_json(result: StudyResult) -> dict[str, Any]:
     return {
         "study": str(result.folder.path),
         "conclusion": result.conclusion,
+        "verdict": result.verdict.to_json(),
         "best": result.best.to_json() if result.best else None,
         "baseline": [record.to_json() for record in result.baseline],
         "finals": [record.to_json() for record in result.finals],

@@ -14,9 +14,10 @@ from ray import tune
 from rich.console import Console
 
 from results.export import export_config, export_readme, withdraw_export
+from results.files import write_json
 from results.study_folder import StudyFolder
 from results.trial_record import Phase, TrialRecord, best_record, read_records, write_records, write_tables
-from results.verdict import conclude
+from results.verdict import Verdict, conclude, judge
 from search_spaces import SearchSpace, load_space
 from spinlock_dist.config import TrialConfig, load_config
 from spinlock_dist.errors import SpinlockError
@@ -27,6 +28,7 @@ from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
 from study.description import begin, check_data, describe
 from study.journal import abandon_running, open_journal, read_search, settled
+from study.objective import guards
 from study.progress import Progress, score
 from study.sampler import first_points, make_sampler
 from study.searcher import AskTellSearcher
@@ -53,6 +55,7 @@ class StudyResult:
     """Best config and baseline on the test rows."""
     best: TrialRecord | None
     """The feasible trial of lowest imbalance on the validation rows."""
+    verdict: Verdict
     conclusion: str
 
 
@@ -145,7 +148,9 @@ class _Study:
         search = self.search(baseline)
         best = best_record(search)
         finals = self.finals(best)
-        conclusion = conclude(baseline[0], search, finals)
+        verdict = judge(finals, "training seeds")
+        conclusion = conclude(baseline[0], search, verdict)
+        write_json(self.folder.verdict, verdict.to_json() | {"conclusion": conclusion})
         if best is not None:
             export_readme(self.folder, best, baseline[0], finals, conclusion)
         self.write_tables([*baseline, *search, *finals])
@@ -155,6 +160,7 @@ class _Study:
             search=tuple(search),
             finals=tuple(finals),
             best=best,
+            verdict=verdict,
             conclusion=conclusion,
         )
 
@@ -302,10 +308,20 @@ class _Study:
             f"finals: trial {best.number} and the baseline on the test rows, {self.config.final_seeds} seeds"
         )
         arms = {"baseline": self.uniform(), best.arm: load_config(exported)}
-        records = self.evaluate("final", arms, self.config.final_seeds)
+        records = self.guarded(self.evaluate("final", arms, self.config.final_seeds))
         write_records(path, records)
         self.check_reproduced(best, records)
         return records
+
+    def guarded(self, finals: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Return the finals with their guards on the test rows, against the baseline of the same replicate."""
+        baseline = {record.number: record.test for record in finals if record.arm == "baseline"}
+        return [
+            replace(record, guards=guards(record.test, base, self.config.guards))
+            if record.arm != "baseline" and record.test is not None and (base := baseline[record.number]) is not None
+            else record
+            for record in finals
+        ]
 
     def check_reproduced(self, best: TrialRecord, finals: Sequence[TrialRecord]) -> None:
         """Warn if the exported config, trained again with the trial's seed, scores differently."""

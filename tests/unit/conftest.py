@@ -18,7 +18,7 @@ def make_metrics() -> Callable[..., Metrics]:
     def build(*fvu: float, split: str = "validation", **given: float) -> Metrics:
         named = {f"c{index}": value for index, value in enumerate(fvu)}
         worst = max(named, key=lambda name: named[name])
-        imbalance = max(fvu) / max(min(fvu), 1e-6)
+        imbalance = max(1.0, max(fvu) / max(min(fvu), 1e-6))
         figures = {
             "fvu_mean": sum(fvu) / len(fvu),
             "imbalance_by_chance": 1.0,

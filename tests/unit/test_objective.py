@@ -12,7 +12,7 @@ from results.levelling import levelling
 from study.config import GuardsConfig
 from study.objective import guards, objective
 
-FVUS = st.lists(st.floats(1e-5, 1.5), min_size=2, max_size=6)
+FVUS = st.lists(st.floats(0, 1.5), min_size=2, max_size=6)
 
 
 def broken(metrics, baseline):
