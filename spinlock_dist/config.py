@@ -57,6 +57,21 @@ class TemporalCNNEncoder(Section):
     """Fit BatchNorm statistics on the training rows; false leaves them at initialization, as Spinlock does."""
 
 
+class InitialHybridEncoder(Section):
+    """A `[N, D]` family as it is, and behind it a frozen random CNN on the initial fields (Spinlock's name for it).
+
+    The fields have to be in the dataset, at `/inputs/fields` of an HDF5 file. Where that has fields but no family
+    `initial`, the columns are computed from them, as the simulator does.
+    """
+
+    encoder: Literal["initial_hybrid"] = "initial_hybrid"
+    embedding: int = Field(28, ge=1)
+    """Columns that the CNN adds."""
+    seed: int = 42
+    calibrate: bool = True
+    """Fit BatchNorm statistics on the training rows; false leaves them at initialization, as Spinlock does."""
+
+
 class TemporalStats(Section):
     """Readable statistics of every channel of a `[N, T, D]` family: mean, std, trend, extremes, autocorrelation."""
 
@@ -64,7 +79,8 @@ class TemporalStats(Section):
 
 
 FamilyEncoder = Annotated[
-    IdentityEncoder | MLPEncoder | TemporalCNNEncoder | TemporalStats, Field(discriminator="encoder")
+    IdentityEncoder | MLPEncoder | TemporalCNNEncoder | InitialHybridEncoder | TemporalStats,
+    Field(discriminator="encoder"),
 ]
 
 
@@ -363,7 +379,7 @@ def _known_names(model: type[BaseModel], path: tuple) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             model = inner
         else:
-            candidates = (IdentityEncoder, MLPEncoder, TemporalCNNEncoder, TemporalStats)
+            candidates = (IdentityEncoder, MLPEncoder, TemporalCNNEncoder, InitialHybridEncoder, TemporalStats)
             model = next((c for c in candidates if path[-1] == c.model_fields["encoder"].default), model)
             break
     return list(model.model_fields)

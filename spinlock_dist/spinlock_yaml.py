@@ -114,7 +114,16 @@ ENCODERS: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, tuple[Any, .
         {"embedding_dim": "embedding"},
         {"architecture": ("resnet1d_3",)},
     ),
-    "initial_hybrid": ({"encoder": "identity"}, {}, {"manual_dim": (14,), "encode_manual": (False,)}),
+    "initial_hybrid": (
+        {"encoder": "initial_hybrid", "calibrate": False},
+        {"cnn_embedding_dim": "embedding"},
+        {
+            "manual_dim": (14,),
+            "encode_manual": (False,),
+            "use_final_batchnorm": (False,),
+            "pretrained_cnn_path": (None,),
+        },
+    ),
 }
 ALIASES = {
     "IdentityEncoder": "identity",

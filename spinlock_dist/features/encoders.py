@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from spinlock_dist.config import FamilyEncoder, IdentityEncoder, TemporalStats
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.features import temporal_stats
+from spinlock_dist.features.initial_fields import Fields
 from spinlock_dist.features.table import missing_as_nan
 
 Arrays = dict[str, np.ndarray]
@@ -30,9 +31,13 @@ class FittedEncoder:
         """Names of the D' output columns, without the family."""
         return _KINDS[self.config.encoder].names(self.config, self.columns)
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
-        """Map raw `[N, D]` or `[N, T, D]` to `[N, D']` float64; every row on its own. Missing values may stay NaN."""
-        return _KINDS[self.config.encoder].encode(self.config, self.arrays, values)
+    def encode(self, values: np.ndarray, fields: Fields | None = None) -> np.ndarray:
+        """Map raw `[N, D]` or `[N, T, D]` to `[N, D']` float64; every row on its own. Missing values may stay NaN.
+
+        `fields` are the rows' initial fields, which `initial_hybrid` alone looks at, block by block. Raises
+        `DataError` if they have another number of channels than those it was fitted on.
+        """
+        return _KINDS[self.config.encoder].encode(self.config, self.arrays, values, fields)
 
     def meta(self) -> dict[str, Any]:
         """Return what, with `arrays`, rebuilds this encoder; JSON-able."""
@@ -50,8 +55,17 @@ def default_encoder(values: np.ndarray) -> FamilyEncoder:
     return TemporalStats() if values.ndim == 3 else IdentityEncoder()
 
 
-def fit_encoder(family: str, config: FamilyEncoder, columns: tuple[str, ...], x_train: np.ndarray) -> FittedEncoder:
-    """Fit an encoder on training rows `[N, D]` or `[N, T, D]`. Raises `ConfigError` if it takes the other shape."""
+def fit_encoder(
+    family: str,
+    config: FamilyEncoder,
+    columns: tuple[str, ...],
+    x_train: np.ndarray,
+    fields: Fields | None = None,
+) -> FittedEncoder:
+    """Fit an encoder on training rows `[N, D]` or `[N, T, D]`, and on their initial fields if it looks at them.
+
+    Raises `ConfigError` if it takes the other shape.
+    """
     kind = _KINDS[config.encoder]
     if x_train.ndim != kind.axes:
         shapes = {2: "[N, D]", 3: "[N, T, D]"}
@@ -59,49 +73,71 @@ def fit_encoder(family: str, config: FamilyEncoder, columns: tuple[str, ...], x_
             f"families.{family}: encoder '{config.encoder}' takes {shapes[kind.axes]}, "
             f"the family is {shapes[x_train.ndim]}; use one of: {', '.join(_encoders_of(x_train.ndim))}"
         )
-    return FittedEncoder(config, columns, kind.fit(config, family, x_train))
+    return FittedEncoder(config, columns, kind.fit(config, family, x_train, fields))
 
 
 class _Kind(NamedTuple):
     axes: int
     """Of the raw values: 2 for `[N, D]`, 3 for `[N, T, D]`."""
     names: Callable[[Any, tuple[str, ...]], tuple[str, ...]]
-    fit: Callable[[Any, str, np.ndarray], Arrays]
-    encode: Callable[[Any, Arrays, np.ndarray], np.ndarray]
+    fit: Callable[[Any, str, np.ndarray, Fields | None], Arrays]
+    encode: Callable[[Any, Arrays, np.ndarray, Fields | None], np.ndarray]
 
 
-def _nothing_to_fit(config: FamilyEncoder, family: str, x_train: np.ndarray) -> Arrays:
+def _nothing_to_fit(config: FamilyEncoder, family: str, x_train: np.ndarray, fields: Fields | None) -> Arrays:
     return {}
 
 
-def _fit_network(config: Any, family: str, x_train: np.ndarray) -> Arrays:
+def _fit_network(config: Any, family: str, x_train: np.ndarray, fields: Fields | None) -> Arrays:
     from spinlock_dist.features import random_networks  # needs torch; the readable encoders do not
 
     return random_networks.fit(config, family, x_train)
 
 
-def _encode_network(config: Any, arrays: Arrays, values: np.ndarray) -> np.ndarray:
+def _encode_network(config: Any, arrays: Arrays, values: np.ndarray, fields: Fields | None) -> np.ndarray:
     from spinlock_dist.features import random_networks
 
     return random_networks.encode(config, arrays, values)
 
 
-def _numbered(count: int) -> tuple[str, ...]:
-    return tuple(f"feature_{column}" for column in range(count))
+def _fit_hybrid(config: Any, family: str, x_train: np.ndarray, fields: Fields | None) -> Arrays:
+    from spinlock_dist.features import random_networks
+
+    assert fields is not None  # a table without is refused before
+    return random_networks.fit(config, family, fields)
+
+
+def _encode_hybrid(config: Any, arrays: Arrays, values: np.ndarray, fields: Fields | None) -> np.ndarray:
+    from spinlock_dist.features import random_networks
+
+    assert fields is not None
+    return np.concatenate([missing_as_nan(values), random_networks.encode(config, arrays, fields)], axis=1)
+
+
+def _numbered(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{name}_{column}" for column in range(count))
 
 
 _KINDS: dict[str, _Kind] = {
     "identity": _Kind(
-        2, lambda config, columns: columns, _nothing_to_fit, lambda config, arrays, values: missing_as_nan(values)
+        2,
+        lambda config, columns: columns,
+        _nothing_to_fit,
+        lambda config, arrays, values, fields: missing_as_nan(values),
     ),
     "temporal_stats": _Kind(
         3,
         lambda config, columns: temporal_stats.names(columns),
         _nothing_to_fit,
-        lambda config, arrays, values: temporal_stats.encode(values),
+        lambda config, arrays, values, fields: temporal_stats.encode(values),
     ),
-    "mlp": _Kind(2, lambda config, columns: _numbered(config.output), _fit_network, _encode_network),
-    "temporal_cnn": _Kind(3, lambda config, columns: _numbered(config.embedding), _fit_network, _encode_network),
+    "mlp": _Kind(2, lambda config, columns: _numbered("feature", config.output), _fit_network, _encode_network),
+    "temporal_cnn": _Kind(
+        3, lambda config, columns: _numbered("feature", config.embedding), _fit_network, _encode_network
+    ),
+    "initial_hybrid": _Kind(
+        2, lambda config, columns: (*columns, *_numbered("cnn", config.embedding)), _fit_hybrid, _encode_hybrid
+    ),
 }
 
 

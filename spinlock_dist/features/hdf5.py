@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 
 from spinlock_dist.errors import DataError
+from spinlock_dist.features.initial_fields import Fields
 from spinlock_dist.features.registry import (
     Registry,
     aggregated_names,
@@ -24,24 +26,29 @@ from spinlock_dist.features.table import FeatureTable, require_families
 FAMILY_ORDER = ("initial", "summary", "temporal", "architecture")
 # Parameters of the operator rather than observations of it: read only on demand.
 ON_DEMAND = ("architecture",)
+FIELDS = "inputs/fields"
 # What Spinlock's extraction computes over realizations when a file does not say.
 DEFAULT_AGGREGATIONS = ("mean", "std", "cv")
 
 
-def read_hdf5(path: Path, families: Collection[str] | None, max_samples: int | None) -> FeatureTable:
+def read_hdf5(
+    path: Path, families: Collection[str] | None, max_samples: int | None, may_lack: Collection[str] = ()
+) -> FeatureTable:
     """Read the first `max_samples` rows of the given families; of all but architecture when `families` is None.
 
+    Those that the file `may_lack` are left out if it does. Initial fields are not read before somebody looks at them.
     Raises `DataError` for a file that is not HDF5, is damaged, or lacks features or a family asked for.
     """
     with _opened(path) as file:
         datasets = _family_datasets(file, path)
         wanted = [name for name in datasets if name not in ON_DEMAND] if families is None else families
-        require_families(wanted, datasets, str(path))
+        require_families([name for name in wanted if name not in may_lack], datasets, str(path))
         chosen = [name for name in datasets if name in wanted]
         return FeatureTable(
             columns={name: _read_rows(datasets[name], path, max_samples) for name in chosen},
             names={name: _names(file, name, datasets[name]) for name in chosen},
             source=str(path),
+            fields=_fields(file, path, max_samples),
         )
 
 
@@ -86,6 +93,33 @@ def _read_rows(dataset: h5py.Dataset, path: Path, max_samples: int | None) -> np
         raise DataError(f"{path}: {dataset.name} must hold numbers [N, D] or [N, T, D], is {dataset.dtype} {shape}")
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
         return dataset[:max_samples].astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """A dataset in an HDF5 file that is opened for every read."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Read the given rows; they ascend and differ."""
+        first, last = int(rows[0]), int(rows[-1])
+        with _opened(self.path) as file:
+            dataset = file[self.name]
+            # One slab is far quicker than a list of rows, unless it is mostly rows that nobody asked for.
+            if last - first < 4 * len(rows):
+                return dataset[first : last + 1][rows - first]
+            return dataset[rows]
+
+
+def _fields(file: h5py.File, path: Path, max_samples: int | None) -> Fields | None:
+    """Return the initial fields, unread; None if there are none of the shape `[N, C, H, W]`."""
+    dataset = file.get(FIELDS)
+    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 4 or dataset.dtype.kind not in "fiub":
+        return None
+    return Fields(StoredArray(path, FIELDS, dataset.shape), np.arange(len(dataset))[:max_samples])
 
 
 def _names(file: h5py.File, family: str, dataset: h5py.Dataset) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from spinlock_dist.config import PrepareConfig
 from spinlock_dist.errors import DataError
 from spinlock_dist.features.cleaning import Cleaning, fit_cleaning
 from spinlock_dist.features.encoders import FittedEncoder, default_encoder, fit_encoder
+from spinlock_dist.features.initial_hybrid import completed
 from spinlock_dist.features.normalization import Normalization, fit_normalization
 from spinlock_dist.features.table import FeatureTable
 
@@ -84,9 +85,14 @@ def fit_pipeline(
     Raises `DataError` if cleaning leaves too few columns, `ConfigError` if an encoder does not fit its family.
     """
     given = config.families or {}
+    table = completed(table, given)
     encoders = {
         family: fit_encoder(
-            family, given.get(family) or default_encoder(values), table.names[family], values[train_rows]
+            family,
+            given.get(family) or default_encoder(values),
+            table.names[family],
+            values[train_rows],
+            table.fields.rows(train_rows) if table.fields else None,
         )
         for family, values in table.columns.items()
     }
@@ -103,6 +109,7 @@ def fit_pipeline(
 
 
 def _encode(encoders: dict[str, FittedEncoder], table: FeatureTable) -> np.ndarray:
+    table = completed(table, {family: encoder.config for family, encoder in encoders.items()})
     for family, encoder in encoders.items():
         if family not in table.columns:
             raise DataError(f"{table.source}: no family '{family}', which the pipeline was fitted on")
@@ -110,7 +117,8 @@ def _encode(encoders: dict[str, FittedEncoder], table: FeatureTable) -> np.ndarr
             raise DataError(
                 f"{table.source}: the columns of family '{family}' are not those the pipeline was fitted on"
             )
-    return np.concatenate([encoder.encode(table.columns[family]) for family, encoder in encoders.items()], axis=1)
+    encoded = [encoder.encode(table.columns[family], table.fields) for family, encoder in encoders.items()]
+    return np.concatenate(encoded, axis=1)
 
 
 def _encoder_prefix(family: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from spinlock_dist.config import PrepareConfig
 from spinlock_dist.errors import DataError
+from spinlock_dist.features.initial_hybrid import completed, computable
 from spinlock_dist.features.table import FeatureTable, require_families
 
 MIN_ROWS = 10
@@ -21,14 +22,14 @@ def load_table(config: PrepareConfig) -> FeatureTable:
     """Read the first `max_samples` rows of the dataset in `config`; without a dataset, simulate one (cached).
 
     Returns the families named in the config, or all that are there. Raises `DataError` if the dataset is missing,
-    unreadable, lacks a family asked for, or cannot be learned from.
+    unreadable, lacks a family or the fields asked for, or cannot be learned from.
     """
     path = Path(config.dataset) if config.dataset is not None else _simulated(config)
     if not path.exists():
         raise DataError(f"{path}: no such dataset; check the path, or name no dataset to use the built-in simulator")
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name the dataset file in it")
-    table = _read(path, config)
+    table = completed(_read(path, config), config.families or {})
     _check(table)
     return table
 
@@ -45,7 +46,7 @@ def _read(path: Path, config: PrepareConfig) -> FeatureTable:
     if suffix in HDF5_SUFFIXES:
         from spinlock_dist.features.hdf5 import read_hdf5
 
-        return read_hdf5(path, config.families, config.max_samples)
+        return read_hdf5(path, config.families, config.max_samples, may_lack=computable(config.families or {}))
     from spinlock_dist.features import flat_files
 
     readers = {".parquet": flat_files.read_parquet, ".csv": flat_files.read_csv, ".npz": flat_files.read_npz}

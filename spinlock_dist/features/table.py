@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinlock_dist.errors import DataError, did_you_mean
+from spinlock_dist.features.initial_fields import Fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class FeatureTable:
     names: dict[str, tuple[str, ...]]
     source: str
     """Where it was read from, for messages."""
+    fields: Fields | None = None
+    """Initial fields `[N, C, H, W]`, where there are any; read only if an encoder looks at them."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -29,7 +32,8 @@ class FeatureTable:
     def rows(self, index: np.ndarray) -> FeatureTable:
         """Return the table of the given rows, in that order."""
         columns = {family: values[index] for family, values in self.columns.items()}
-        return FeatureTable(columns=columns, names=self.names, source=self.source)
+        fields = None if self.fields is None else self.fields.rows(index)
+        return FeatureTable(columns=columns, names=self.names, source=self.source, fields=fields)
 
 
 def require_families(wanted: Collection[str], available: Collection[str], source: str) -> None:

@@ -11,21 +11,26 @@ from safetensors.numpy import load_file, save_file
 
 from spinlock_dist.config import PrepareConfig
 from spinlock_dist.errors import DataError
+from spinlock_dist.features.initial_fields import Fields
 from spinlock_dist.features.pipeline import FeaturePipeline, fit_pipeline
 from spinlock_dist.features.table import FeatureTable
 
 TRAIN = np.arange(0, 90)
 
 
-def table(rows: int = 120) -> FeatureTable:
+def table(rows: int = 120, beyond: int | None = None) -> FeatureTable:
+    """Return a table; fields of rows `beyond` are of another kind."""
     rng = np.random.default_rng(0)
     summary = rng.normal(size=(rows, 6)) * [1e-5, 1, 1, 1e3, 1e8, 0]
     summary[::7, 1] = np.nan
     series = rng.normal(size=(rows, 16, 2)).cumsum(axis=1)
+    fields = rng.normal(size=(rows, 3, 8, 8))
+    fields[rows if beyond is None else beyond :] = 1e6
     return FeatureTable(
         columns={"summary": summary.astype(np.float32), "temporal": series.astype(np.float32)},
         names={"summary": tuple("abcdef"), "temporal": ("energy", "slope")},
         source="a table",
+        fields=Fields(fields),
     )
 
 
@@ -37,7 +42,14 @@ NETWORKS = {
     "summary": {"encoder": "mlp", "hidden": [8], "output": 4},
     "temporal": {"encoder": "temporal_cnn", "embedding": 4},
 }
-SETTINGS = [{}, {"normalization": "robust"}, {"normalization": "quantile"}, {"families": NETWORKS}]
+HYBRID = {"summary": {"encoder": "initial_hybrid", "embedding": 4}}
+SETTINGS = [
+    {},
+    {"normalization": "robust"},
+    {"normalization": "quantile"},
+    {"families": NETWORKS},
+    {"families": HYBRID},
+]
 
 
 def test_names_tell_family_feature_and_statistic() -> None:
@@ -48,7 +60,7 @@ def test_names_tell_family_feature_and_statistic() -> None:
     assert pipeline.families == tuple(name.split("::")[0] for name in pipeline.feature_names)
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=["standard", "robust", "quantile", "networks"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=["standard", "robust", "quantile", "networks", "hybrid"])
 class TestState:
     def test_rebuilt_from_safetensors_and_json(self, settings: dict[str, Any], tmp_path: Path) -> None:
         pipeline = fit(**settings)
@@ -74,7 +86,7 @@ class TestState:
         np.testing.assert_allclose(back[inside] / spread, cleaned[inside] / spread, atol=1e-4)
 
     def test_only_training_rows_are_learned_from(self, settings: dict[str, Any]) -> None:
-        changed = table()
+        changed = table(beyond=len(TRAIN))
         for values in changed.columns.values():
             values[len(TRAIN) :] = 1e6
         arrays, meta = fit(**settings).to_state()

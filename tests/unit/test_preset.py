@@ -29,6 +29,7 @@ def test_the_preset_holds_the_published_settings(preset: TrialConfig) -> None:
     families = preset.prepare.families
     assert families is not None
     assert {name: encoder.encoder for name, encoder in families.items()} == {
+        "initial": "initial_hybrid",
         "summary": "mlp",
         "temporal": "temporal_cnn",
     }
@@ -85,13 +86,13 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
 def test_it_prepares_simulated_operators(tmp_path: Path) -> None:
     config = load_config(written(tmp_path / "t.yaml", f"preset: spinlock\nprepare: {{simulator: {SIMULATED}}}\n"))
     data = prepare(config.prepare)
-    assert set(data.families) == {"summary", "temporal"}
+    assert set(data.families) == {"initial", "summary", "temporal"}
     assert [len(data.split.part(name)) for name in ("train", "validation", "test")] == [32, 4, 4]
 
 
 def test_it_prepares_a_file_of_spinlock_and_sizes_it_by_its_rules(preset: TrialConfig, spinlock_file: Path) -> None:
     data = prepare(preset.with_overrides({"prepare.dataset": str(spinlock_file)}).prepare)
-    assert set(data.families) == {"summary", "temporal"}
+    assert set(data.families) == {"initial", "summary", "temporal"}
     plan = plan_capacity(preset.compression, data.characteristics, len(data.split.train))
     for category, dims, ratios in zip(data.categories, plan.dims, plan.ratios, strict=True):
         assert list(dims) == [latent_dim(len(category), ratio) for ratio in ratios]
@@ -101,7 +102,7 @@ def test_it_prepares_a_file_of_spinlock_and_sizes_it_by_its_rules(preset: TrialC
 def test_a_dataset_of_other_families_is_refused_and_taken_without(tmp_path: Path) -> None:
     dataset = write_table(tmp_path / "table.npz", rows=60)
     path = tmp_path / "trial.yaml"
-    with pytest.raises(DataError, match="no family 'temporal'"):
+    with pytest.raises(DataError, match="no family 'initial'"):
         prepare(load_config(written(path, f"preset: spinlock\nprepare: {{dataset: {dataset}}}\n")).prepare)
     text = f"preset: spinlock\nprepare: {{dataset: {dataset}, families: null}}\n"
     assert set(prepare(load_config(written(path, text)).prepare).families) == {"summary"}

@@ -74,7 +74,7 @@ def test_a_sectioned_file_is_mapped(tmp_path: Path) -> None:
     assert config.prepare.max_samples == 10000
     assert (config.seed, config.prepare.split.seed) == (7, 7)
     assert {name: encoder.model_dump() for name, encoder in (config.prepare.families or {}).items()} == {
-        "initial": {"encoder": "identity"},
+        "initial": {"encoder": "initial_hybrid", "embedding": 28, "seed": 42, "calibrate": False},
         "summary": {"encoder": "mlp", "hidden": (64, 32), "output": 16, "seed": 42, "calibrate": False},
         "temporal": {"encoder": "temporal_cnn", "embedding": 24, "seed": 42, "calibrate": False},
     }
@@ -92,10 +92,18 @@ def test_a_sectioned_file_is_mapped(tmp_path: Path) -> None:
 def test_what_is_not_mapped_is_named_with_a_reason(tmp_path: Path) -> None:
     _, not_mapped = load(tmp_path, NESTED)
     named = "\n".join(not_mapped)
-    for key in ("group_embedding_dim", "dropout", "topo_samples", "wandb", "families.initial.cnn_embedding_dim"):
+    for key in ("group_embedding_dim", "dropout", "topo_samples", "wandb", "families.initial.in_channels"):
         assert key in named
     assert "informativeness_weight: 0.12 (training.informativeness_weight: 0.1 counts)" in not_mapped
-    for key in ("use_ema", "enabled", "dead_code_reset_interval", "manual_dim", "orthogonality_weight", "batch_norm"):
+    for key in (
+        "use_ema",
+        "enabled",
+        "dead_code_reset_interval",
+        "manual_dim",
+        "encode_manual",
+        "orthogonality_weight",
+        "batch_norm",
+    ):
         assert key not in named, "what happens anyway is no news"
 
 

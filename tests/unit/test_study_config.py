@@ -96,6 +96,7 @@ def test_a_family_given_at_resume_replaces_its_encoder(tmp_path):
     path.write_text("base: {prepare: {families: {summary: {encoder: identity}}}}\n")
     families = parsed("--config", str(path), "--resume", "--name", "n", "--runs", str(tmp_path)).base.prepare.families
     assert {name: encoder.encoder for name, encoder in families.items()} == {
+        "initial": "initial_hybrid",
         "summary": "identity",
         "temporal": "temporal_cnn",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +16,12 @@ from spinlock_dist.features.operators.features_initial import INITIAL_GROUPS
 from spinlock_dist.features.operators.features_summary import SUMMARY_GROUPS
 from spinlock_dist.features.operators.features_temporal import TEMPORAL_GROUPS
 from spinlock_dist.features.operators.parameters import KINDS, Parameters, draw_parameters
-from spinlock_dist.features.operators.recording import Recording
 from spinlock_dist.features.operators.simulate import simulate
 from spinlock_dist.seeding import derive_seed
 
 BLOCK_ROWS = 128
 """Operators simulated together. Part of what a file contains: results depend on it in the last digits."""
-FAMILIES: dict[str, Mapping[str, Callable[[Recording], dict[str, Tensor]]]] = {
+FAMILIES: dict[str, Mapping[str, Callable[[Any], dict[str, Tensor]]]] = {
     "initial": INITIAL_GROUPS,
     "summary": SUMMARY_GROUPS,
     "temporal": TEMPORAL_GROUPS,
@@ -67,7 +67,10 @@ def _simulate_kind(kind: str, parameters: Parameters, config: SimulatorConfig, g
         realizations=config.realizations,
         generator=generator,
     )
-    groups = {family: {name: group(recording) for name, group in table.items()} for family, table in FAMILIES.items()}
+    seen = {"initial": recording.initial, "summary": recording, "temporal": recording}
+    groups = {
+        family: {name: group(seen[family]) for name, group in table.items()} for family, table in FAMILIES.items()
+    }
     return Block(
         families={family: _columns(table) for family, table in groups.items()},
         registries={family: _registry(table) for family, table in groups.items()},

@@ -1,27 +1,31 @@
-"""The family `initial`: statistics of the start, averaged over channels. Groups return `{name: [B]}`."""
+"""The family `initial`: statistics of the initial fields `[B, C, H, W]`, averaged over channels.
+
+A group returns `{name: [B]}`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from spinlock_dist.features.operators import fields
-from spinlock_dist.features.operators.recording import Recording
 
-Group = Callable[[Recording], dict[str, Tensor]]
+Group = Callable[[Tensor], dict[str, Tensor]]
 
 
-def distribution(recording: Recording) -> dict[str, Tensor]:
+def distribution(initial: Tensor) -> dict[str, Tensor]:
     """Moments, extremes and entropy of the cell values."""
-    columns = fields.moments(recording.initial)
-    columns["entropy"] = fields.histogram_entropy(recording.initial)
+    columns = fields.moments(initial)
+    columns["entropy"] = fields.histogram_entropy(initial)
     return _over_channels(columns)
 
 
-def spectral(recording: Recording) -> dict[str, Tensor]:
+def spectral(initial: Tensor) -> dict[str, Tensor]:
     """Shape of the power spectrum, gradient energy, anisotropy, and the share of the lowest quarter of wavenumbers."""
-    spectrum = fields.spectrum(recording.initial)
+    spectrum = fields.spectrum(initial)
     across, along = spectrum.gradient_across, spectrum.gradient_along
     shells = spectrum.shells
     columns = fields.spectral_shape(shells)
@@ -31,21 +35,27 @@ def spectral(recording: Recording) -> dict[str, Tensor]:
     return _over_channels(columns)
 
 
-def morphology(recording: Recording) -> dict[str, Tensor]:
+def morphology(initial: Tensor) -> dict[str, Tensor]:
     """Shape of the set above the mean, and its peaks."""
-    columns = fields.excursion_set(recording.initial)
-    columns["local_maxima"] = fields.local_maxima(recording.initial)
-    columns["total_variation"] = fields.total_variation(recording.initial)
+    columns = fields.excursion_set(initial)
+    columns["local_maxima"] = fields.local_maxima(initial)
+    columns["total_variation"] = fields.total_variation(initial)
     return _over_channels(columns)
 
 
-def channel(recording: Recording) -> dict[str, Tensor]:
+def channel(initial: Tensor) -> dict[str, Tensor]:
     """How strongly the channels are correlated."""
-    pair = fields.correlation(recording.initial, recording.initial.roll(-1, 1))
+    pair = fields.correlation(initial, initial.roll(-1, 1))
     return {"correlation": pair.mean(-1)}
 
 
 INITIAL_GROUPS: dict[str, Group] = {group.__name__: group for group in (distribution, spectral, morphology, channel)}
+
+
+def describe(initial: np.ndarray) -> dict[str, np.ndarray]:
+    """Return every column `[B]` of the family by its name `<group>_<feature>`, for square fields `[B, C, H, W]`."""
+    groups = {name: group(torch.from_numpy(initial)) for name, group in INITIAL_GROUPS.items()}
+    return {f"{name}_{feature}": column.numpy() for name, group in groups.items() for feature, column in group.items()}
 
 
 def _over_channels(columns: dict[str, Tensor]) -> dict[str, Tensor]:
