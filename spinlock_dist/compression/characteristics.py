@@ -43,8 +43,17 @@ def characterize(x_NF: np.ndarray) -> Characteristics:
         dimensionality=min(1.0, float(np.log10(features + 1) / np.log10(101))),
         information=_explained_by_first(centred, 5),
         correlation=_mean_off_diagonal(np.abs(correlations)),
-        spectrum=tuple(np.linalg.eigvalsh(correlations)[::-1].clip(min=0.0).tolist()),
+        spectrum=_spectrum(unit, correlations),
     )
+
+
+def _spectrum(unit_NF: np.ndarray, correlations_FF: np.ndarray) -> tuple[float, ...]:
+    rows, features = unit_NF.shape
+    if rows >= features:
+        return tuple(np.linalg.eigvalsh(correlations_FF)[::-1].clip(min=0.0).tolist())
+    # The products of the rows have the same eigenvalues but for zeros, at the cost of rows ** 3.
+    eigenvalues = np.linalg.eigvalsh(unit_NF @ unit_NF.T / rows)[::-1].clip(min=0.0)
+    return (*eigenvalues.tolist(), *[0.0] * (features - rows))
 
 
 def _explained_by_first(centred_NF: np.ndarray, components: int) -> float:

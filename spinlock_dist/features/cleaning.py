@@ -98,7 +98,7 @@ def fit_cleaning(
     kept = _remaining(x, drops)
     clipped = ((x < low) | (x > high)) & ~missing
     ledger = _ledger(names, families, drops, missing.sum(axis=0), clipped.sum(axis=0))
-    _require_columns(ledger, len(kept))
+    _require_columns(ledger, len(kept), config)
     return Cleaning(columns=kept, median=median[kept], low=low[kept], high=high[kept], ledger=ledger)
 
 
@@ -212,12 +212,13 @@ def _ledger(
     return tuple(entries)
 
 
-def _require_columns(ledger: tuple[LedgerEntry, ...], kept: int) -> None:
+def _require_columns(ledger: tuple[LedgerEntry, ...], kept: int, config: CleaningConfig) -> None:
     if kept >= MIN_COLUMNS:
         return
     reasons = [entry.dropped for entry in ledger if entry.dropped is not None]
     counts = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(reasons))
+    constant = f" (constant: std <= cleaning.min_std {config.min_std:g})" if "constant" in reasons else ""
     raise DataError(
         f"cleaning keeps {kept} of {len(ledger)} columns, {MIN_COLUMNS} are needed"
-        f"{f' (dropped: {counts})' if counts else ''}; use a dataset with more varied columns"
+        f"{f' (dropped: {counts})' if counts else ''}; use a dataset with more varied columns{constant}"
     )

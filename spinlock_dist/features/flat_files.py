@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow
 import pyarrow.parquet
 
 from spinlock_dist.errors import DataError
@@ -21,47 +20,80 @@ FLAT_FAMILY = "table"
 
 def read_parquet(path: Path, max_samples: int | None) -> FeatureTable:
     """Read the first rows of a parquet file. Raises `DataError` if it is not one or has columns without numbers."""
-    try:
+    with _reading(path, "parquet file"):
         _refuse_duplicates(path, pyarrow.parquet.read_schema(path).names)
         frame = pd.read_parquet(path).head(max_samples) if max_samples else pd.read_parquet(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable parquet file ({_first_line(error)})") from None
     return _from_frame(path, frame)
 
 
 def read_csv(path: Path, max_samples: int | None) -> FeatureTable:
     """Read the first rows of a CSV file whose first line names the columns. Raises `DataError` if it is not one."""
-    try:
-        # pandas would silently rename the second of two equal names, hence the separate look at the first line.
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str, skip_blank_lines=True).iloc[0]
-        _refuse_duplicates(path, [str(name) for name in header])
-        frame = pd.read_csv(path, nrows=max_samples)
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path}: the file is empty; expected a line of column names and rows of numbers") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path}: not a readable CSV file ({_first_line(error)})") from None
-    if all(_is_number(name) for name in frame.columns):
-        raise DataError(f"{path}: the first line holds numbers; it must name the columns")
+    with _reading(path, "CSV file"):
+        # pandas would silently rename the second of two equal names, and invent one where there is none.
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+        _check_header(path, [str(name) for name in header])
+        # In one piece: read in chunks, a column may differ in type from one to the next, which is a warning.
+        frame = pd.read_csv(path, nrows=max_samples, low_memory=False)
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes what is too much in front for row names
+        raise DataError(f"{path}: the rows have more values than the first line has names; name every column")
+    for name in [name for name, kind in frame.dtypes.items() if pd.api.types.is_object_dtype(kind)]:
+        frame[name] = _beyond_64_bits(frame[name])
     return _from_frame(path, frame)
 
 
 def read_npz(path: Path, max_samples: int | None) -> FeatureTable:
     """Read `features` `[N, D]` and, if there, `feature_names` `[D]`. Raises `DataError` for anything else."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if "features" not in archive.files:
-                raise DataError(f"{path}: no array 'features'; it has {', '.join(archive.files) or 'nothing'}")
-            values = archive["features"][:max_samples]
-            given = archive["feature_names"] if "feature_names" in archive.files else None
-    except (ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz of plain arrays ({_first_line(error)})") from None
+    with _reading(path, ".npz of plain arrays"), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        if "features" not in archive.files:
+            raise DataError(f"{path}: no array 'features'; it has {', '.join(archive.files) or 'nothing'}")
+        values = archive["features"]
+        given = archive["feature_names"] if "feature_names" in archive.files else None
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         shape = list(values.shape)
         raise DataError(f"{path}: 'features' must be numbers [N, D], is {values.dtype} {shape}")
-    names = positional_names(values.shape[1]) if given is None else _decoded(given)
+    names = positional_names(values.shape[1]) if given is None else _decoded(given.ravel())
     if len(names) != values.shape[1]:
         raise DataError(f"{path}: {len(names)} feature_names for {values.shape[1]} columns of 'features'")
-    return _by_family(path, names, values)
+    return _by_family(path, names, values[:max_samples])
+
+
+@contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """Turn what a library raises on bytes it cannot read into a `DataError`.
+
+    Everything, since damage can surface in any layer: zip, zlib, Arrow, JSON, text encoding, array header.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: the file is empty; expected a line of column names and rows of numbers") from None
+    except Exception as error:
+        raise DataError(f"{path}: not a readable {kind} ({_first_line(error)})") from None
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    """Raise `DataError` unless the first line of a CSV file names the columns, each once."""
+    if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
+        raise DataError(f"{path}: commas must separate the columns; the first line is {names[0]!r}")
+    if all(_is_number(name) for name in names):
+        raise DataError(f"{path}: the first line holds numbers; it must name the columns")
+    unnamed = [place for place, name in enumerate(names, start=1) if not name.strip()]
+    if unnamed:
+        raise DataError(
+            f"{path}: column {unnamed[0]} has no name; name it, or leave it out if it numbers the rows "
+            "(pandas: to_csv(..., index=False))"
+        )
+    _refuse_duplicates(path, names)
+
+
+def _beyond_64_bits(column: pd.Series) -> pd.Series:
+    """Return a column of whole numbers that no integer type holds as floats, any other as it is."""
+    try:
+        return column.astype(np.float64)
+    except (ValueError, TypeError, OverflowError):
+        return column
 
 
 def _from_frame(path: Path, frame: pd.DataFrame) -> FeatureTable:

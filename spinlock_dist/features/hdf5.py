@@ -59,7 +59,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: damaged or truncated HDF5 file; copy or generate it again ({reason})") from None
 
@@ -67,14 +67,14 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 def _family_datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     features = file.get("features")
     if features is None:
-        raise DataError(f"{path}: no /features in this HDF5 file; it has {', '.join(file) or 'nothing'}")
+        raise DataError(f"{path}: no /features in this HDF5 file; it has {', '.join(map(_text, file)) or 'nothing'}")
     if isinstance(features, h5py.Dataset):
         return {"features": features}
     found = {name: dataset for name in features if (dataset := _family_dataset(features[name])) is not None}
     if not found:
         raise DataError(
             f"{path}: /features holds no feature array (FAMILY/features or FAMILY/aggregated/features); "
-            f"it has {', '.join(features) or 'nothing'}"
+            f"it has {', '.join(map(_text, features)) or 'nothing'}"
         )
     rank = {name: position for position, name in enumerate(FAMILY_ORDER)}
     return {name: found[name] for name in sorted(found, key=lambda name: (rank.get(name, len(rank)), name))}

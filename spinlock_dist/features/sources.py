@@ -73,7 +73,7 @@ def _check(table: FeatureTable) -> None:
         if values.shape[-1] == 0 or (values.ndim == 3 and values.shape[1] == 0):
             raise DataError(f"{table.source}: family '{family}' has no columns (shape {list(values.shape)})")
     if not rows:
-        raise DataError(f"{table.source}: the table has no columns")
+        raise DataError(f"{table.source}: the table has no columns; name a file that has")
     if len(table) < MIN_ROWS:
         count = "1 row" if len(table) == 1 else f"{len(table)} rows"
         raise DataError(f"{table.source}: {count}; at least {MIN_ROWS} are needed to split into train/validation/test")

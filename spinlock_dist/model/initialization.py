@@ -70,11 +70,17 @@ def _start_member_on_data(model: HierarchicalVQVAE, member: int, train_NGF: Tens
 
 
 def _principal_axes(x_GNF: Tensor, dims_G: Tensor, width: int) -> Tensor:
-    """Return the leading principal axes of each group `[G, F, Z]`, zero beyond its `dims_G`."""
+    """Return the leading principal axes of each group `[G, F, Z]`, zero beyond its `dims_G` and, with fewer rows than
+    features, beyond the rows' number."""
     groups, rows, features = x_GNF.shape
-    moments_GFF = (x_GNF.mT @ x_GNF).double() / rows
-    axes_GFF = torch.linalg.eigh(moments_GFF).eigenvectors.flip(-1).to(x_GNF)
+    if rows < features:
+        # The same axes at the cost of rows ** 3 instead of features ** 3.
+        axes_GFA = torch.linalg.svd(x_GNF.double(), full_matrices=False).Vh.mT.to(x_GNF)
+    else:
+        moments_GFF = (x_GNF.mT @ x_GNF).double() / rows
+        axes_GFA = torch.linalg.eigh(moments_GFF).eigenvectors.flip(-1).to(x_GNF)
     axes_GFZ = torch.zeros(groups, features, width, dtype=x_GNF.dtype, device=x_GNF.device)
-    axes_GFZ[..., : min(features, width)] = axes_GFF[..., :width]
+    found = min(axes_GFA.shape[-1], width)
+    axes_GFZ[..., :found] = axes_GFA[..., :found]
     used_GZ = torch.arange(width) < dims_G[:, None]
     return axes_GFZ * used_GZ.to(x_GNF)[:, None]

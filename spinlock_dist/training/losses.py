@@ -16,10 +16,18 @@ TOPOGRAPHIC_ROWS = 64
 
 
 def category_errors(output_MGBF: Tensor, target_MGBF: Tensor, variance_GF: Tensor) -> Tensor:
-    """Return the FVU of every category on this batch `[M, G]`; `variance_GF` is the training variance, 0 in padding."""
+    """Return the FVU of every category on this batch `[M, G]`; `variance_GF` is the training variance, 0 in padding.
+
+    A category that does not vary on the rows trained on (a pilot's may miss the few rows where it does) has no error.
+    """
     used_GF = (variance_GF > 0).to(target_MGBF)
     squares_MGBF = (output_MGBF - target_MGBF).square() * used_GF[:, None]
-    return squares_MGBF.sum(dim=(2, 3)) / (target_MGBF.shape[2] * variance_GF.sum(dim=1))
+    return _share(squares_MGBF.sum(dim=(2, 3)) / target_MGBF.shape[2], variance_GF.sum(dim=1))
+
+
+def _share(parts_MG: Tensor, total_G: Tensor) -> Tensor:
+    """Return parts / total, zero without a gradient where the total is zero."""
+    return torch.where(total_G > 0, parts_MG / torch.where(total_G > 0, total_G, 1.0), 0.0)
 
 
 def balance(errors_MG: Tensor, variance_GF: Tensor, by: str) -> Tensor:
@@ -52,7 +60,9 @@ def commitment(levels: Sequence[Quantized], variance_GF: Tensor, by: str) -> Ten
     """
     scale_G = variance_GF.sum(dim=1)
     distances = [(level.latent_MGBZ - level.codes_MGBZ.detach()).square().sum(dim=-1).mean(dim=2) for level in levels]
-    return torch.stack([balance(distance_MG / scale_G, variance_GF, by) for distance_MG in distances]).mean(dim=0)
+    return torch.stack([balance(_share(distance_MG, scale_G), variance_GF, by) for distance_MG in distances]).mean(
+        dim=0
+    )
 
 
 def orthogonality(levels: Sequence[Quantized]) -> Tensor:

@@ -104,6 +104,24 @@ class TestReader:
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
 
+    @pytest.mark.parametrize("seed", range(5))
+    def test_flipped_bytes_are_read_or_refused(
+        self, write: Writer, values: np.ndarray, tmp_path: Path, seed: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        path = write(tmp_path, values, NAMES)
+        sound, refusals = path.read_bytes(), []
+        for _ in range(20):
+            damaged = bytearray(sound)
+            for place in rng.integers(0, len(sound), rng.integers(1, 30)):
+                damaged[place] = rng.integers(256)
+            path.write_bytes(damaged)
+            try:
+                load_table(PrepareConfig(dataset=str(path)))
+            except DataError as error:
+                refusals.append(str(error))
+        assert refusals and all(said.startswith(f"{path}: ") and "\n" not in said for said in refusals)
+
     def test_empty_file(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
         path = write(tmp_path, values, NAMES)
         path.write_bytes(b"")

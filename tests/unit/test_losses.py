@@ -106,3 +106,20 @@ def test_topographic_is_zero_when_codes_keep_all_distances(forward: tuple) -> No
     kept = list(result.levels[:1])
     kept[0] = type(kept[0])(target, target, target, kept[0].tokens_MGBS, target[:, :, None])
     assert losses.topographic(kept, target).abs().max().item() < 1e-3
+
+
+@pytest.mark.parametrize("by", ["features", "categories", "worst"])
+def test_a_category_that_does_not_vary_costs_nothing(by: str) -> None:
+    model, x = model_and_data()
+    x = x.clone()
+    x[:, :, 1] = 2.0
+    result, target_MGBF, variance_GF = model(x), x.transpose(1, 2), x[0].var(dim=0, unbiased=False)
+    cost_M = losses.reconstruction(result, target_MGBF, variance_GF, by)
+    cost_M = cost_M + losses.commitment(result.levels, variance_GF, by)
+    cost_M = cost_M + losses.informativeness(result, target_MGBF, variance_GF)
+    cost_M.sum().backward()
+    assert not losses.category_errors(result.output_MGBF, target_MGBF, variance_GF)[:, 1].any()
+    assert torch.isfinite(cost_M).all()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert any(gradient[:, 0].any() for gradient in gradients) and not any(g[:, 1].any() for g in gradients)

@@ -201,6 +201,33 @@ class TestFlatFiles:
         with pytest.raises(DataError, match="must name the columns"):
             load(tmp_path / "t.csv")
 
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (",a,b\n" + "0,1,2\n" * ROWS, r"column 1 has no name; name it, or leave it out if it numbers the rows"),
+            ("a,b\n" + "1,2,3\n" * ROWS, "the rows have more values than the first line has names"),
+            ("a,b\n" + "1,2,\n" * ROWS, "the rows have more values than the first line has names"),
+            ("a;b\n" + "1;2\n" * ROWS, "commas must separate the columns; the first line is 'a;b'"),
+            ("a,b\n" + "1,2\n" * ROWS + "1,2,3,4\n", r"not a readable CSV file \(.*Expected 2 fields"),
+        ],
+    )
+    def test_csv_that_would_be_misread(self, tmp_path: Path, text: str, said: str) -> None:
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(DataError, match=said):
+            load(tmp_path / "t.csv")
+
+    def test_csv_with_integers_beyond_64_bits(self, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text("a,b\n" + f"{10**30},1\n" * ROWS)
+        np.testing.assert_allclose(load(tmp_path / "t.csv").columns["table"][0], [1e30, 1], rtol=1e-6)
+
+    def test_csv_with_a_word_far_down_is_refused_without_a_warning(
+        self, tmp_path: Path, recwarn: pytest.WarningsRecorder
+    ) -> None:
+        (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * 300_000 + "1,broken\n")
+        with pytest.raises(DataError, match="not numeric: b; remove or encode them"):
+            load(tmp_path / "t.csv")
+        assert not recwarn.list
+
     def test_csv_with_names_alone(self, tmp_path: Path) -> None:
         (tmp_path / "t.csv").write_text("a,b\n")
         with pytest.raises(DataError, match="column names but no rows"):
@@ -217,6 +244,17 @@ class TestFlatFiles:
 
     def test_npz_names_of_another_number(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "t.npz", features=numbers(ROWS, 2), feature_names=["a"])
+        with pytest.raises(DataError, match="1 feature_names for 2 columns"):
+            load(tmp_path / "t.npz")
+
+    @pytest.mark.parametrize("features", [np.array(1.0), numbers(ROWS, 1)[:, 0], np.full((ROWS, 2), "a")])
+    def test_npz_with_features_of_another_shape_or_kind(self, tmp_path: Path, features: np.ndarray) -> None:
+        np.savez(tmp_path / "t.npz", features=features)
+        with pytest.raises(DataError, match=r"'features' must be numbers \[N, D\]"):
+            load(tmp_path / "t.npz")
+
+    def test_npz_with_one_name_for_all(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "t.npz", features=numbers(ROWS, 2), feature_names="a")
         with pytest.raises(DataError, match="1 feature_names for 2 columns"):
             load(tmp_path / "t.npz")
 
