@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from spinlock_dist.config import parse_config, read_yaml
+from spinlock_dist.config import Section, parse_config, read_yaml
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.preset import merge, over_preset
-from study.config import StudyConfig
+from study.config import StoppingConfig, StudyConfig
+
+
+def choices(setting: str, section: type[Section] = StudyConfig) -> tuple[str, ...]:
+    """Return the words that a setting can be."""
+    return get_args(section.model_fields[setting].annotation)
+
 
 TRIALS = StudyConfig.model_fields["trials"].default
 
@@ -33,6 +39,18 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "--epochs": (
         "epochs",
         {"type": int, "metavar": "N", "help": "epochs of a trial (default: the space's, or the base's)"},
+    ),
+    "--objective": (
+        "objective",
+        {
+            "choices": choices("objective"),
+            "help": "imbalance, or a front of it, mean and utilization (default: single)",
+        },
+    ),
+    "--sampler": ("sampler", {"choices": choices("sampler"), "help": "what suggests the trials (default: tpe)"}),
+    "--stopping": (
+        "stopping.rule",
+        {"choices": choices("rule", StoppingConfig), "help": "what stops poor trials early (default: asha)"},
     ),
     "--seed": ("seed", {"type": int, "metavar": "N", "help": "seed of the sampler and of the trials (default: 0)"}),
     "--name": ("name", {"help": "folder in runs/ (default: the space's name and the time)"}),

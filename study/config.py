@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,13 +26,17 @@ class GuardsConfig(Section):
 
 
 class StoppingConfig(Section):
-    """Early stopping by asynchronous successive halving (ASHA, Li et al. 2020) on the worst category's FVU."""
+    """Early stopping of trials on the worst category's FVU, where one number is minimized; else every trial ends."""
 
-    enabled: bool = True
+    rule: Literal["asha", "median", "none"] = "asha"
+    """Asynchronous successive halving (Li et al. 2020); or stop what is worse than the median of the others' means so
+    far (Golovin et al. 2017)."""
     grace: int = Field(15, ge=1)
     """Epochs before a trial can be stopped."""
     reduction: float = Field(2, gt=1)
-    """At each rung the best 1 / reduction of the trials go on; the next rung is `reduction` times as many epochs."""
+    """ASHA: at each rung the best 1 / reduction of the trials go on; the next is `reduction` times as many epochs."""
+    least_trials: int = Field(5, ge=1)
+    """Median: trials that must have got as far before one is held against them."""
 
 
 class ClusterConfig(Section):
@@ -71,6 +75,10 @@ class StudyConfig(Section):
     """Trials of the search."""
     epochs: int | None = Field(None, ge=1)
     """Epochs of every trial; those of the space or, failing that, of `base` when absent."""
+    objective: Literal["single", "pareto"] = "single"
+    """Minimize log10 imbalance, or find the front of it, the mean FVU and the utilization; under the guards both."""
+    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "random", "qmc", "grid"] = "tpe"
+    """What suggests the trials: see docs/search.md."""
     seed: int = 0
     """Of the sampler."""
     baseline_seeds: int = Field(2, ge=1)

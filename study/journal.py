@@ -21,15 +21,18 @@ ABANDONED = "abandoned"
 """State of a trial that a stopped or killed driver left behind; its settings are tried again as another trial."""
 
 
-def open_journal(path: Path, name: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
-    """Open, or begin, the study in the journal file at `path`. The caller holds the study's own lock."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def open_journal(path: Path, name: str, objectives: int = 1) -> optuna.Study:
+    """Open, or begin, the study in the journal file at `path`, to minimize so many objectives.
+
+    The caller holds the study's own lock.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     repair(path)
     lock = JournalFileOpenLock(str(path))
     Path(f"{path}.lock").unlink(missing_ok=True)  # a killed driver's; waiting for it to expire would take 30 s
     storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     return optuna.create_study(
-        storage=storage, study_name=name, direction="minimize", sampler=sampler, load_if_exists=True
+        storage=storage, study_name=name, directions=["minimize"] * objectives, load_if_exists=True
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import optuna
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from results.export import export_config, export_readme, withdraw_export
@@ -27,10 +28,11 @@ from spinlock_dist.run import run_trial
 from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
 from study.description import begin, check_data, describe
+from study.first_points import first_points
 from study.journal import abandon_running, open_journal, read_search, settled
-from study.objective import guards
+from study.objective import COUNT, guards
 from study.progress import Progress, score
-from study.sampler import first_points, make_sampler
+from study.sampler import check_sampler, make_sampler
 from study.searcher import AskTellSearcher
 from study.stopping import make_scheduler
 from study.trainable import Objective, evaluate, train
@@ -70,6 +72,7 @@ def run(
     """
     config = _resolved(config)
     space = _space(config)
+    check_sampler(config, space)
     preflight(config.cluster)
     folder = begin(config, space, resume)
     progress = Progress(console or Console(quiet=True))
@@ -233,8 +236,8 @@ class _Study:
 
     def open_search(self) -> optuna.Study:
         """Open the journal and put it in order: no trial runs in it, the known answers are asked for first."""
-        study = open_journal(self.folder.journal, self.config.name)
-        study.sampler = make_sampler(self.config.seed, len(study.get_trials(deepcopy=False)))
+        study = open_journal(self.folder.journal, self.config.name, COUNT[self.config.objective])
+        study.sampler = make_sampler(self.config, self.space, len(study.get_trials(deepcopy=False)))
         abandon_running(study, "lost")
         for point in first_points(self.space, self.config.base):
             study.enqueue_trial(point, skip_if_exists=True)
@@ -275,7 +278,7 @@ class _Study:
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=make_scheduler(self.config.stopping, self.base.training.epochs, settled(study)),
+                scheduler=self.scheduler(study),
                 num_samples=missing,
                 max_concurrent_trials=resources.concurrent,
                 reuse_actors=True,
@@ -290,6 +293,13 @@ class _Study:
                 verbose=0,
             ),
         )
+
+    def scheduler(self, study: optuna.Study) -> TrialScheduler:
+        """Return what stops trials early: nothing for a front, of which Optuna keeps no intermediate values."""
+        if self.config.objective == "pareto":
+            self.progress.say("  every trial trains to its end: of several objectives no curves are kept to stop by")
+            return FIFOScheduler()
+        return make_scheduler(self.config.stopping, self.base.training.epochs, settled(study))
 
     # ------------------------------------------------------------ finals
 

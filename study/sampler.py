@@ -1,86 +1,100 @@
-"""From a search space to Optuna: suggestions, the sampler, and the points to try first."""
+"""The samplers: which there are, which spaces each can search, and how it is set up."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable
 
-import optuna
+from optuna import Study
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.trial import FrozenTrial
 
-from search_spaces import Categorical, Float, Int, SearchSpace
-from spinlock_dist.compression.strategies import STRATEGIES
-from spinlock_dist.config import TrialConfig
+from search_spaces import SearchSpace
+from spinlock_dist.errors import ConfigError
 from spinlock_dist.seeding import derive_seed
+from study.cmaes import CmaEsSampler, moves
+from study.config import StudyConfig
+from study.distributions import distributions
+from study.grid import LARGEST, GridSampler
 
-STRATEGY = "compression.strategy"
-RULE = "compression.rule"
-UNIFORM = "uniform"
+POPULATION = 20
+"""Trials of a generation of NSGA. Optuna's 50 would leave a study of a hundred trials with two generations."""
 
 
-def make_sampler(seed: int, stored_trials: int) -> BaseSampler:
-    """Return a seeded TPE sampler (Bergstra et al. 2011), multivariate and with a constant liar for parallel trials.
+def make_sampler(config: StudyConfig, space: SearchSpace, stored_trials: int) -> BaseSampler:
+    """Return the sampler of a study, seeded.
 
-    Its stream depends on how many trials are stored: a resumed study goes on, it does not repeat its suggestions.
+    Its stream depends on how many trials are stored: a resumed study goes on, it does not repeat its suggestions. The
+    samplers that count through a sequence of their own keep it whole instead.
     """
-    stream = derive_seed(seed, "sampler", stored_trials) % 2**32
+    whole = derive_seed(config.seed, "sampler") % 2**32
+    stream = derive_seed(config.seed, "sampler", stored_trials) % 2**32
+    builders: dict[str, Callable[[], BaseSampler]] = {
+        # One joint model of what always counts, and one of each group of parameters that count together.
+        # Bergstra et al. 2011; a constant liar for parallel trials is Optuna 5's default.
+        "tpe": lambda: TPESampler(seed=stream, multivariate=True, group=True),
+        # Parameters that count only sometimes are drawn at random: the model is of those that all trials have.
+        "gp": lambda: GPSampler(seed=stream, warn_independent_sampling=False),
+        "cmaes": lambda: CmaEsSampler(space, whole),
+        "nsga2": lambda: NSGAIISampler(seed=stream, population_size=POPULATION),
+        "nsga3": lambda: NSGAIIISampler(seed=stream, population_size=POPULATION),
+        "random": lambda: RandomSampler(seed=stream),
+        "qmc": lambda: _SobolSampler(space, whole),
+        "grid": lambda: GridSampler(space, whole),
+    }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # `group`
-        # one joint model, and one for each group of conditional parameters; constant_liar is Optuna 5's default
-        return TPESampler(seed=stream, multivariate=True, group=True)
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return builders[config.sampler]()
 
 
-def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Any]:
-    """Draw a value for every parameter of `space` that counts beside those drawn before it, by dotted name."""
-    values: dict[str, Any] = {}
-    for name, parameter in space.parameters.items():
-        if space.counts(name, values):
-            values[name] = _suggest(trial, name, parameter)
-    return values
+def check_sampler(config: StudyConfig, space: SearchSpace) -> None:
+    """Raise `ConfigError` if the sampler cannot search this space, or not for this objective."""
+    name, fault = config.sampler, None
+    if name in ("nsga2", "nsga3") and config.objective == "single":
+        fault = "keeps a front of several objectives: add --objective pareto, or use tpe"
+    elif name == "cmaes" and config.objective == "pareto":
+        fault = "has one objective: leave --objective pareto out, or use tpe, gp, nsga2 or nsga3"
+    elif name == "cmaes":
+        fault = next((_unmoved(each, space) for each in space.parameters if not moves(space.parameters[each])), None)
+    elif name == "grid":
+        fault = _gridless(space)
+    if fault is not None:
+        raise ConfigError(f"--sampler {name}: {fault}")
 
 
-def _suggest(trial: optuna.Trial, name: str, parameter: Float | Int | Categorical) -> Any:
-    if isinstance(parameter, Categorical):
-        return trial.suggest_categorical(name, parameter.choices)
-    if isinstance(parameter, Int):
-        return trial.suggest_int(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-    return trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+def _unmoved(name: str, space: SearchSpace) -> str:
+    what = "counts only sometimes" if space.parameters[name].when else "is a choice"
+    return f"moves numbers that always count, and {name} {what}; fix it in the space, or use tpe"
 
 
-def first_points(space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
-    """Return the known answers as partial points, uniform ratios first: they are tried before anything is searched.
+def _gridless(space: SearchSpace) -> str | None:
+    endless = next((name for name, parameter in space.parameters.items() if parameter.count() is None), None)
+    if endless is not None:
+        return f"tries every value, and {endless} is continuous; give it a step in the space, or use qmc or tpe"
+    size = space.combinations() or 0
+    return f"the space has {size:,} configs, at most {LARGEST:,} can be listed; use qmc" if size > LARGEST else None
 
-    One for each strategy of the space, under its published rule if it has one and the space offers that; else one.
-    Other settings are those of `base`, where the space contains them; the sampler fills in the rest.
+
+class _SobolSampler(QMCSampler):
+    """Optuna's scrambled Sobol sequence over all parameters, those that count only sometimes included.
+
+    By itself it would take its parameters from the first trial, and draw the others at random. Points that were
+    enqueued use up nothing of the sequence.
     """
-    strategies = space.parameters.get(STRATEGY)
-    choices = strategies.choices if isinstance(strategies, Categorical) else ()
-    known = [str(choice) for choice in choices]
-    points = [_point(space, base, _published(strategy)) for strategy in sorted(known, key=lambda name: name != UNIFORM)]
-    return points or [_point(space, base, {})]
 
+    def __init__(self, space: SearchSpace, seed: int):
+        super().__init__(scramble=True, seed=seed, warn_independent_sampling=False)
+        self._distributions = distributions(space)
 
-def _published(strategy: str) -> dict[str, Any]:
-    return {STRATEGY: strategy, **({RULE: "spinlock"} if STRATEGIES[strategy].has_rule else {})}
-
-
-def _point(space: SearchSpace, base: TrialConfig, given: dict[str, Any]) -> dict[str, Any]:
-    """Return `given`, and `base` elsewhere, as far as the space contains it."""
-    config = space.to_config(base, {})
-    values: dict[str, Any] = {}
-    for name, parameter in space.parameters.items():
-        candidates = [given[name]] if name in given else []
-        candidates.append(_setting(config, name))
-        fitting = [value for value in candidates if parameter.contains(value)]
-        if fitting and space.counts(name, values):
-            values[name] = fitting[0]
-    return values
-
-
-def _setting(config: TrialConfig, name: str) -> Any:
-    """Return a setting by dotted name; `span` is high / low."""
-    node: Any = config
-    for key in name.split("."):
-        node = node.high / node.low if key == "span" else getattr(node, key)
-    return node
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {} if "fixed_params" in trial.system_attrs else self._distributions

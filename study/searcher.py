@@ -21,9 +21,9 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 from study.config import GuardsConfig
+from study.distributions import suggest
 from study.journal import CURVE, METRICS, NODE, REASON, SECONDS, SEED, STATE, read_search, record_of, settled
-from study.objective import DIVERGED, guards, objective
-from study.sampler import suggest
+from study.objective import DIVERGED, guards, objectives
 
 MAX_FAILURES_IN_A_ROW = 3
 """A fault in code or set-up fails every trial within seconds; the search then stops instead of using them all up."""
@@ -42,6 +42,8 @@ class _Running:
             return
         report = json.loads(result["curve"])
         self.curve = [earlier for earlier in self.curve if earlier["epoch"] < report["epoch"]] + [report]
+        if len(self.trial.study.directions) > 1:
+            return  # Optuna keeps no intermediate values of several objectives
         if report["epoch"] not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
             self.trial.report(result["fvu_worst"], int(report["epoch"]))
 
@@ -129,7 +131,7 @@ class AskTellSearcher(Searcher):
             for name, value in guards(metrics, self._baseline, self._guards).items():
                 trial.set_constraint(name, value)
         if state == "complete" and metrics is not None:
-            told = self._study.tell(trial, objective(metrics))
+            told = self._study.tell(trial, objectives(metrics)[: len(self._study.directions)])
         else:
             told = self._study.tell(trial, state=TrialState.FAIL if state == "failed" else TrialState.PRUNED)
         self._count_failures(state, reason)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from results.levelling import levelling
 from study.config import GuardsConfig
-from study.objective import guards, objective
+from study.objective import guards, objectives
 
 FVUS = st.lists(st.floats(0, 1.5), min_size=2, max_size=6)
 
@@ -19,8 +19,8 @@ def broken(metrics, baseline):
     return {name for name, value in guards(metrics, baseline, GuardsConfig()).items() if value > 0}
 
 
-def test_the_objective_is_log10_of_the_imbalance(make_metrics):
-    assert objective(make_metrics(0.5, 0.05)) == pytest.approx(1.0)
+def test_the_objectives_are_log10_of_the_imbalance_then_mean_and_utilization(make_metrics):
+    assert objectives(make_metrics(0.5, 0.05, utilization=0.8)) == pytest.approx((1.0, 0.275, -0.8))
 
 
 def test_a_baseline_that_is_healthy_keeps_its_own_guards(make_metrics):
@@ -48,7 +48,7 @@ def test_each_guard_is_broken_by_what_it_guards_against(make_metrics, fvu, chang
 
 def test_making_everything_equally_bad_is_infeasible(make_metrics):
     levelled = make_metrics(0.5, 0.5)
-    assert objective(levelled) == 0
+    assert objectives(levelled)[0] == 0
     assert "fvu_mean" in broken(levelled, make_metrics(0.5, 0.1))
 
 

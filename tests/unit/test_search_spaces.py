@@ -119,7 +119,17 @@ def test_a_finite_space_is_counted() -> None:
         "model.hidden": Int(low=1, high=9, log=True),
         "loss.topographic": Float(low=0, high=1, step=0.25),
     }
-    assert SearchSpace(name="finite", description="", parameters=parameters).combinations() == 2 * 9 * 5
+    space = SearchSpace(name="finite", description="", parameters=parameters)
+    assert space.combinations() == 2 * 9 * 5
+    grid = list(space.grid())
+    assert len(grid) == 90
+    assert grid[0] == {"model.levels": "residual", "model.hidden": 1, "loss.topographic": 0}
+    assert grid[-1] == {"model.levels": "parallel", "model.hidden": 9, "loss.topographic": 1}
+
+
+def test_a_continuous_space_has_no_grid() -> None:
+    with pytest.raises(ConfigError, match=r"compression.bounds.L0.span is continuous"):
+        next(load_space("quick").grid())
 
 
 def test_values_win_over_fixed_settings_and_those_over_the_base() -> None:
@@ -173,23 +183,12 @@ def conditional_spaces(draw: st.DrawFn) -> SearchSpace:
     return SearchSpace(name="s", description="", parameters=parameters)
 
 
-def every_config(space: SearchSpace) -> list[dict[str, Any]]:
-    """Return all configs of a finite space, by trying every value of every parameter that counts."""
-    configs: list[dict[str, Any]] = [{}]
-    for name, parameter in space.parameters.items():
-        configs = [
-            {**config, name: value} if value is not None else config
-            for config in configs
-            for value in (parameter.probes() if space.counts(name, config) else (None,))
-        ]
-    return configs
-
-
 @given(conditional_spaces())
 def test_branches_part_the_space(space: SearchSpace) -> None:
-    configs, branches = every_config(space), list(space.branches())
-    assert space.combinations() == len(configs)
+    configs, branches = list(space.grid()), list(space.branches())
+    assert space.combinations() == len(configs) == len({tuple(config.items()) for config in configs})
     for config in configs:
+        assert all(space.counts(name, config) == (name in config) for name in space.parameters)
         within = [
             branch
             for branch in branches

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 from search_spaces import Categorical, Float, SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
-from study.config import GuardsConfig
+from study.config import GuardsConfig, StudyConfig
 from study.journal import abandon_running, open_journal, read_journal, read_search, repair, settled
 from study.sampler import make_sampler
 from study.searcher import MAX_FAILURES_IN_A_ROW, AskTellSearcher
@@ -37,7 +37,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def study(path: Path) -> optuna.Study:
-    return open_journal(path, "test", make_sampler(0, 0))
+    study = open_journal(path, "test")
+    study.sampler = make_sampler(StudyConfig(name="test"), SPACE, 0)
+    return study
 
 
 @pytest.fixture

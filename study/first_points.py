@@ -1,0 +1,51 @@
+"""The known answers, tried before anything is searched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search_spaces import Categorical, SearchSpace
+from spinlock_dist.compression.strategies import STRATEGIES
+from spinlock_dist.config import TrialConfig
+
+STRATEGY = "compression.strategy"
+RULE = "compression.rule"
+UNIFORM = "uniform"
+
+
+def first_points(space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
+    """Return the known answers as partial points, uniform ratios first: they are tried before anything is searched.
+
+    One for each strategy of the space, under its published rule if it has one and the space offers that; else one.
+    Other settings are those of `base`, where the space contains them; the sampler fills in the rest.
+    """
+    strategies = space.parameters.get(STRATEGY)
+    choices = strategies.choices if isinstance(strategies, Categorical) else ()
+    known = [str(choice) for choice in choices]
+    points = [_point(space, base, _published(strategy)) for strategy in sorted(known, key=lambda name: name != UNIFORM)]
+    return points or [_point(space, base, {})]
+
+
+def _published(strategy: str) -> dict[str, Any]:
+    return {STRATEGY: strategy, **({RULE: "spinlock"} if STRATEGIES[strategy].has_rule else {})}
+
+
+def _point(space: SearchSpace, base: TrialConfig, given: dict[str, Any]) -> dict[str, Any]:
+    """Return `given`, and `base` elsewhere, as far as the space contains it."""
+    config = space.to_config(base, {})
+    values: dict[str, Any] = {}
+    for name, parameter in space.parameters.items():
+        candidates = [given[name]] if name in given else []
+        candidates.append(_setting(config, name))
+        fitting = [value for value in candidates if parameter.contains(value)]
+        if fitting and space.counts(name, values):
+            values[name] = fitting[0]
+    return values
+
+
+def _setting(config: TrialConfig, name: str) -> Any:
+    """Return a setting by dotted name; `span` is high / low."""
+    node: Any = config
+    for key in name.split("."):
+        node = node.high / node.low if key == "span" else getattr(node, key)
+    return node
