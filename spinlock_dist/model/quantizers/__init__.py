@@ -9,11 +9,11 @@ from spinlock_dist.model.quantizers.base import Quantized, Quantizer
 from spinlock_dist.model.quantizers.ema import EMAQuantizer
 from spinlock_dist.model.quantizers.fsq import FSQ
 
-__all__ = ["FSQ", "EMAQuantizer", "Quantized", "Quantizer", "build_quantizer"]
+__all__ = ["FSQ", "QUANTIZERS", "EMAQuantizer", "Quantized", "Quantizer", "build_quantizer"]
 
-_KINDS: dict[str, type[Quantizer]] = {"ema": EMAQuantizer, "fsq": FSQ}
+QUANTIZERS: dict[str, type[Quantizer]] = {"ema": EMAQuantizer, "fsq": FSQ}
 
 
 def build_quantizer(dims_MG: Tensor, codes_MGS: Tensor, config: QuantizerConfig) -> Quantizer:
     """Return the quantizer `config.kind` with these sizes for every member and group."""
-    return _KINDS[config.kind](dims_MG, codes_MGS, config)
+    return QUANTIZERS[config.kind](dims_MG, codes_MGS, config)
