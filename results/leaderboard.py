@@ -21,11 +21,13 @@ def ranking(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted(completed, key=lambda record: (not record.feasible, _score(record).log10_imbalance, record.number))
 
 
-def leaderboard(baseline: TrialRecord, search: Sequence[TrialRecord], rows: int = 8) -> Table:
-    """Return the first `rows` of the ranking below the baseline's first training, on the validation rows.
+def leaderboard(
+    baseline: TrialRecord, search: Sequence[TrialRecord], rows: int = 8, front: Sequence[TrialRecord] = ()
+) -> Table:
+    """Return `front`, and then the first `rows` of the ranking, below the baseline's first training.
 
-    help and hurt: factors by which the imbalance fell because the worst category got better, and because the best got
-    worse (levelling down).
+    On the validation rows. help and hurt: factors by which the imbalance fell because the worst category got better,
+    and because the best got worse (levelling down).
     """
     table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     table.caption = "help x hurt: the imbalance fell as the worst got better x as the best got worse"
@@ -35,12 +37,16 @@ def leaderboard(baseline: TrialRecord, search: Sequence[TrialRecord], rows: int 
             column, justify="left" if column in ("trial", "settings") else "right", no_wrap=column != "settings"
         )
     table.add_row("baseline", *_figures(_score(baseline)), "", "", "uniform")
-    for record in ranking(search)[:rows]:
+    if front:
+        table.caption += "\n*: the front, which no feasible trial beats in imbalance, mean and util at once"
+    others = [record for record in ranking(search) if record not in front]
+    for record in [*front, *others[: max(0, rows - len(front))]]:
         gain = levelling(_score(record), _score(baseline))
         factors = (f"{10**gain.worst_helped:.2f}", f"{10**gain.best_hurt:.2f}")
         words = settings(record) + ("" if record.feasible else f"\nbreaks {broken_guards(record)}")
         style = "" if record.feasible else "dim"
-        table.add_row(str(record.number), *_figures(_score(record)), *factors, words, style=style)
+        mark = "*" if record in front else ""
+        table.add_row(f"{record.number}{mark}", *_figures(_score(record)), *factors, words, style=style)
     return table
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from results.files import read_json, replacing, write_json
+from results.front import front
 from results.levelling import levelling
 from spinlock_dist.metrics.record import Metrics
 
@@ -96,7 +97,11 @@ def write_tables(trials: Path, curves: Path, records: Sequence[TrialRecord]) -> 
         for record in records
         for report in record.curve
     ]
-    rows = [_row(record) | _levelling(record, baselines) for record in records]
+    on_front = front([record for record in records if record.phase == "search"])
+    rows = [
+        _row(record) | {"front": any(record is each for each in on_front)} | _levelling(record, baselines)
+        for record in records
+    ]
     for path, table in ((trials, rows), (curves, reports)):
         with replacing(path) as draft:
             pd.DataFrame(table).to_parquet(draft, index=False)
@@ -105,10 +110,11 @@ def write_tables(trials: Path, curves: Path, records: Sequence[TrialRecord]) -> 
 def read_trials(path: Path) -> pd.DataFrame:
     """Return trials.parquet.
 
-    Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, reason, the scalar validation metrics
-    by name, `test.<metric>`, `fvu.<category>`, `guard.<name>`, `levelling.worst_helped` and `levelling.best_hurt`
-    (gains in log10 imbalance against the baseline; of finals on the test rows, against the same replicate's), and
-    `param.<setting>` as JSON text (the settings of one space have different types).
+    Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, reason, front (whether no feasible trial
+    beats it in imbalance, mean FVU and utilization at once), the scalar validation metrics by name, `test.<metric>`,
+    `fvu.<category>`, `guard.<name>`, `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance
+    against the baseline; of finals on the test rows, against the same replicate's), and `param.<setting>` as JSON text
+    (the settings of one space have different types).
     """
     return pd.read_parquet(path)
 

@@ -46,7 +46,7 @@ def _farewell(config: StudyConfig) -> str:
 def _show(result: StudyResult, console: Console) -> None:
     from results.leaderboard import leaderboard
 
-    console.print(leaderboard(result.baseline[0], result.search))
+    console.print(leaderboard(result.baseline[0], result.search, front=result.front))
     console.print(result.conclusion, highlight=False)
     if result.best is not None:
         again = f"python -m spinlock_dist.train --config {result.folder.best}/config.yaml"
@@ -62,6 +62,7 @@ def _as_json(result: StudyResult) -> dict[str, Any]:
         "best": result.best.to_json() if result.best else None,
         "baseline": [record.to_json() for record in result.baseline],
         "finals": [record.to_json() for record in result.finals],
+        "front": [record.arm for record in result.front],
         "states": {record.arm: record.state for record in result.search},
     }
 

@@ -11,15 +11,10 @@ from spinlock_dist.metrics.record import Metrics
 from study.config import GuardsConfig
 
 COUNT = {"single": 1, "pareto": 3}
-"""How many of the `objectives` a study minimizes: the first, or all."""
+"""How many of `results.front.objectives` a study minimizes: the first, or all."""
 
 DIVERGED = "diverged"
 """Constraint of a trial that could not be scored: 1 if it diverged or was refused, 0 otherwise."""
-
-
-def objectives(metrics: Metrics) -> tuple[float, float, float]:
-    """Return what is minimized: log10 of the imbalance, and beside it, for a front, the mean FVU and -utilization."""
-    return metrics.log10_imbalance, metrics.fvu_mean, -metrics.utilization
 
 
 def guards(metrics: Metrics, baseline: Metrics, config: GuardsConfig) -> dict[str, float]:

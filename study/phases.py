@@ -16,6 +16,7 @@ from rich.console import Console
 
 from results.export import export_config, export_readme, withdraw_export
 from results.files import write_json
+from results.front import front
 from results.study_folder import StudyFolder
 from results.trial_record import Phase, TrialRecord, best_record, read_records, write_records, write_tables
 from results.verdict import Verdict, conclude, judge
@@ -57,6 +58,8 @@ class StudyResult:
     """Best config and baseline on the test rows."""
     best: TrialRecord | None
     """The feasible trial of lowest imbalance on the validation rows."""
+    front: tuple[TrialRecord, ...]
+    """With `objective: pareto`, the feasible trials that none beats in imbalance, mean FVU and utilization together."""
     verdict: Verdict
     conclusion: str
 
@@ -163,6 +166,7 @@ class _Study:
             search=tuple(search),
             finals=tuple(finals),
             best=best,
+            front=tuple(front(search)) if self.config.objective == "pareto" else (),
             verdict=verdict,
             conclusion=conclusion,
         )

@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from results.front import objectives
 from results.trial_record import State, TrialRecord
 from search_spaces import SearchSpace
 from spinlock_dist.config import TrialConfig
@@ -23,7 +24,7 @@ from spinlock_dist.metrics.record import Metrics
 from study.config import GuardsConfig
 from study.distributions import suggest
 from study.journal import CURVE, METRICS, NODE, REASON, SECONDS, SEED, STATE, read_search, record_of, settled
-from study.objective import DIVERGED, guards, objectives
+from study.objective import DIVERGED, guards
 
 MAX_FAILURES_IN_A_ROW = 3
 """A fault in code or set-up fails every trial within seconds; the search then stops instead of using them all up."""

@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def read_status(folder: StudyFolder) -> dict[str, Any]:
     """Return where a study stands: its phase, trials by state, and the best so far beside the baseline."""
+    from results.front import front
     from results.trial_record import best_record, read_records
     from study.journal import read_journal, read_search
 
@@ -52,6 +53,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     target = folder.read_description()["config"]["trials"]
     baseline = read_records(folder.records("baseline"))[0] if folder.records("baseline").exists() else None
     best = best_record(search)
+    pareto = folder.read_description()["config"].get("objective") == "pareto"
     done = "done" if folder.records("final").exists() or best is None else "finals"
     return {
         "study": folder.name,
@@ -59,6 +61,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
         "trials": target,
         "states": dict(Counter(record.state for record in search)),
         "baseline": baseline.metrics.imbalance if baseline and baseline.metrics else None,
+        "front": [record.number for record in front(search)] if pareto else None,
         "best": {"trial": best.number, "imbalance": best.metrics.imbalance} if best and best.metrics else None,
     }
 
@@ -69,6 +72,7 @@ def _text(status: dict[str, Any]) -> str:
     lines = [f"{status['study']}: {status['phase']}", f"trials    {states}, of {status['trials']}"]
     lines += [f"baseline  imbalance {status['baseline']:.2f}x"] if status["baseline"] else []
     lines += [f"best      imbalance {best['imbalance']:.2f}x, trial {best['trial']}"] if best else []
+    lines += [f"front     trials {', '.join(map(str, status['front']))}"] if status["front"] else []
     return "\n".join(lines)
 
 

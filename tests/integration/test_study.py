@@ -23,6 +23,7 @@ from study import StudyConfig, run
 from study.config import ClusterConfig, GuardsConfig, StoppingConfig
 from study.phases import StudyError
 from study.resources import ResourceError
+from study.status import read_status
 
 SPACE = """
 description: A space for tests, in which the baseline itself is a trial
@@ -209,6 +210,18 @@ def test_poor_trials_are_stopped_and_a_resumed_study_keeps_what_it_has(config, d
             run(config, resume=True, objective=make_toy())
     finally:
         dataset.write_bytes(content)
+
+
+def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(config):
+    config = config.model_copy(update={"objective": "pareto", "sampler": "nsga2", "trials": 6})
+    result = run(config, objective=make_toy())
+    assert [record.state for record in result.search] == ["complete"] * 6
+    assert result.front
+    assert result.best == result.front[0]
+    table = read_trials(result.folder.trials)
+    assert table.loc[table["front"], "number"].tolist() == sorted(record.number for record in result.front)
+    status = read_status(result.folder)
+    assert status["front"] == [record.number for record in result.front]
 
 
 def test_divergence_faults_and_deaths_are_recorded_and_the_study_goes_on(config, tmp_path):

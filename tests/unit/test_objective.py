@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from results.front import objectives
 from results.levelling import levelling
 from study.config import GuardsConfig
-from study.objective import guards, objectives
+from study.objective import guards
 
 FVUS = st.lists(st.floats(0, 1.5), min_size=2, max_size=6)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from results.export import export_readme
 from results.files import read_json, replacing, write_json
+from results.front import front
 from results.leaderboard import leaderboard, ranking, settings
 from results.study_folder import StudyFolder, open_study
 from results.trial_record import (
@@ -182,6 +186,52 @@ def test_the_leaderboard_names_broken_guards_and_fits_a_terminal(make_record):
     assert text.index(" 8 ") < text.index(" 7 ")
     assert "breaks fvu_mean" in text
     assert "…" not in text
+
+
+def test_the_leaderboard_shows_the_whole_front_first_and_marks_it(make_record):
+    baseline = make_record(0, 0.5, 0.1, arm="baseline")
+    records = [make_record(1, 0.4, 0.1), make_record(2, 0.3, 0.05), make_record(3, 0.4, 0.2)]
+    records += [make_record(4, 0.41, 0.1), make_record(5, 0.5, 0.1)]  # both beaten by 1
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(leaderboard(baseline, records, rows=4, front=front(records)))
+    rows = re.findall(r"^ (baseline|\d\*?) ", console.export_text(), re.MULTILINE)
+    assert rows == ["baseline", "3*", "1*", "2*", "4"]
+
+
+def test_the_front_is_stored(tmp_path, make_record):
+    records = [make_record(0, 0.5, 0.1, phase="baseline", arm="baseline"), make_record(1, 0.4, 0.1)]
+    records += [make_record(2, 0.3, 0.05), make_record(3, 0.4, 0.2, guards={"bits": 1.0}), make_record(4, 0.5, 0.1)]
+    write_tables(tmp_path / "trials.parquet", tmp_path / "curves.parquet", records)
+    table = read_trials(tmp_path / "trials.parquet")
+    assert table.loc[table["front"], "number"].tolist() == [1, 2]
+
+
+# ---------------------------------------------------------------- front
+
+RECORD = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.booleans())
+
+
+@given(st.lists(RECORD, max_size=8))
+def test_the_front_is_what_no_feasible_trial_beats(make_record, make_metrics, drawn):
+    records = [
+        make_record(
+            number,
+            metrics=make_metrics(0.1 * worst, 0.1, fvu_mean=0.1 * mean, utilization=used / 4),
+            guards={"bits": float(not feasible)},
+        )
+        for number, (worst, mean, used, feasible) in enumerate(drawn)
+    ]
+    on_front = {record.number for record in front(records)}
+    for number, (worst, mean, used, feasible) in enumerate(drawn):
+        beaten = any(
+            a <= worst and b <= mean and c >= used and (a, b, c) != (worst, mean, used)
+            for a, b, c, counts in drawn
+            if counts
+        )
+        assert (number in on_front) == (feasible and not beaten)
+    assert [record.metrics.imbalance for record in front(records)] == sorted(
+        record.metrics.imbalance for record in front(records)
+    )
 
 
 @pytest.mark.parametrize(
