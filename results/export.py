@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from results.files import write_text
 from results.study_folder import StudyFolder
 from results.trial_record import TrialRecord
+from results.verdict import FIGURES, Finding
 from spinlock_dist.config import TrialConfig, dump_config
-from spinlock_dist.metrics.record import Metrics
-
-FIGURES = ("imbalance", "fvu_worst", "fvu_mean", "utilization", "perplexity_ratio", "bits_per_sample")
 
 
 def export_config(folder: StudyFolder, record: TrialRecord, config: TrialConfig) -> Path:
@@ -36,28 +33,36 @@ def withdraw_export(folder: StudyFolder) -> None:
 
 
 def export_readme(
-    folder: StudyFolder, record: TrialRecord, baseline: TrialRecord, finals: Sequence[TrialRecord], conclusion: str
+    folder: StudyFolder, record: TrialRecord, baseline: TrialRecord, finding: Finding, conclusion: str
 ) -> None:
     """Write best/README.md: what this is, what was found, the figures beside the baseline's, how to use it."""
-    ours = [final for final in finals if final.arm == record.arm]
-    theirs = [final for final in finals if final.arm == "baseline"]
-    columns = [("validation", record.metrics, baseline.metrics)]
-    columns += [(f"test, seed {a.seed}", a.test, b.test) for a, b in zip(ours, theirs, strict=False)]
-    shown = [(name, mine, base) for name, mine, base in columns if mine is not None and base is not None]
     text = [
         f"# Best config of study {folder.name}: trial {record.number}",
         conclusion,
-        _table(shown),
-        "Each cell: this config / uniform baseline. FVU is the fraction of variance unexplained: 0 perfect, 1 useless.",
+        _table(record, baseline, finding),
+        "Validation: of the study's own split. Test: geometric mean over the replicates of this config's figure / the "
+        "uniform baseline's, and its interval. FVU is the fraction of variance unexplained: 0 perfect, 1 useless. "
+        "`verdict.json` beside this folder holds every figure." + _beyond(finding),
         "```\npython -m spinlock_dist.train --config config.yaml    # trains it again\n```",
         "`checkpoint/` is the trial's own model, for `spinlock_dist.checkpoint.load_checkpoint`.",
     ]
     write_text(folder.best / "README.md", "\n\n".join(text) + "\n")
 
 
-def _table(columns: Sequence[tuple[str, Metrics, Metrics]]) -> str:
-    lines = ["| | " + " | ".join(name for name, _, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for figure in FIGURES:
-        cells = [f"{getattr(mine, figure):.4g} / {getattr(base, figure):.4g}" for _, mine, base in columns]
-        lines.append(f"| {figure} | " + " | ".join(cells) + " |")
+def _beyond(finding: Finding) -> str:
+    if finding.new_data is None:
+        return ""
+    low, high = finding.new_data
+    return (
+        " Splits of the same rows overlap: for other rows of the same kind the interval of the ratio of imbalances is "
+        f"{low:.3g} to {high:.3g}."
+    )
+
+
+def _table(record: TrialRecord, baseline: TrialRecord, finding: Finding) -> str:
+    assert record.metrics is not None and baseline.metrics is not None
+    lines = ["| | validation: this / baseline | test: ratio to the baseline's |", "|---|---|---|"]
+    for name, figure in FIGURES.items():
+        shown = str(finding.effects.get(name, ""))
+        lines.append(f"| {name} | {figure(record.metrics):.4g} / {figure(baseline.metrics):.4g} | {shown} |")
     return "\n".join(lines)

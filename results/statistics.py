@@ -89,6 +89,23 @@ def _p(x_R: np.ndarray, side: str, method: str) -> float:
     return float(test.pvalue)
 
 
+def widened_interval(
+    ratios: Sequence[float], overlap: float, confidence: float = 1 - LEVEL
+) -> tuple[float, float] | None:
+    """Return the interval that `[R]` ratios give for new data, where they are of splits of the same rows.
+
+    Such splits overlap, so that their mean varies by more than s / sqrt(R): by s sqrt(1/R + overlap), with `overlap`
+    test rows / training rows (Nadeau & Bengio 2003, the corrected resampled t). However many the splits, it does not
+    shrink to a point: only more rows can do that. None below two pairs.
+    """
+    x_R = np.log(np.asarray(ratios, dtype=np.float64))
+    if len(x_R) < 2:
+        return None
+    t = float(stats.t.ppf((1 + confidence) / 2, len(x_R) - 1))
+    half = t * float(x_R.std(ddof=1)) * math.sqrt(1 / len(x_R) + overlap)
+    return math.exp(x_R.mean() - half), math.exp(x_R.mean() + half)
+
+
 def holm(p: Mapping[K, float]) -> dict[K, float]:
     """Return p corrected for their number (Holm 1979): rejecting those <= a errs at all in at most a of cases.
 

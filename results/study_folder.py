@@ -50,6 +50,11 @@ class StudyFolder:
         """Folder of Ray Tune's own state."""
         return self.path / "tune"
 
+    @property
+    def categories(self) -> Path:
+        """The categories of the prepared data, as a mapping file."""
+        return self.prepared / "categories.json"
+
     def checkpoint(self, trial: int) -> Path:
         """Folder of the checkpoint of a finished trial of the search."""
         return self.tune / "checkpoints" / f"trial-{trial:04d}"
@@ -126,13 +131,13 @@ class StudyFolder:
         rows = {part: len(data.split.part(part)) for part in ("train", "validation", "test")}
         summary = {"fingerprint": data.fingerprint, "rows": rows, "characteristics": characteristics}
         write_json(self.prepared / "summary.json", summary)
-        write_json(self.prepared / "categories.json", categories)
+        write_json(self.categories, categories)
         with replacing(self.prepared / "ledger.parquet") as draft:
             pd.DataFrame([asdict(entry) for entry in data.pipeline.cleaning.ledger]).to_parquet(draft, index=False)
 
     def category_names(self) -> list[str]:
         """Return the categories of the prepared data, in their order."""
-        return list(read_json(self.prepared / "categories.json"))
+        return list(read_json(self.categories))
 
 
 def open_study(runs: Path, name: str) -> StudyFolder:

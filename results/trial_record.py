@@ -15,7 +15,7 @@ from results.front import front
 from results.levelling import levelling
 from spinlock_dist.metrics.record import Metrics
 
-Phase = Literal["baseline", "search", "final"]
+Phase = Literal["baseline", "search", "final", "verification"]
 State = Literal["complete", "pruned", "diverged", "refused", "failed"]
 """`pruned`: stopped early by the scheduler. `diverged`: a loss was not finite. `refused`: the config contradicts
 itself or the data. `failed`: a fault of code or machine."""
@@ -37,13 +37,15 @@ class TrialRecord:
     metrics: Metrics | None = None
     """Of the last report, for a trial that made one."""
     test: Metrics | None = None
-    """On the test rows; only finals have it."""
+    """On the test rows; only finals and verification have it."""
     guards: dict[str, float] = field(default_factory=dict)
     """By name, in relative units; at most 0 when kept. Of finals on the test rows, against the same replicate's
     baseline."""
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry a report: epoch, seconds, `loss.<term>` and the scalar validation metrics."""
     epochs: int = 0
+    lost: list[str] = field(default_factory=list)
+    """Features of the study that the training rows of this replicate do not vary in; only finals can have any."""
     seconds: float = 0.0
     node: str = ""
     reason: str = ""
@@ -75,10 +77,15 @@ def read_records(path: Path) -> list[TrialRecord]:
     return [TrialRecord.from_json(content) for content in read_json(path)]
 
 
+def feasible_records(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the feasible records by imbalance, the earlier of equals first."""
+    feasible = [record for record in records if record.feasible and record.metrics is not None]
+    return sorted(feasible, key=lambda record: (_imbalance(record), record.number))
+
+
 def best_record(records: Sequence[TrialRecord]) -> TrialRecord | None:
     """Return the feasible record of lowest imbalance, the earlier of equals; None if none is feasible."""
-    feasible = [record for record in records if record.feasible and record.metrics is not None]
-    return min(feasible, key=lambda record: (_imbalance(record), record.number), default=None)
+    return next(iter(feasible_records(records)), None)
 
 
 def _imbalance(record: TrialRecord) -> float:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from results.levelling import best_fvu, worst_fvu
-from results.statistics import LEVEL, Effect, holm, paired_effect, rank_ranges
+from results.statistics import LEVEL, Effect, holm, paired_effect, rank_ranges, widened_interval
 from results.trial_record import TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
 
@@ -56,6 +56,8 @@ class Finding:
     """Guards as ratios to their limits: above 1 is broken."""
     broken: tuple[str, ...]
     """Guards that are shown to be broken."""
+    new_data: tuple[float, float] | None
+    """Interval of the ratio of imbalances for other rows of the same kind, where all replicates split the same rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +77,11 @@ class Verdict:
         return {"level": LEVEL, **asdict(self)}
 
 
-def judge(finals: Sequence[TrialRecord], replicates: str) -> Verdict:
+def judge(finals: Sequence[TrialRecord], replicates: str, overlap: float = 0) -> Verdict:
     """Compare every finalist among the records with the baseline, paired by replicate; see above for what is said.
 
     A final record holds its guards against the baseline of its replicate. `replicates` names in the plural what a
-    replicate is.
+    replicate is; `overlap` is test rows / training rows if they are splits of the same rows.
     """
     by_arm: dict[str, dict[int, TrialRecord]] = {}
     for record in finals:
@@ -109,6 +111,7 @@ def judge(finals: Sequence[TrialRecord], replicates: str) -> Verdict:
                 effects=effects,
                 guards=guards,
                 broken=broken,
+                new_data=_new_data(records, baseline, overlap, confidence),
             )
         )
     return Verdict(findings=tuple(findings))
@@ -119,15 +122,29 @@ Compared = tuple[dict[str, Effect], dict[str, Effect]]
 
 def _compare(records: Mapping[int, TrialRecord], baseline: Mapping[int, TrialRecord], confidence: float) -> Compared:
     """Return the effects on the figures and on the guards, over the replicates that both arms completed."""
-    pairs = [
-        (record, record.test, base.test)
-        for number, record in sorted(records.items())
-        if record.test is not None and (base := baseline.get(number)) is not None and base.test is not None
-    ]
+    pairs = _pairs(records, baseline)
     ratios = {name: [figure(ours) / figure(base) for _, ours, base in pairs] for name, figure in FIGURES.items()}
     names = pairs[0][0].guards if pairs else {}
     limits = {name: [max(1 + record.guards[name], 1e-9) for record, _, _ in pairs] for name in names}
     return _effects(ratios, confidence), _effects(limits, confidence)
+
+
+def _pairs(
+    records: Mapping[int, TrialRecord], baseline: Mapping[int, TrialRecord]
+) -> list[tuple[TrialRecord, Metrics, Metrics]]:
+    """Return record, its test metrics and the baseline's, of the replicates that both completed."""
+    return [
+        (record, record.test, base.test)
+        for number, record in sorted(records.items())
+        if record.test is not None and (base := baseline.get(number)) is not None and base.test is not None
+    ]
+
+
+def _new_data(
+    records: Mapping[int, TrialRecord], baseline: Mapping[int, TrialRecord], overlap: float, confidence: float
+) -> tuple[float, float] | None:
+    ratios = [ours.imbalance / base.imbalance for _, ours, base in _pairs(records, baseline)]
+    return widened_interval(ratios, overlap, confidence) if overlap else None
 
 
 def _effects(ratios: Mapping[str, Sequence[float]], confidence: float) -> dict[str, Effect]:

@@ -101,6 +101,8 @@ class SplitConfig(Section):
     """Shares of the rows; a permutation of the rows by `seed` decides which row goes where."""
 
     seed: int = 0
+    search_seed: int | None = None
+    """Seed of the split that a search was steered on: its validation rows are no test rows of this split."""
     train: float = Field(0.70, gt=0, lt=1)
     validation: float = Field(0.15, gt=0, lt=1)
     test: float = Field(0.15, gt=0, lt=1)
@@ -143,6 +145,15 @@ class CategoriesConfig(Section):
     """Smaller clusters are merged into the nearest one."""
     mapping: str | None = None
     """YAML or JSON file `category: [feature names]` that replaces discovery."""
+    only_mapped: bool = False
+    """Tokenize just the features of `mapping`: others are left out, and of those cleaning drops only what the training
+    rows do not vary in. For training again on another split what was found on one."""
+
+    @model_validator(mode="after")
+    def _only_mapped_has_a_mapping(self) -> Self:
+        if self.only_mapped and self.mapping is None:
+            raise ValueError("only_mapped needs a mapping; name its file")
+        return self
 
 
 class PrepareConfig(Section):

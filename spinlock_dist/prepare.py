@@ -12,9 +12,9 @@ import numpy as np
 
 from spinlock_dist.categories.category import Category
 from spinlock_dist.categories.discovery import discover_categories
-from spinlock_dist.categories.mapping import read_mapping
+from spinlock_dist.categories.mapping import read_mapping, read_names
 from spinlock_dist.compression.characteristics import Characteristics, characterize
-from spinlock_dist.config import PrepareConfig, SplitConfig
+from spinlock_dist.config import CategoriesConfig, PrepareConfig, SplitConfig
 from spinlock_dist.errors import DataError
 from spinlock_dist.features.pipeline import FeaturePipeline, fit_pipeline
 from spinlock_dist.features.sources import load_table
@@ -63,7 +63,7 @@ def prepare(config: PrepareConfig) -> PreparedData:
     """
     table = load_table(config)
     split = split_rows(len(table), config.split)
-    pipeline, cleaned = fit_pipeline(table, split.train, config)
+    pipeline, cleaned = fit_pipeline(table, split.train, config, _chosen_before(config.categories))
     values = pipeline.normalize(cleaned)
     categories = _categories(values[split.train], pipeline, config)
     train_cleaned = cleaned[split.train]
@@ -83,6 +83,7 @@ def prepare(config: PrepareConfig) -> PreparedData:
 def split_rows(rows: int, config: SplitConfig) -> Split:
     """Partition `rows` rows by a permutation that `config.seed` decides; shares are rounded, no part is empty.
 
+    With `search_seed`, test rows are drawn from all but the validation rows of that split, which steered a search.
     Raises `DataError` if nothing is left to train on.
     """
     validation = max(1, round(rows * config.validation))
@@ -91,6 +92,11 @@ def split_rows(rows: int, config: SplitConfig) -> Split:
     if train < 2:
         raise DataError(f"{rows} rows are too few for the shares of the split: {train} would be left to train on")
     order = np.random.default_rng(derive_seed(config.seed, "split")).permutation(rows)
+    if config.search_seed is not None:
+        earlier = split_rows(rows, config.model_copy(update={"seed": config.search_seed, "search_seed": None}))
+        steered = np.isin(order, earlier.validation)
+        drawn = np.flatnonzero(~steered)[:test]
+        order = np.concatenate([np.delete(order, drawn), order[drawn]])
     parts = np.split(order, [train, train + validation])
     return Split(train=np.sort(parts[0]), validation=np.sort(parts[1]), test=np.sort(parts[2]))
 
@@ -99,7 +105,14 @@ def _categories(x_train: np.ndarray, pipeline: FeaturePipeline, config: PrepareC
     if config.categories.mapping is None:
         return discover_categories(x_train, config.categories)
     dropped = {entry.feature for entry in pipeline.cleaning.ledger if entry.dropped is not None}
-    return read_mapping(config.categories.mapping, pipeline.feature_names, dropped)
+    return read_mapping(config.categories.mapping, pipeline.feature_names, dropped, config.categories.only_mapped)
+
+
+def _chosen_before(config: CategoriesConfig) -> set[str] | None:
+    """Return the features that a mapping fixes, None where cleaning chooses them."""
+    if not config.only_mapped or config.mapping is None:
+        return None
+    return {name for features in read_names(config.mapping).values() for name in features}
 
 
 def fingerprint(

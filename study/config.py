@@ -39,6 +39,21 @@ class StoppingConfig(Section):
     """Median: trials that must have got as far before one is held against them."""
 
 
+class FinalsConfig(Section):
+    """How the best trials are compared with the baseline: docs/verdict.md."""
+
+    top: int = Field(1, ge=1)
+    """Finalists: the feasible trials of lowest imbalance."""
+    replicates: int = Field(8, ge=2)
+    """Trainings of each finalist and of the baseline, each pair on a split of its own. 20 for publication."""
+    data: Literal["splits", "simulations"] = "splits"
+    """Split the same rows anew, or simulate new ones."""
+    categories: Literal["kept", "rediscovered"] = "kept"
+    """Features and categories of each replicate: those of the study, or found anew on its training rows."""
+    seeds: int = Field(3, ge=1)
+    """Trainings that verify the exported config on the study's own split, the first with the trial's seed."""
+
+
 class ClusterConfig(Section):
     """Where the trials run."""
 
@@ -83,12 +98,20 @@ class StudyConfig(Section):
     """Of the sampler."""
     baseline_seeds: int = Field(2, ge=1)
     """Trainings of the uniform baseline; trials are held against the first, which has their seed."""
-    final_seeds: int = Field(3, ge=1)
-    """Trainings of the best config and of the baseline that are compared on the test rows."""
+    finals: FinalsConfig = FinalsConfig()
     base: TrialConfig = TrialConfig()
     guards: GuardsConfig = GuardsConfig()
     stopping: StoppingConfig = StoppingConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _finals_can_be_held(self) -> Self:
+        prepare = self.base.prepare
+        if self.finals.data == "simulations" and prepare.dataset is not None:
+            raise ValueError("finals.data: only without a dataset can new ones be simulated; use splits")
+        if self.finals.categories == "rediscovered" and prepare.categories.mapping is not None:
+            raise ValueError("finals.categories: a mapping is given, so there is nothing to rediscover; use kept")
+        return self
 
     @field_validator("name")
     @classmethod

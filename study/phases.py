@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import optuna
 import ray
@@ -18,32 +16,27 @@ from results.export import export_config, export_readme, withdraw_export
 from results.files import write_json
 from results.front import front
 from results.study_folder import StudyFolder
-from results.trial_record import Phase, TrialRecord, best_record, read_records, write_records, write_tables
-from results.verdict import Verdict, conclude, judge
+from results.trial_record import Phase, TrialRecord, feasible_records, read_records, write_records, write_tables
+from results.verdict import BASELINE, Verdict, conclude, judge
+from results.verification import Verification, verify
 from search_spaces import SearchSpace, load_space
 from spinlock_dist.config import TrialConfig, load_config
-from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial
 from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
 from study.description import begin, check_data, describe
+from study.finals import REPLICATES, Finals
 from study.first_points import first_points
 from study.journal import abandon_running, open_journal, read_search, settled
-from study.objective import COUNT, guards
+from study.objective import COUNT
 from study.progress import Progress, score
 from study.sampler import check_sampler, make_sampler
 from study.searcher import AskTellSearcher
 from study.stopping import make_scheduler
-from study.trainable import Objective, evaluate, train
-
-RETRIES = 2
-"""How often a trial whose process died is started again."""
-
-
-class StudyError(SpinlockError):
-    """The study cannot go on."""
+from study.trainable import Objective, train
+from study.workers import RETRIES, StudyError, Training, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +48,9 @@ class StudyResult:
     """Trainings of the uniform baseline; the trials are held against the first."""
     search: tuple[TrialRecord, ...]
     finals: tuple[TrialRecord, ...]
-    """Best config and baseline on the test rows."""
+    """Finalists and baseline on the test rows of every replicate."""
     best: TrialRecord | None
-    """The feasible trial of lowest imbalance on the validation rows."""
+    """The finalist that is exported: the first of those with the best verdict."""
     front: tuple[TrialRecord, ...]
     """With `objective: pareto`, the feasible trials that none beats in imbalance, mean FVU and utilization together."""
     verdict: Verdict
@@ -141,6 +134,7 @@ class _Study:
         self.data = data
         self.cluster = cluster
         self.objective = objective
+        self.workers = Workers(cluster.resources, objective)
         self.progress = progress
 
     def run(self) -> StudyResult:
@@ -152,13 +146,21 @@ class _Study:
             self.progress.say(f"Ray dashboard: {self.cluster.notice}")
         baseline = self.baseline()
         search = self.search(baseline)
-        best = best_record(search)
-        finals = self.finals(best)
-        verdict = judge(finals, "training seeds")
+        finalists = feasible_records(search)[: self.config.finals.top]
+        finals = self.finals(finalists)
+        verdict = judge(finals, REPLICATES[self.config.finals.data], self.overlap())
+        best = next((record for record in search if verdict.choice and record.arm == verdict.choice.arm), None)
         conclusion = conclude(baseline[0], search, verdict)
-        write_json(self.folder.verdict, verdict.to_json() | {"conclusion": conclusion})
-        if best is not None:
-            export_readme(self.folder, best, baseline[0], finals, conclusion)
+        if best is None:
+            withdraw_export(self.folder)
+            write_json(self.folder.verdict, verdict.to_json() | {"conclusion": conclusion})
+        else:
+            verification = self.verify(best, baseline, export_config(self.folder, best, self.trial(best)))
+            conclusion = f"{conclusion} {verification}"
+            found = {"exported": best.arm, "verification": verification.to_json(), "conclusion": conclusion}
+            write_json(self.folder.verdict, verdict.to_json() | found)
+            assert verdict.choice is not None
+            export_readme(self.folder, best, baseline[0], verdict.choice, conclusion)
         self.write_tables([*baseline, *search, *finals])
         return StudyResult(
             folder=self.folder,
@@ -179,7 +181,8 @@ class _Study:
         if path.exists():
             return read_records(path)
         self.progress.say(f"baseline: uniform ratios, {self.config.baseline_seeds} seeds")
-        records = self.evaluate("baseline", {"baseline": self.uniform()}, self.config.baseline_seeds)
+        arms = {BASELINE: (self.uniform(), self.config.baseline_seeds)}
+        records = sorted(self.workers.run(self.trainings("baseline", arms)), key=lambda record: record.number)
         for record in records:
             if record.metrics is None:
                 raise StudyError(f"the uniform baseline {record.reason}")
@@ -191,34 +194,13 @@ class _Study:
         """Return the config that differs from the trials' in its ratios alone."""
         return self.base.with_overrides({"compression.strategy": "uniform"})
 
-    def evaluate(self, phase: Phase, arms: dict[str, TrialConfig], seeds: int) -> list[TrialRecord]:
-        """Train each arm with the trials' seed and the ones after it, on the cluster; the arms share their seeds."""
-        resources = self.cluster.resources
-        task = ray.remote(cast(Any, evaluate)).options(
-            num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=RETRIES
-        )
+    def trainings(self, phase: Phase, arms: dict[str, tuple[TrialConfig, int]]) -> Iterator[Training]:
+        """Yield trainings on the study's own split: of each arm with the trials' seed and as many of those after it."""
         data = ray.put(self.data)
-        pending = [
-            task.remote(
-                config.model_copy(update={"seed": config.seed + number}),
-                data,
-                objective=self.objective,
-                resources=resources,
-                phase=phase,
-                arm=arm,
-                number=number,
-            )
-            for number in range(seeds)
-            for arm, config in arms.items()
-        ]
-        try:
-            return ray.get(pending)
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, SpinlockError):
-                raise error.cause from None
-            raise
-        except ray.exceptions.WorkerCrashedError:
-            raise StudyError(f"the processes of the {phase} phase died {RETRIES + 1} times; is memory short?") from None
+        for arm, (config, seeds) in arms.items():
+            for number in range(seeds):
+                seeded = config.model_copy(update={"seed": config.seed + number})
+                yield Training(phase=phase, arm=arm, number=number, config=seeded, data=data)
 
     # ------------------------------------------------------------ search
 
@@ -307,43 +289,32 @@ class _Study:
 
     # ------------------------------------------------------------ finals
 
-    def finals(self, best: TrialRecord | None) -> list[TrialRecord]:
-        """Export the best config, train it again from the exported file, and the baseline, and score the test rows."""
-        path = self.folder.records("final")
-        if best is None:
-            withdraw_export(self.folder)
-            path.unlink(missing_ok=True)
+    def finals(self, finalists: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Train the finalists and the baseline on the replicates."""
+        if not finalists:
             return []
-        exported = export_config(self.folder, best, self.space.to_config(self.config.base, best.params))
-        known = read_records(path) if path.exists() else []
-        if any(record.arm == best.arm for record in known):
-            return known
-        self.progress.say(
-            f"finals: trial {best.number} and the baseline on the test rows, {self.config.final_seeds} seeds"
-        )
-        arms = {"baseline": self.uniform(), best.arm: load_config(exported)}
-        records = self.guarded(self.evaluate("final", arms, self.config.final_seeds))
-        write_records(path, records)
-        self.check_reproduced(best, records)
-        return records
+        finals = Finals(self.config, self.folder, self.data, self.workers, self.progress.say)
+        return finals.run({BASELINE: self.uniform(), **{record.arm: self.trial(record) for record in finalists}})
 
-    def guarded(self, finals: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Return the finals with their guards on the test rows, against the baseline of the same replicate."""
-        baseline = {record.number: record.test for record in finals if record.arm == "baseline"}
-        return [
-            replace(record, guards=guards(record.test, base, self.config.guards))
-            if record.arm != "baseline" and record.test is not None and (base := baseline[record.number]) is not None
-            else record
-            for record in finals
-        ]
+    def overlap(self) -> float:
+        """Return test rows / training rows where all replicates split the same rows, else 0."""
+        split = self.config.base.prepare.split
+        return split.test / split.train if self.config.finals.data == "splits" else 0.0
 
-    def check_reproduced(self, best: TrialRecord, finals: Sequence[TrialRecord]) -> None:
-        """Warn if the exported config, trained again with the trial's seed, scores differently."""
-        again = next(record for record in finals if record.arm == best.arm and record.seed == best.seed)
-        assert best.metrics is not None
-        before, now = best.metrics.imbalance, again.metrics.imbalance if again.metrics else math.nan
-        if not math.isclose(before, now, rel_tol=1e-3):
-            self.progress.say(f"warning: trained again, the best config's imbalance is {now:.4g}, not {before:.4g}")
+    def trial(self, record: TrialRecord) -> TrialConfig:
+        """Return the config of a trial of the search."""
+        return self.space.to_config(self.config.base, record.params)
+
+    def verify(self, best: TrialRecord, baseline: Sequence[TrialRecord], exported: Path) -> Verification:
+        """Train the exported config again on the study's own split, once with the trial's seed, and the baseline."""
+        path = self.folder.records("verification")
+        records = read_records(path) if path.exists() else []
+        if not any(record.arm == best.arm for record in records):
+            self.progress.say(f"verification: trial {best.number} from {exported.parent.name}/{exported.name}")
+            arms = {best.arm: (load_config(exported), self.config.finals.seeds), BASELINE: (self.uniform(), 1)}
+            records = list(self.workers.run(self.trainings("verification", arms)))
+            write_records(path, records)
+        return verify(best, baseline, records)
 
     def write_tables(self, records: Sequence[TrialRecord]) -> None:
         """Write trials.parquet and curves.parquet."""

@@ -54,7 +54,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     baseline = read_records(folder.records("baseline"))[0] if folder.records("baseline").exists() else None
     best = best_record(search)
     pareto = folder.read_description()["config"].get("objective") == "pareto"
-    done = "done" if folder.records("final").exists() or best is None else "finals"
+    done = "done" if folder.verdict.exists() else "finals"
     return {
         "study": folder.name,
         "phase": "baseline" if baseline is None else "search" if len(search) < target else done,

@@ -101,7 +101,7 @@ def evaluate(
     arm: str,
     number: int,
 ) -> TrialRecord:
-    """Train `config` to the end and return its record; finals are evaluated on the test rows as well."""
+    """Train `config` to the end and return its record; finals and verification score the test rows as well."""
     use_resources(resources)
     began = time.monotonic()
     curve: list[dict[str, float]] = []
@@ -109,7 +109,7 @@ def evaluate(
         outcome = objective(config, data, lambda metrics: curve.append(curve_row(metrics)))
     except DivergedError as error:
         return _record(phase, arm, number, config, curve, began, state="diverged", reason=str(error))
-    test = outcome.evaluate("test") if phase == "final" else None
+    test = outcome.evaluate("test") if phase in ("final", "verification") else None
     return _record(phase, arm, number, config, curve, began, state="complete", metrics=outcome.validation, test=test)
 
 

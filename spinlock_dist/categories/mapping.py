@@ -10,25 +10,31 @@ from spinlock_dist.config import read_yaml
 from spinlock_dist.errors import ConfigError, did_you_mean
 
 
-def read_mapping(path: str, names: tuple[str, ...], dropped: Collection[str]) -> tuple[Category, ...]:
+def read_mapping(
+    path: str, names: tuple[str, ...], dropped: Collection[str], skip_empty: bool = False
+) -> tuple[Category, ...]:
     """Read categories of the D columns called `names` (`family::feature`) from a YAML or JSON file, in its order.
 
     Features in `dropped`, which cleaning removed, may be named and are skipped. Raises `ConfigError` for a feature
-    that is unknown, named twice or left out, and for a category without a remaining feature.
+    that is unknown, named twice or left out, and, unless they are to be skipped, for a category without a remaining
+    feature.
     """
-    mapping = _read(path)
+    mapping = read_names(path)
     _check_names(path, mapping, names, dropped)
     column = {name: index for index, name in enumerate(names)}
     categories = []
     for category, features in mapping.items():
         columns = sorted(column[feature] for feature in features if feature in column)
+        if not columns and skip_empty:
+            continue
         if not columns:
             raise ConfigError(f"{path}: category '{category}' has no feature that cleaning kept; remove it")
         categories.append(Category(category, tuple(columns)))
     return tuple(categories)
 
 
-def _read(path: str) -> dict[str, list[str]]:
+def read_names(path: str) -> dict[str, list[str]]:
+    """Return the file as it is: feature names by category. Raises `ConfigError` unless it is a mapping of lists."""
     tree, lines = read_yaml(path)  # JSON is YAML
     if not isinstance(tree, dict) or not tree:
         raise ConfigError(f"{path}: expected a mapping 'category: [feature names]'")

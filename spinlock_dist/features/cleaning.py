@@ -5,6 +5,7 @@ Legend: N rows, D raw columns, K kept columns, B columns of a block.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 from spinlock_dist.config import CleaningConfig
 from spinlock_dist.errors import DataError
 
-DropReason = Literal["missing", "constant", "unstable", "duplicate"]
+DropReason = Literal["unmapped", "missing", "constant", "unstable", "duplicate"]
 Drops = dict[int, tuple[DropReason, str]]
 """Dropped columns with the reason and its figures."""
 
@@ -77,7 +78,11 @@ class Cleaning:
 
 
 def fit_cleaning(
-    x_ND: np.ndarray, names: tuple[str, ...], families: tuple[str, ...], config: CleaningConfig
+    x_ND: np.ndarray,
+    names: tuple[str, ...],
+    families: tuple[str, ...],
+    config: CleaningConfig,
+    only: Collection[str] | None = None,
 ) -> Cleaning:
     """Fit on training rows `[N, D]`; `names` are `family::feature`. Thresholds and order are Spinlock's:
 
@@ -86,6 +91,7 @@ def fit_cleaning(
     3. duplicate: of two columns with |correlation| > `max_correlation` the less informative (`informativeness`).
     4. missing values to the median, then clipping to `clip_percentiles`.
 
+    Of columns chosen before, `only`, just those are dropped that are constant or missing; all others go (unmapped).
     All statistics are in float64, over training rows with missing values already at the median: what the model sees.
     Raises `DataError` if fewer than two columns remain.
     """
@@ -93,8 +99,12 @@ def fit_cleaning(
     median = _medians(x_ND, missing)
     x = np.where(missing, median, x_ND)
     low, high = np.percentile(x, config.clip_percentiles, axis=0)
-    drops = _unstable(x, median, config) | _constant(x, median, low, high, config) | _missing(missing)
-    drops |= _duplicates(x, median, _remaining(x, drops), names, config.max_correlation)
+    drops = _constant(x, median, low, high, config) | _missing(missing)
+    if only is None:
+        drops = _unstable(x, median, config) | drops
+        drops |= _duplicates(x, median, _remaining(x, drops), names, config.max_correlation)
+    else:
+        drops |= {column: ("unmapped", "in no category") for column, name in enumerate(names) if name not in only}
     kept = _remaining(x, drops)
     clipped = ((x < low) | (x > high)) & ~missing
     ledger = _ledger(names, families, drops, missing.sum(axis=0), clipped.sum(axis=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,9 +79,11 @@ class FeaturePipeline:
 
 
 def fit_pipeline(
-    table: FeatureTable, train_rows: np.ndarray, config: PrepareConfig
+    table: FeatureTable, train_rows: np.ndarray, config: PrepareConfig, only: Collection[str] | None = None
 ) -> tuple[FeaturePipeline, np.ndarray]:
     """Fit on the training rows of `table`; return the pipeline and all rows cleaned, `[N, D]` float64 in raw units.
+
+    With `only`, of these columns alone.
 
     Raises `DataError` if cleaning leaves too few columns, `ConfigError` if an encoder does not fit its family.
     """
@@ -100,7 +103,7 @@ def fit_pipeline(
     named = [(f"{family}::{name}", family) for family, encoder in encoders.items() for name in encoder.names]
     names, families = tuple(name for name, _ in named), tuple(family for _, family in named)
     try:
-        cleaning = fit_cleaning(raw[train_rows], names, families, config.cleaning)
+        cleaning = fit_cleaning(raw[train_rows], names, families, config.cleaning, only)
     except DataError as error:
         raise DataError(f"{table.source}: {error}") from None
     cleaned = cleaning.apply(raw)

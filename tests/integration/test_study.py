@@ -20,7 +20,7 @@ from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from study import StudyConfig, run
-from study.config import ClusterConfig, GuardsConfig, StoppingConfig
+from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StoppingConfig
 from study.phases import StudyError
 from study.resources import ResourceError
 from study.status import read_status
@@ -63,7 +63,7 @@ def config(tmp_path: Path, dataset: Path) -> StudyConfig:
         space=str(tmp_path / "space.yaml"),
         trials=4,
         baseline_seeds=1,
-        final_seeds=1,
+        finals=FinalsConfig(replicates=2, seeds=2),
         base=TrialConfig(
             prepare=PrepareConfig(dataset=str(dataset)),
             training=TrainingConfig(epochs=6, evaluate_every=2, batch_size=64),
@@ -90,9 +90,14 @@ def test_a_study_exports_a_config_that_trains_to_the_same_metrics(config, capsys
 
     assert {path.name for path in (result.folder.best / "checkpoint").iterdir()} == {"model.safetensors", "meta.json"}
     assert result.conclusion in (result.folder.best / "README.md").read_text()
-    assert [record.test.split for record in result.finals if record.test] == ["test", "test"]
+    assert [record.test.split for record in result.finals if record.test] == ["test"] * 4
+    assert result.best in result.search
+    found = json.loads(result.folder.verdict.read_text())
+    assert found["exported"] == result.best.arm
+    assert found["verification"]["repeated"]
+    assert found["conclusion"] == result.conclusion
     table = read_trials(result.folder.trials)
-    assert table["phase"].tolist() == ["baseline"] + ["search"] * 4 + ["final"] * 2
+    assert table["phase"].tolist() == ["baseline"] + ["search"] * 4 + ["final"] * 4
     assert read_curves(result.folder.curves).groupby(["phase", "arm"])["epoch"].max().eq(6).all()
 
 
@@ -159,9 +164,14 @@ def devices(folder: Path) -> list[str]:
 
 
 def meet_another(folder: Path):
-    """Return a fault that lets no trial finish before a second one has begun, so that two hold a GPU at once."""
+    """Return a fault that lets no trial finish before a second one has begun, so that two hold a GPU at once.
+
+    Trainings of the baseline, which are no trials, neither wait nor count.
+    """
 
     def wait(config: TrialConfig, epoch: int) -> None:
+        if config.compression.strategy == "uniform":
+            return
         (folder / f"{os.getpid()}").touch()
         deadline = time.monotonic() + 120
         while len(list(folder.iterdir())) < 2:

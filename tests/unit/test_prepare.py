@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinlock_dist.compression.characteristics import characterize
-from spinlock_dist.config import PrepareConfig, SplitConfig
+from spinlock_dist.config import PrepareConfig, SplitConfig, parse_config
 from spinlock_dist.errors import ConfigError, DataError
 from spinlock_dist.features.sources import load_table
 from spinlock_dist.prepare import PreparedData, prepare, prepare_report, split_rows
@@ -165,6 +165,63 @@ class TestSplit:
     def test_nothing_left_to_train_on(self) -> None:
         with pytest.raises(DataError, match="10 rows are too few for the shares"):
             split_rows(10, SplitConfig(train=0.02, validation=0.49, test=0.49))
+
+    @given(rows=st.integers(10, 400), seed=st.integers(0, 50), validation=st.sampled_from([0.1, 0.3, 0.6]))
+    def test_rows_that_steered_a_search_are_never_tested_on(self, rows: int, seed: int, validation: float) -> None:
+        shares = {"train": 0.9 - validation, "validation": validation, "test": 0.1}
+        search = split_rows(rows, SplitConfig(seed=7, **shares))
+        split = split_rows(rows, SplitConfig(seed=seed, search_seed=7, **shares))
+        assert not set(split.test) & set(search.validation)
+        assert [len(split.part(part)) for part in shares] == [len(search.part(part)) for part in shares]
+        together = np.concatenate([split.train, split.validation, split.test])
+        assert sorted(together) == list(range(rows))
+
+    def test_every_row_that_steered_nothing_is_tested_on_about_as_often(self) -> None:
+        splits = [split_rows(100, SplitConfig(seed=seed, search_seed=0)) for seed in range(400)]
+        times = np.bincount(np.concatenate([split.test for split in splits]), minlength=100)
+        free = np.delete(times, split_rows(100, SplitConfig(seed=0)).validation)
+        assert free.mean() == pytest.approx(400 * 15 / 85)
+        assert free.min() > 40
+        assert free.max() < 105
+
+
+class TestAgainOnAnotherSplit:
+    def test_features_and_categories_stay_what_is_fitted_does_not(self, dataset: Path, tmp_path: Path) -> None:
+        first = run(dataset)
+        (tmp_path / "found.json").write_text(json.dumps(mapping_of(first)))
+        again = run(
+            dataset, split={"seed": 5}, categories={"mapping": str(tmp_path / "found.json"), "only_mapped": True}
+        )
+        assert again.feature_names == first.feature_names
+        assert again.categories == first.categories
+        assert again.fingerprint != first.fingerprint
+        fitted = again.values[again.split.train]
+        np.testing.assert_allclose(fitted.mean(axis=0, dtype=np.float64), 0, atol=1e-5)
+
+    def test_what_cleaning_chose_is_not_chosen_again(self, dataset: Path, tmp_path: Path) -> None:
+        """f4 and its double f5, and one feature alone: of two copies both stay if both are mapped."""
+        (tmp_path / "given.json").write_text(json.dumps({"a": [NAMES[4], NAMES[5]], "b": [NAMES[20]]}))
+        data = run(dataset, categories={"mapping": str(tmp_path / "given.json"), "only_mapped": True})
+        assert data.feature_names == (NAMES[4], NAMES[5], NAMES[20])
+        assert [len(category) for category in data.categories] == [2, 1]
+        reasons = {entry.feature: entry.dropped for entry in data.pipeline.cleaning.ledger}
+        assert reasons[NAMES[21]] == "unmapped"
+
+    def test_features_that_do_not_vary_are_lost_and_empty_categories_with_them(
+        self, dataset: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "given.json").write_text(json.dumps({"flat": [NAMES[3]], "b": NAMES[20:24]}))
+        data = run(dataset, categories={"mapping": str(tmp_path / "given.json"), "only_mapped": True})
+        assert [category.name for category in data.categories] == ["b"]
+        assert {entry.feature: entry.dropped for entry in data.pipeline.cleaning.ledger}[NAMES[3]] == "constant"
+
+    def test_a_mapping_is_needed(self) -> None:
+        with pytest.raises(ConfigError, match="only_mapped needs a mapping"):
+            parse_config(PrepareConfig, {"categories": {"only_mapped": True}}, "test")
+
+
+def mapping_of(data: PreparedData) -> dict[str, list[str]]:
+    return {category.name: [data.feature_names[column] for column in category.columns] for category in data.categories}
 
 
 class TestFingerprint:

@@ -25,7 +25,7 @@ from results.trial_record import (
     write_records,
     write_tables,
 )
-from results.verdict import Verdict, conclude
+from results.verdict import Verdict, conclude, judge
 from spinlock_dist.errors import ConfigError, SpinlockError
 
 # ---------------------------------------------------------------- files
@@ -252,8 +252,8 @@ def test_the_rule_is_named_only_where_there_are_two(make_record, strategy, words
 
 def test_the_readme_puts_figures_beside_the_baselines(tmp_path, make_record, make_metrics):
     folder = StudyFolder(tmp_path / "s")
-    shown = finals(make_record, make_metrics, ((0.4, 0.1), (0.5, 0.1)))
-    export_readme(folder, make_record(1, 0.4, 0.1), make_record(0, 0.5, 0.1), shown, "Found.")
+    [finding] = judge(finals(make_record, make_metrics, *[((0.4, 0.1), (0.5, 0.1))] * 2), "splits").findings
+    export_readme(folder, make_record(1, 0.4, 0.1), make_record(0, 0.5, 0.1), finding, "Found.")
     text = (folder.best / "README.md").read_text()
-    assert "| imbalance | 4 / 5 | 4 / 5 |" in text
+    assert "| imbalance | 4 / 5 | 0.8 (0.8 to 0.8) |" in text
     assert "Found." in text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.statistics import FEW, holm, paired_effect, rank_ranges
+from results.statistics import FEW, holm, paired_effect, rank_ranges, widened_interval
 
 RATIOS = (0.62, 0.71, 0.35, 0.84, 0.55, 0.93, 1.04, 0.48)
 MANY = (*RATIOS, 0.77, 0.69, 0.81)
@@ -68,6 +68,15 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(pairs, studies, 
     draws = np.exp(rng.normal(-0.3, 0.4, size=(studies, pairs)))
     held = np.mean([effect.low < np.exp(-0.3) < effect.high for effect in map(paired_effect, draws)])
     assert least <= held < 1
+
+
+def test_splits_of_the_same_rows_know_less_of_new_data():
+    x = np.log(RATIOS)
+    half = 2.364624 * x.std(ddof=1) * np.sqrt(1 / 8 + 0.25)
+    assert widened_interval(RATIOS, 0.25) == pytest.approx((np.exp(x.mean() - half), np.exp(x.mean() + half)), rel=1e-5)
+    plain = paired_effect(RATIOS)
+    assert widened_interval(RATIOS, 0) == pytest.approx((plain.low, plain.high))
+    assert widened_interval([0.5], 0.25) is None
 
 
 # ---------------------------------------------------------------- several comparisons

@@ -1,0 +1,76 @@
+"""Whether an exported config is said to give again what it gave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from results.verification import Verification, verify
+
+
+@pytest.fixture
+def again(make_record, make_metrics):
+    """Return a builder of the trainings that verify trial 3, whose imbalance was 5, from their imbalances."""
+
+    def build(*imbalances: float | None) -> Verification:
+        base = [make_record(number, value, 0.1, phase="baseline") for number, value in enumerate((0.8, 0.82))]
+        records = [
+            make_record(number, state="diverged", phase="verification", arm="trial-3")
+            if value is None
+            else make_record(
+                number,
+                value / 10,
+                0.1,
+                phase="verification",
+                arm="trial-3",
+                test=make_metrics(value / 5, 0.1, split="test"),
+            )
+            for number, value in enumerate(imbalances)
+        ]
+        baseline = make_record(0, 0.8, 0.1, phase="verification", arm="baseline", test=make_metrics(0.9, 0.1))
+        return verify(make_record(3, 0.5, 0.1), base, [*records, baseline])
+
+    return build
+
+
+def test_a_config_that_repeats_and_is_typical_is_verified(again):
+    found = again(5.0, 5.1, 4.95)
+    assert found.verified
+    assert found.test == pytest.approx((10, 9))
+    assert str(found).startswith("Trained again it scores exactly its 5.00x; other seeds give 5.10x and 4.95x: ")
+    assert found.to_json()["verified"] is True
+
+
+def test_a_number_that_does_not_come_again_is_said(again):
+    found = again(5.2, 5.1, 4.95)
+    assert (found.repeated, found.verified) == (False, False)
+    assert str(found).startswith("Not verified. Trained again it scores not its 5.00x but with 5.20x")
+    assert "not at all" in str(again(None, 5.1, 4.95))
+
+
+def test_a_lucky_seed_is_said(again):
+    found = again(5.0, 8.1, 8.2)
+    assert (found.repeated, found.typical, found.verified) == (True, False, False)
+    assert "not within their spread" in str(found)
+
+
+def test_the_spread_is_where_a_further_seed_falls_nineteen_times_in_twenty(make_record):
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(2000):
+        draws = 0.5 * np.exp(rng.normal(0, 0.1, size=6))
+        best, *others = (
+            make_record(number, value, 0.1, phase="verification", arm="trial-3")
+            for number, value in enumerate(draws[:4])
+        )
+        base = [make_record(number, 2 * value, 0.1) for number, value in enumerate(draws[4:])]
+        inside.append(verify(best, base, [best, *others]).typical)
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
+
+
+def test_one_other_seed_and_one_of_the_baseline_do_not_tell(make_record):
+    best, other = (make_record(number, 0.5, 0.1, arm="trial-3") for number in range(2))
+    found = verify(best, [make_record(0, 0.8, 0.1)], [best, other])
+    assert found.spread is None
+    assert not found.verified
+    assert "too few to tell" in str(found)
