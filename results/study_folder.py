@@ -59,6 +59,11 @@ class StudyFolder:
         """Folder of the checkpoint of a finished trial of the search."""
         return self.tune / "checkpoints" / f"trial-{trial:04d}"
 
+    @property
+    def snapshots(self) -> Path:
+        """Folder of what interrupted trainings go on from."""
+        return self.tune / "snapshots"
+
     def records(self, phase: str) -> Path:
         """JSON file of the records of `baseline` or `final`; it exists when that phase is done."""
         return self.path / f"{phase}.json"

@@ -19,6 +19,39 @@ Phase = Literal["baseline", "search", "final", "verification"]
 State = Literal["complete", "pruned", "diverged", "refused", "failed"]
 """`pruned`: stopped early by the scheduler. `diverged`: a loss was not finite. `refused`: the config contradicts
 itself or the data. `failed`: a fault of code or machine."""
+Kind = Literal[
+    "",
+    "exception",
+    "non-finite",
+    "refused",
+    "out of memory",
+    "worker lost",
+    "node lost",
+    "driver lost",
+    "interrupted",
+    "storage",
+    "collapsed codebook",
+]
+"""What went wrong with a trial or an attempt at it; empty if nothing did."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt at a trial; there are more where a process, a node or the driver was lost, or memory ran out."""
+
+    began: str
+    """ISO 8601, to the second."""
+    cpus: int = 1
+    gpus: float = 0
+    node: str = ""
+    start: int = 0
+    """Epoch of the snapshot it went on from; 0 from the start."""
+    epochs: int = 0
+    """The last one it reported."""
+    ended: bool = False
+    """False while it runs."""
+    kind: Kind = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +83,14 @@ class TrialRecord:
     node: str = ""
     reason: str = ""
     """Why the trial did not complete."""
+    kind: Kind = ""
+    attempts: list[Attempt] = field(default_factory=list)
+    """Only trials of the search have them."""
 
     @property
     def feasible(self) -> bool:
-        """Whether the trial completed with every guard kept."""
-        return self.state == "complete" and all(value <= 0 for value in self.guards.values())
+        """Whether the trial completed, not collapsed and with every guard kept."""
+        return self.state == "complete" and not self.kind and all(value <= 0 for value in self.guards.values())
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
@@ -64,7 +100,8 @@ class TrialRecord:
     def from_json(cls, content: dict[str, Any]) -> TrialRecord:
         """Return the record that `to_json` made `content` of."""
         metrics = {part: Metrics(**content[part]) for part in ("metrics", "test") if content[part] is not None}
-        return cls(**{**content, **metrics})
+        attempts = [Attempt(**attempt) for attempt in content.get("attempts", [])]
+        return cls(**{**content, **metrics, "attempts": attempts})
 
 
 def write_records(path: Path, records: Sequence[TrialRecord]) -> None:
@@ -117,11 +154,12 @@ def write_tables(trials: Path, curves: Path, records: Sequence[TrialRecord]) -> 
 def read_trials(path: Path) -> pd.DataFrame:
     """Return trials.parquet.
 
-    Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, reason, front (whether no feasible trial
-    beats it in imbalance, mean FVU and utilization at once), the scalar validation metrics by name, `test.<metric>`,
-    `fvu.<category>`, `guard.<name>`, `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance
-    against the baseline; of finals on the test rows, against the same replicate's), and `param.<setting>` as JSON text
-    (the settings of one space have different types).
+    Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, kind, reason, attempts (how many), story
+    (the attempts as JSON text), front (whether no feasible trial beats it in imbalance, mean FVU and utilization at
+    once), the scalar validation metrics by name, `test.<metric>`, `fvu.<category>`, `guard.<name>`,
+    `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance against the baseline; of finals on the
+    test rows, against the same replicate's), and `param.<setting>` as JSON text (the settings of one space have
+    different types).
     """
     return pd.read_parquet(path)
 
@@ -132,8 +170,9 @@ def read_curves(path: Path) -> pd.DataFrame:
 
 
 def _row(record: TrialRecord) -> dict[str, Any]:
-    plain = ("phase", "arm", "number", "state", "feasible", "seed", "epochs", "seconds", "node", "reason")
+    plain = ("phase", "arm", "number", "state", "feasible", "seed", "epochs", "seconds", "node", "kind", "reason")
     row: dict[str, Any] = {name: getattr(record, name) for name in plain}
+    row |= {"attempts": len(record.attempts), "story": json.dumps([asdict(attempt) for attempt in record.attempts])}
     if record.metrics is not None:
         row |= record.metrics.scalars()
         row |= {f"fvu.{category}": value for category, value in record.metrics.fvu.items()}

@@ -71,8 +71,8 @@ def running(config: ClusterConfig) -> Iterator[Cluster]:
     """
     ours = not ray.is_initialized()
     dashboard = _connect(config) if ours else None
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    for part in ("ray.tune", "ray.train"):  # what befalls trials is told by the study, without tracebacks
+        logging.getLogger(part).setLevel(logging.CRITICAL)
     try:
         with _termination_as_interrupt():
             yield Cluster(plan(_nodes(), config), dashboard)

@@ -53,6 +53,14 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"choices": choices("rule", StoppingConfig), "help": "what stops poor trials early (default: asha)"},
     ),
     "--seed": ("seed", {"type": int, "metavar": "N", "help": "seed of the sampler and of the trials (default: 0)"}),
+    "--deterministic": (
+        "deterministic",
+        {
+            "action": "store_const",
+            "const": True,
+            "help": "same seed, same trials, whatever the timing; see docs/faults.md",
+        },
+    ),
     "--name": ("name", {"help": "folder in runs/ (default: the space's name and the time)"}),
     "--runs": ("runs", {"metavar": "FOLDER", "help": "where studies are kept (default: runs)"}),
     "--gpus": (

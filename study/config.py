@@ -67,6 +67,8 @@ class ClusterConfig(Section):
     """CPU cores, and threads, of a trial."""
     max_concurrent: int | None = Field(None, ge=1)
     """Trials at a time; as many as fit when absent."""
+    snapshot_seconds: float = Field(10, ge=0)
+    """A trial that runs longer is saved so often, to go on from there when its process, node or driver is lost."""
     dashboard: bool = True
     """Start Ray's dashboard, on the loopback interface."""
 
@@ -96,6 +98,10 @@ class StudyConfig(Section):
     """What suggests the trials: see docs/search.md."""
     seed: int = 0
     """Of the sampler."""
+    deterministic: bool = False
+    """The same seed gives the same trials whatever the timing: they are asked for in batches and told in order."""
+    batch: int | None = Field(None, ge=1)
+    """Trials of a batch in a deterministic study; as many as run at a time when it is started, if absent."""
     baseline_seeds: int = Field(2, ge=1)
     """Trainings of the uniform baseline; trials are held against the first, which has their seed."""
     finals: FinalsConfig = FinalsConfig()

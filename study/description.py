@@ -64,7 +64,8 @@ def begin(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyFolder:
             )
         return folder
     known = open_study(Path(config.runs), config.name).read_description()
-    given = {"config": config.model_dump(mode="json", exclude=FREE_TO_CHANGE), "space": space_content(space)}
+    free = FREE_TO_CHANGE | ({"batch"} if config.batch is None else set())
+    given = {"config": config.model_dump(mode="json", exclude=free), "space": space_content(space)}
     for part, settings in given.items():
         for setting, before, now in _differences(known.get(part, {}), settings):
             raise ConfigError(

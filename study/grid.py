@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial
 
 from search_spaces import Categorical, Parameter, SearchSpace
 from study.distributions import distributions
-from study.journal import ABANDONED, STATE
 
 LARGEST = 100_000
 """Configs in a grid; more would never be tried, and take long to list."""
@@ -55,10 +54,8 @@ class GridSampler(BaseSampler):
         return (self._space.parameters[param_name].values() or ())[0]
 
     def _tried(self, study: Study) -> set[Key]:
-        """Return the points of all trials but those that a driver left behind: they are to be tried again."""
-        trials = study.get_trials(deepcopy=False)
-        kept = [trial for trial in trials if trial.params and trial.user_attrs.get(STATE) != ABANDONED]
-        return {self._key(trial.params) for trial in kept}
+        """Return the points of all trials, those included that run or wait to be tried again."""
+        return {self._key(trial.params) for trial in study.get_trials(deepcopy=False) if trial.params}
 
     def _key(self, values: dict[str, Any]) -> Key:
         """Return the places of `values` on the grid; values themselves may differ in the last bit."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
@@ -11,14 +13,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from results.trial_record import TrialRecord
+from results.trial_record import Attempt, Kind, TrialRecord
 from spinlock_dist.metrics.record import Metrics
 from study.objective import DIVERGED
 
 STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
-RETRY_OF = "retry_of"
-ABANDONED = "abandoned"
-"""State of a trial that a stopped or killed driver left behind; its settings are tried again as another trial."""
+KIND, ATTEMPTS = "kind", "attempts"
 
 
 def open_journal(path: Path, name: str, objectives: int = 1) -> optuna.Study:
@@ -69,27 +69,38 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def abandon_running(study: optuna.Study, reason: str) -> int:
-    """Fail every trial that nothing runs any more and enqueue its settings once again; return how many there were.
+def release(study: optuna.Study, kind: Kind, reason: str) -> int:
+    """Enqueue every trial that nothing runs any more under its own number; return how many there were.
 
-    Stale running trials would keep the sampler away from their surroundings (constant liar).
+    The attempt at it ends as `kind`. Stale running trials would keep the sampler away from their surroundings
+    (constant liar). A trial that has an outcome, and only waits to be told with others, keeps it.
     """
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    for frozen in stale:
-        trial = optuna.trial.Trial(study, frozen._trial_id)
-        trial.set_user_attr(STATE, ABANDONED)
-        trial.set_user_attr(REASON, reason)
-        study.tell(frozen.number, state=TrialState.FAIL)
-        if RETRY_OF not in frozen.user_attrs:
-            study.enqueue_trial(frozen.params, user_attrs={RETRY_OF: frozen.number})
+    for trial in stale:
+        attempts = attempts_at(trial)
+        if attempts and not attempts[-1].ended:
+            epochs = int(max(trial.intermediate_values, default=0))
+            attempts[-1] = replace(attempts[-1], ended=True, kind=kind, reason=reason, epochs=epochs)
+            keep_attempts(study, trial._trial_id, attempts)
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
     return len(stale)
+
+
+def attempts_at(trial: FrozenTrial) -> list[Attempt]:
+    """Return the attempts at a trial so far."""
+    return [Attempt(**attempt) for attempt in trial.user_attrs.get(ATTEMPTS, [])]
+
+
+def keep_attempts(study: optuna.Study, trial_id: int, attempts: Sequence[Attempt]) -> None:
+    """Store the attempts at a trial."""
+    study._storage.set_trial_user_attr(trial_id, ATTEMPTS, [asdict(attempt) for attempt in attempts])
 
 
 def settled(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that have an outcome, by number: complete, stopped, diverged, refused or failed."""
     ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     trials = study.get_trials(deepcopy=False, states=ended)
-    return [trial for trial in trials if trial.user_attrs.get(STATE) not in (None, ABANDONED)]
+    return [trial for trial in trials if STATE in trial.user_attrs]
 
 
 def read_search(study: optuna.Study) -> list[TrialRecord]:
@@ -98,7 +109,7 @@ def read_search(study: optuna.Study) -> list[TrialRecord]:
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
-    """Return the record of a settled trial."""
+    """Return the record of a trial that has an outcome."""
     known = trial.user_attrs
     metrics = Metrics(**known[METRICS]) if METRICS in known else None
     curve = known.get(CURVE, [])
@@ -116,4 +127,6 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         seconds=known.get(SECONDS, 0.0),
         node=known.get(NODE, ""),
         reason=known.get(REASON, ""),
+        kind=known.get(KIND, ""),
+        attempts=attempts_at(trial),
     )

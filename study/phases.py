@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,19 +25,22 @@ from spinlock_dist.config import TrialConfig, load_config
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial
+from spinlock_dist.training.snapshot import discard
 from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
 from study.description import begin, check_data, describe
+from study.faults import StudyError, explained, killed_by_memory_monitor
 from study.finals import REPLICATES, Finals
 from study.first_points import first_points
-from study.journal import abandon_running, open_journal, read_search, settled
+from study.journal import open_journal, read_search, release, settled
 from study.objective import COUNT
 from study.progress import Progress, score
 from study.sampler import check_sampler, make_sampler
-from study.searcher import AskTellSearcher
-from study.stopping import make_scheduler
-from study.trainable import Objective, train
-from study.workers import RETRIES, StudyError, Training, Workers
+from study.searcher import AskTellSearcher, Deaths, GivenUp
+from study.stopping import ByNumber, make_scheduler
+from study.streams import PerTrial
+from study.trainable import Objective, room, train
+from study.workers import Training, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,9 @@ def run(
         data = _prepare(config, progress)
         if resume:
             check_data(folder, data)
-        with running(config.cluster) as cluster:
+        with running(config.cluster) as cluster, explained(folder.path):
+            if config.deterministic:
+                config = config.model_copy(update={"batch": _batch(config, folder, resume, cluster)})
             if not resume:
                 folder.write_prepared(data)
                 folder.write_description(describe(config, space, data, cluster))
@@ -104,6 +110,12 @@ def _space(config: StudyConfig) -> SearchSpace:
     if config.epochs is None:
         return space
     return replace(space, fixed={**space.fixed, "training.epochs": config.epochs})
+
+
+def _batch(config: StudyConfig, folder: StudyFolder, resume: bool, cluster: Cluster) -> int:
+    """Return the trials of a batch: as it was started, wherever the study goes on."""
+    stored = folder.read_description()["config"]["batch"] if resume else None
+    return stored or config.batch or cluster.resources.concurrent
 
 
 def _prepare(config: StudyConfig, progress: Progress) -> PreparedData:
@@ -134,7 +146,7 @@ class _Study:
         self.data = data
         self.cluster = cluster
         self.objective = objective
-        self.workers = Workers(cluster.resources, objective)
+        self.workers = Workers(cluster.resources, objective, folder.snapshots, config.cluster.snapshot_seconds)
         self.progress = progress
 
     def run(self) -> StudyResult:
@@ -209,13 +221,14 @@ class _Study:
         assert baseline[0].metrics is not None
         study = self.open_search()
         try:
-            missing = self.config.trials - len(settled(study))
-            if missing > 0:
-                self.fit(study, baseline[0].metrics, missing)
+            if len(settled(study)) < self.config.trials:
+                self.fit(study, baseline[0].metrics)
         finally:
-            abandon_running(study, "interrupted")
+            with suppress(OSError):  # on a full disk the next driver has to do it
+                release(study, "interrupted", "the study was stopped")
             records = read_search(study)
-            self.write_tables([*baseline, *records])
+            with suppress(OSError):
+                self.write_tables([*baseline, *records])
         if len(records) < self.config.trials:  # Tune returns as if all were well when it is interrupted
             raise KeyboardInterrupt
         return records
@@ -223,15 +236,26 @@ class _Study:
     def open_search(self) -> optuna.Study:
         """Open the journal and put it in order: no trial runs in it, the known answers are asked for first."""
         study = open_journal(self.folder.journal, self.config.name, COUNT[self.config.objective])
-        study.sampler = make_sampler(self.config, self.space, len(study.get_trials(deepcopy=False)))
-        abandon_running(study, "lost")
+        study.sampler = PerTrial(lambda stream: make_sampler(self.config, self.space, stream))
+        lost = release(study, "driver lost", "the driver was lost")
+        if lost:
+            self.progress.say(f"trials that were running when the driver was lost: {lost}; they are tried again")
         for point in first_points(self.space, self.config.base):
             study.enqueue_trial(point, skip_if_exists=True)
         return study
 
-    def fit(self, study: optuna.Study, baseline: Metrics, missing: int) -> None:
-        """Let Ray Tune run `missing` trials."""
-        earlier = read_search(study)
+    def fit(self, study: optuna.Study, baseline: Metrics) -> None:
+        """Let Ray Tune run trials until as many as asked for have an outcome."""
+        self.progress.say(f"search: {self.config.trials} trials of up to {self.base.training.epochs} epochs")
+        self.progress.begin(self.config.trials, read_search(study), baseline, self.cluster.notice)
+        try:
+            while not self.fitted(study, baseline):
+                self.progress.say("Ray's memory monitor killed a process: the trials that ran get twice the room")
+        finally:
+            self.progress.end()
+
+    def fitted(self, study: optuna.Study, baseline: Metrics) -> bool:
+        """Run Tune once. Return False if Ray's memory monitor ended it: Tune takes that for a fault of its own."""
         searcher = AskTellSearcher(
             study,
             self.space,
@@ -239,18 +263,27 @@ class _Study:
             target=self.config.trials,
             baseline=baseline,
             guards_config=self.config.guards,
-            told=self.progress.told,
+            resources=self.cluster.resources,
+            batch=self.config.batch,
+            told=self.ended,
+            say=self.progress.say,
         )
-        self.progress.say(f"search: {self.config.trials} trials of up to {self.base.training.epochs} epochs")
-        self.progress.begin(self.config.trials, earlier, baseline, self.cluster.notice)
         try:
-            self.tuner(study, searcher, missing).fit()
-        finally:
-            self.progress.end()
+            self.tuner(study, searcher).fit()
+        except Exception as error:
+            if killed_by_memory_monitor(error) and release(study, "out of memory", "Ray's memory monitor killed it"):
+                return False
+            raise
         if searcher.failure is not None:
             raise StudyError(f"the search was given up: {searcher.failure}")
+        return True
 
-    def tuner(self, study: optuna.Study, searcher: AskTellSearcher, missing: int) -> tune.Tuner:
+    def ended(self, record: TrialRecord) -> None:
+        """Take note of a trial of the search that has an outcome."""
+        discard(self.folder.snapshots / _name(record.number))
+        self.progress.told(record)
+
+    def tuner(self, study: optuna.Study, searcher: AskTellSearcher) -> tune.Tuner:
         """Return a new Tuner: what it needs from earlier runs is in the journal, not in Tune's snapshots."""
         resources = self.cluster.resources
         trainable = tune.with_parameters(
@@ -259,13 +292,15 @@ class _Study:
             data=self.data,
             resources=resources,
             checkpoints=str(self.folder.checkpoint(0).parent),
+            snapshots=str(self.folder.snapshots),
+            snapshot_seconds=self.config.cluster.snapshot_seconds,
         )
         return tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            tune.with_resources(trainable, room),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=self.scheduler(study),
-                num_samples=missing,
+                num_samples=-1,  # the searcher knows when it is done
                 max_concurrent_trials=resources.concurrent,
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
@@ -274,18 +309,26 @@ class _Study:
             run_config=tune.RunConfig(
                 name=self.folder.tune.name,
                 storage_path=str(self.folder.path),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                callbacks=[self.progress],
+                stop=GivenUp(searcher),
+                callbacks=[self.progress, Deaths(searcher.on_death)],
                 verbose=0,
             ),
         )
 
-    def scheduler(self, study: optuna.Study) -> TrialScheduler:
-        """Return what stops trials early: nothing for a front, of which Optuna keeps no intermediate values."""
+    def scheduler(self, study: optuna.Study) -> ByNumber:
+        """Return what stops trials early; in a deterministic study each is held against earlier batches alone.
+
+        Nothing does for a front, of which Optuna keeps no intermediate values.
+        """
+
+        def rule() -> TrialScheduler:
+            return make_scheduler(self.config.stopping, self.base.training.epochs, settled(study))
+
         if self.config.objective == "pareto":
             self.progress.say("  every trial trains to its end: of several objectives no curves are kept to stop by")
-            return FIFOScheduler()
-        return make_scheduler(self.config.stopping, self.base.training.epochs, settled(study))
+            return ByNumber(lambda _: FIFOScheduler())
+        common = rule()
+        return ByNumber(lambda _: rule() if self.config.batch else common)
 
     # ------------------------------------------------------------ finals
 
@@ -321,5 +364,10 @@ class _Study:
         write_tables(self.folder.trials, self.folder.curves, records)
 
 
+def _name(number: int) -> str:
+    return f"trial-{number:04d}"
+
+
 def _trial_name(trial: tune.experiment.Trial) -> str:
-    return f"trial-{trial.config['number']:04d}"
+    number, attempt = trial.config["number"], trial.config["attempt"]
+    return _name(number) + (f".{attempt}" if attempt > 1 else "")

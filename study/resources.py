@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from spinlock_dist.errors import SpinlockError
 from study.config import ClusterConfig
@@ -26,6 +26,17 @@ class Resources:
     concurrent: int
     cpus: int
     gpus: float
+    node_cpus: int = field(default=1, compare=False)
+    """CPU cores of the largest node."""
+
+    def roomier(self, doublings: int) -> Resources:
+        """Return twice as much for a trial, so often or as far as a GPU, or without one the largest node, has it.
+
+        Ray has no share of memory to give; what a trial leaves of a GPU's or a node's slots is memory it gets.
+        """
+        if self.gpus:
+            return replace(self, gpus=min(self.gpus * 2**doublings, max(self.gpus, 1)))
+        return replace(self, cpus=min(self.cpus * 2**doublings, max(self.cpus, self.node_cpus)))
 
 
 def check_gpus(asked: int | None, available: int, where: str) -> int:
@@ -60,7 +71,8 @@ def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
     concurrent = min(fit, wanted)
     if 0 < share <= 1:
         share = 1 / math.ceil(concurrent / gpus)
-    return Resources(concurrent=concurrent, cpus=config.cpus_per_trial, gpus=share)
+    largest = int(max(node.get("CPU", 0) for node in nodes))
+    return Resources(concurrent=concurrent, cpus=config.cpus_per_trial, gpus=share, node_cpus=largest)
 
 
 def _share(gpus: int, asked: float | None) -> float:

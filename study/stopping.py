@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +14,31 @@ from study.config import StoppingConfig
 
 METRIC = "fvu_worst"
 TIME = "epoch"
+
+
+class ByNumber(FIFOScheduler):
+    """Holds each trial of the study against the rule that `rule_of(number)` returns when the trial is first added.
+
+    A trial that is tried again is a new one to Tune; here it stays the same, and counts once.
+    """
+
+    def __init__(self, rule_of: Callable[[int], TrialScheduler]):
+        super().__init__()
+        self._rule_of = rule_of
+        self._rules: dict[int, tuple[TrialScheduler, Any]] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Find the rule for a trial."""
+        number = trial.config["number"]
+        if number not in self._rules:
+            rule, same = self._rule_of(number), SimpleNamespace(trial_id=f"trial-{number}")
+            self._rules[number] = rule, same
+            rule.on_trial_add(tune_controller, cast(Any, same))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Decide by the rule."""
+        rule, same = self._rules[trial.config["number"]]
+        return rule.on_trial_result(tune_controller, same, result)
 
 
 def make_scheduler(config: StoppingConfig, epochs: int, told: Sequence[optuna.trial.FrozenTrial]) -> TrialScheduler:

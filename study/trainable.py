@@ -1,8 +1,9 @@
 """A trial on a worker: the only file that reports to Ray Tune, and the task that the other phases run.
 
-What a worker says in a report: `epoch`, `fvu_worst` (early stopping reads it), `seconds`, `status`, `reason`, and as
-JSON text `curve` (one flat row) and `metrics` (complete). The status is `running` until the last report, which says
-`complete`, `diverged`, `refused` or `failed`; a trial whose last word is `running` was stopped by the scheduler.
+What a worker says in a report: `epoch`, `fvu_worst` (early stopping reads it), `seconds`, `status`, `start` (the epoch
+it went on from), `notice` (what was wrong with the snapshot), and as JSON text `curve` (one flat row) and `metrics`
+(complete). The status is `running` until the last report, which says `complete` or `failed`, with `kind` and `reason`;
+a trial whose last word is `running` was stopped by the scheduler.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from ray import tune
 
 from results.trial_record import Phase, State, TrialRecord
 from spinlock_dist.config import TrialConfig
-from spinlock_dist.errors import ConfigError, DivergedError
+from spinlock_dist.errors import DivergedError, SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.run import Report, TrialOutcome
+from spinlock_dist.training.snapshot import Snapshots
+from study.faults import kind_of
 from study.resources import Resources
 
-Objective = Callable[[TrialConfig, PreparedData, Report], TrialOutcome]
+Objective = Callable[[TrialConfig, PreparedData, Report, Snapshots], TrialOutcome]
 """The core as the study sees it: `spinlock_dist.run.run_trial`, or a stand-in that can be pickled."""
 
 
@@ -38,51 +41,64 @@ def use_resources(resources: Resources) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def train(
-    given: dict[str, Any], *, objective: Objective, data: PreparedData, resources: Resources, checkpoints: str
-) -> None:
-    """Run one trial of the search as a Tune function trainable.
+def room(given: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """Return what Tune is to reserve for a trial."""
+    return tune.PlacementGroupFactory([{"CPU": given["cpus"], **({"GPU": given["gpus"]} if given["gpus"] else {})}])
 
-    A fault is reported, not raised: it is the same at every attempt, so that Tune's retries, which are for dead
-    processes, would only repeat it.
+
+def train(
+    given: dict[str, Any],
+    *,
+    objective: Objective,
+    data: PreparedData,
+    resources: Resources,
+    checkpoints: str,
+    snapshots: str,
+    snapshot_seconds: float,
+) -> None:
+    """Run one trial of the search as a Tune function trainable, from its last snapshot if there is one.
+
+    A fault is reported, not raised: whether it is worth another attempt depends on its kind.
     """
     use_resources(resources)
     began = time.monotonic()
     last: list[EpochMetrics] = []
+    name = f"trial-{given['number']:04d}"
+    kept = Snapshots(Path(snapshots) / name, snapshot_seconds)
 
     def report(metrics: EpochMetrics) -> None:
         last[:] = [metrics]
         if not metrics.finished:  # the last report waits for the checkpoint: a trial may be stopped at any report
-            tune.report(_message(metrics, metrics.validation, "running"))
+            tune.report(_message(metrics, metrics.validation, "running", kept))
 
     try:
         config = TrialConfig.model_validate_json(given["config"])
-        outcome = objective(config, data, report)
-        outcome.save(Path(checkpoints) / f"trial-{given['number']:04d}")
-        tune.report(_message(last[0], outcome.validation, "complete"))
-    except DivergedError as error:
-        tune.report(_ending("diverged", str(error), began))
-    except ConfigError as error:
-        tune.report(_ending("refused", str(error), began))
+        outcome = objective(config, data, report, kept)
+        outcome.save(Path(checkpoints) / name)
+        tune.report(_message(last[0], outcome.validation, "complete", kept))
     except Exception as error:
-        tune.report(_ending("failed", f"{type(error).__name__}: {error}", began))
+        seconds = time.monotonic() - began
+        tune.report({"status": "failed", "kind": kind_of(error), "reason": _in_a_line(error), "seconds": seconds})
 
 
-def _message(report: EpochMetrics, metrics: Metrics, status: str) -> dict[str, Any]:
+def _in_a_line(error: Exception) -> str:
+    """Return an error without its traceback; those of the core say all by themselves."""
+    said = " ".join(str(error).split())
+    return said if isinstance(error, SpinlockError) else f"{type(error).__name__}: {said}"
+
+
+def _message(report: EpochMetrics, metrics: Metrics, status: str, snapshots: Snapshots) -> dict[str, Any]:
     """Return what is said: `metrics` are of the weights kept, which with patience are not those of the last epoch."""
     return {
         "epoch": report.epoch,
         "fvu_worst": report.validation.fvu_worst,
         "seconds": report.seconds,
         "status": status,
-        "reason": "",
+        "start": snapshots.epoch,
+        "notice": snapshots.notice,
         "curve": json.dumps(curve_row(report)),
         "metrics": json.dumps(asdict(metrics)),
     }
-
-
-def _ending(status: str, reason: str, began: float) -> dict[str, Any]:
-    return {"status": status, "reason": reason, "seconds": time.monotonic() - began}
 
 
 def curve_row(metrics: EpochMetrics) -> dict[str, float]:
@@ -100,13 +116,19 @@ def evaluate(
     phase: Phase,
     arm: str,
     number: int,
+    snapshot: Path,
+    snapshot_seconds: float,
 ) -> TrialRecord:
-    """Train `config` to the end and return its record; finals and verification score the test rows as well."""
+    """Train `config` to the end, from its last snapshot if there is one, and return its record.
+
+    Finals and verification score the test rows as well.
+    """
     use_resources(resources)
     began = time.monotonic()
     curve: list[dict[str, float]] = []
+    kept = Snapshots(snapshot, snapshot_seconds)
     try:
-        outcome = objective(config, data, lambda metrics: curve.append(curve_row(metrics)))
+        outcome = objective(config, data, lambda metrics: curve.append(curve_row(metrics)), kept)
     except DivergedError as error:
         return _record(phase, arm, number, config, curve, began, state="diverged", reason=str(error))
     test = outcome.evaluate("test") if phase in ("final", "verification") else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -11,15 +12,13 @@ import ray
 from results.trial_record import Phase, TrialRecord
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import SpinlockError
+from spinlock_dist.training.snapshot import discard
+from study.faults import StudyError
 from study.resources import Resources
 from study.trainable import Objective, evaluate
 
 RETRIES = 2
 """How often a training whose process died is started again."""
-
-
-class StudyError(SpinlockError):
-    """The study cannot go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,11 @@ class Training:
     config: TrialConfig
     data: Any
 
+    @property
+    def name(self) -> str:
+        """Name of its snapshot."""
+        return f"{self.phase}-{self.arm}-{self.number}"
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -39,6 +43,9 @@ class Workers:
 
     resources: Resources
     objective: Objective
+    snapshots: Path
+    """Folder of what interrupted trainings go on from."""
+    snapshot_seconds: float
 
     def run(self, trainings: Iterable[Training]) -> Iterator[TrialRecord]:
         """Yield the record of each training as it ends. The next is taken from `trainings` only when there is room.
@@ -54,7 +61,9 @@ class Workers:
                 if not running:
                     return
                 [done], _ = ray.wait(list(running), num_returns=1)
-                yield self._record(done, running.pop(done))
+                training = running.pop(done)
+                yield self._record(done, training)
+                discard(self.snapshots / training.name)  # only now: the record has been kept
         finally:
             for task in running:
                 ray.cancel(task, force=True)
@@ -71,6 +80,8 @@ class Workers:
             phase=training.phase,
             arm=training.arm,
             number=training.number,
+            snapshot=self.snapshots / training.name,
+            snapshot_seconds=self.snapshot_seconds,
         )
 
     def _record(self, done: Any, training: Training) -> TrialRecord:
@@ -80,7 +91,7 @@ class Workers:
             if isinstance(error.cause, SpinlockError):
                 raise error.cause from None
             raise
-        except ray.exceptions.WorkerCrashedError:
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
             raise StudyError(
                 f"the processes of the {training.phase} phase died {RETRIES + 1} times; is memory short?"
             ) from None

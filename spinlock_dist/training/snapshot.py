@@ -40,7 +40,6 @@ class Snapshots:
         self.path, self.every = path, every
         self.epoch = 0
         self.notice = ""
-        self._before = path.with_name(path.name + ".before")
         self._identity = ""
         self._saved = time.monotonic()
 
@@ -50,7 +49,7 @@ class Snapshots:
         Snapshots saved from now on carry the same identity.
         """
         self._identity = identity
-        present = [path for path in (self.path, self._before) if path.exists()]
+        present = [path for path in (self.path, _before(self.path)) if path.exists()]
         for path in present:
             state = _read(path)
             if state is not None and state.facts["identity"] == identity:
@@ -80,16 +79,21 @@ class Snapshots:
                 file.flush()
                 os.fsync(file.fileno())
             if self.path.exists():
-                self.path.replace(self._before)
+                self.path.replace(_before(self.path))
             draft.replace(self.path)
         finally:
             draft.unlink(missing_ok=True)
         self._saved = time.monotonic()
 
-    def discard(self) -> None:
-        """Remove the snapshots of a training that is over."""
-        self.path.unlink(missing_ok=True)
-        self._before.unlink(missing_ok=True)
+
+def discard(path: Path) -> None:
+    """Remove the snapshots at `path`, of a training that is over."""
+    path.unlink(missing_ok=True)
+    _before(path).unlink(missing_ok=True)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(path.name + ".before")
 
 
 def _read(path: Path) -> State | None:

@@ -22,10 +22,12 @@ from spinlock_dist.metrics.record import Metrics
 from study.config import GuardsConfig, StudyConfig
 from study.distributions import suggest
 from study.first_points import first_points
-from study.journal import abandon_running, open_journal, read_search, settled
+from study.journal import open_journal, read_search, release, settled
 from study.objective import COUNT, DIVERGED, guards
+from study.resources import Resources
 from study.sampler import check_sampler, make_sampler
 from study.searcher import AskTellSearcher
+from study.streams import PerTrial
 
 
 def space(step: float | None = None, strategies: bool = True) -> SearchSpace:
@@ -63,7 +65,8 @@ class Setup:
 
     @property
     def config(self) -> StudyConfig:
-        return StudyConfig(name="test", sampler=self.sampler, objective=self.objective)
+        """With a seed that meets settings which contradict each other in every setup."""
+        return StudyConfig(name="test", sampler=self.sampler, objective=self.objective, seed=3)
 
 
 SETUPS = [
@@ -90,11 +93,14 @@ class Player:
 
     def open(self) -> optuna.Study:
         study = open_journal(self.journal, "test", COUNT[self.setup.objective])
-        study.sampler = make_sampler(self.setup.config, self.setup.space, len(study.trials))
-        abandon_running(study, "lost")
+        study.sampler = self.sampler()
+        release(study, "driver lost", "")
         return study
 
-    def play(self, study: optuna.Study, trials: int) -> list[TrialRecord]:
+    def sampler(self) -> PerTrial:
+        return PerTrial(lambda stream: make_sampler(self.setup.config, self.setup.space, stream))
+
+    def play(self, study: optuna.Study, trials: int, batch: int | None = None) -> list[TrialRecord]:
         told: list[TrialRecord] = []
         searcher = AskTellSearcher(
             study,
@@ -103,6 +109,8 @@ class Player:
             target=trials,
             baseline=self.baseline,
             guards_config=GuardsConfig(),
+            resources=Resources(concurrent=2, cpus=1, gpus=0),
+            batch=batch,
             told=told.append,
         )
         running: list[tuple[str, dict]] = []
@@ -119,17 +127,20 @@ class Player:
     def finish(self, searcher: AskTellSearcher, name: str, given: dict) -> None:
         config, kind = TrialConfig.model_validate_json(given["config"]), given["number"] % 8
         if kind == 5:
-            return searcher.on_trial_complete(name, {"status": "diverged", "reason": "epoch 3", "seconds": 1.0})
+            return searcher.on_trial_complete(name, self.failure("non-finite"))
         searcher.on_trial_result(name, self.report(config, 5))
         if kind == 6 and self.setup.objective == "single":  # the scheduler stops it; there is none for a front
             return searcher.on_trial_complete(name, self.report(config, 10))
-        if kind == 7 and given["number"] < 10:
-            return searcher.on_trial_complete(name, None, error=True)
+        if kind == 4 and given["attempt"] == 1:
+            searcher.on_trial_complete(name, None, error=True)
+            return searcher.on_death(name, "its process died")
         if kind == 7:
-            return searcher.on_trial_complete(
-                name, {"status": "failed", "reason": "ZeroDivisionError: x", "seconds": 1.0}
-            )
+            return searcher.on_trial_complete(name, self.failure("exception"))
         return searcher.on_trial_complete(name, self.report(config, 15, "complete"))
+
+    @staticmethod
+    def failure(kind: str) -> dict:
+        return {"status": "failed", "kind": kind, "reason": "epoch 3", "seconds": 1.0}
 
     def report(self, config: TrialConfig, epoch: int, status: str = "running") -> dict:
         """The higher the sharpness, the lower the imbalance; above 1.2 by way of a worse worst category."""
@@ -141,7 +152,6 @@ class Player:
             "fvu_worst": metrics.fvu_worst,
             "seconds": 1.0,
             "status": status,
-            "reason": "",
             "curve": json.dumps({"epoch": epoch, "seconds": 1.0, **metrics.scalars()}),
             "metrics": json.dumps(metrics.__dict__),
         }
@@ -207,7 +217,20 @@ def test_the_same_seed_asks_for_the_same_trials(setup: Setup, tmp_path: Path, ma
     asked = []
     for _ in range(2):
         study = optuna.create_study(directions=["minimize"] * COUNT[setup.objective])
-        study.sampler = make_sampler(setup.config, setup.space, 0)
-        told = Player(setup, tmp_path, make_metrics).play(study, setup.trials)
+        player = Player(setup, tmp_path, make_metrics)
+        study.sampler = player.sampler()
+        told = player.play(study, setup.trials)
         asked.append([(record.number, record.params) for record in told])
     assert asked[0] == asked[1]
+
+
+def test_a_deterministic_study_killed_at_any_write_ends_as_one_undisturbed(
+    player: Player, setup: Setup, tmp_path: Path
+) -> None:
+    player.play(player.open(), setup.trials, batch=5)
+    written = player.journal.read_bytes()
+    expected = [(record.number, record.params, record.state) for record in read_search(player.open())]
+    for part in (0.55, 0.83):
+        player.journal.write_bytes(written[: int(part * len(written))])
+        player.play(player.open(), setup.trials, batch=5)
+        assert [(record.number, record.params, record.state) for record in read_search(player.open())] == expected

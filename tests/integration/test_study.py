@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,14 @@ import ray
 
 import spinlock_dist.train
 from results.trial_record import read_curves, read_trials
+from search_spaces import load_space
 from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
+from spinlock_dist.training.snapshot import State
 from study import StudyConfig, run
 from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StoppingConfig
-from study.phases import StudyError
+from study.faults import StudyError
 from study.resources import ResourceError
 from study.status import read_status
 
@@ -137,16 +140,20 @@ def make_toy(fault=None):
             **healthy,
         )
 
-    def toy(config: TrialConfig, data, report) -> SimpleNamespace:
+    def toy(config: TrialConfig, data, report, snapshots) -> SimpleNamespace:
         epochs = config.training.epochs
+        earlier = snapshots.load("toy")
+        begun = earlier.facts["epoch"] if earlier else 0
         for epoch in range(1, epochs + 1):
-            if fault is not None:
+            if fault is not None and epoch > begun:
                 fault(config, epoch)
             losses = {"total": 1 / epoch}
             validation = score(config, epoch)
             report(
                 EpochMetrics(epoch=epoch, finished=epoch == epochs, losses=losses, validation=validation, seconds=0.1)
             )
+            if snapshots.due and begun < epoch < epochs:
+                snapshots.save(State({}, {"epoch": epoch}))
 
         def save(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -235,29 +242,44 @@ def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(con
 
 
 def test_divergence_faults_and_deaths_are_recorded_and_the_study_goes_on(config, tmp_path):
-    marker = str(tmp_path / "died")
+    def kind(config: TrialConfig) -> int:
+        """By sharpness, which differs from trial to trial; the baseline has exactly 1."""
+        return int(config.compression.sharpness * 1000) % 5 if config.compression.strategy == "balanced" else 4
 
     def fault(config: TrialConfig, epoch: int) -> None:
-        # by sharpness, which differs from trial to trial; the baseline has exactly 1
-        kind = int(config.compression.sharpness * 1000) % 4
-        if config.compression.strategy == "uniform" or epoch < 3:
+        if epoch != 3:
             return
-        if kind == 0:
+        if kind(config) == 0:
             raise DivergedError(epoch, "commitment")
-        if kind == 1:
+        if kind(config) == 1:
             raise ZeroDivisionError("a bug")
-        if kind == 2 and not os.path.exists(marker):
-            open(marker, "w").close()
-            os._exit(1)
+        marker = tmp_path / f"{config.compression.sharpness}"
+        if kind(config) in (2, 3) and not marker.exists():
+            marker.touch()
+            os._exit(1) if kind(config) == 2 else os.kill(os.getpid(), signal.SIGKILL)
 
-    result = run(config.model_copy(update={"trials": 14}), objective=make_toy(fault))
-    states = {record.number: record.state for record in result.search}
+    cluster = config.cluster.model_copy(update={"snapshot_seconds": 0})
+    config = config.model_copy(update={"trials": 14, "deterministic": True, "cluster": cluster})
+    result = run(config, objective=make_toy(fault))
+    assert [record.number for record in result.search] == list(range(14))
+    expected = {
+        0: ("diverged", "non-finite", [("non-finite", 0, 2)]),
+        1: ("failed", "exception", [("exception", 0, 2)]),
+        2: ("complete", "", [("worker lost", 0, 2), ("", 2, 6)]),
+        3: ("complete", "", [("worker lost", 0, 2), ("", 2, 6)]),
+        4: ("complete", "", [("", 0, 6)]),
+    }
+    seen = set()
+    space = load_space(config.space)
     for record in result.search:
-        if record.params["compression.strategy"] == "balanced":
-            kind = int(record.params["compression.sharpness"] * 1000) % 4
-            assert states[record.number] == {0: "diverged", 1: "failed"}.get(kind, "complete")
-    assert len(states) == 14
-    assert os.path.exists(marker)
+        what = kind(space.to_config(config.base, record.params))
+        seen.add(what)
+        story = [(attempt.kind, attempt.start, attempt.epochs) for attempt in record.attempts]
+        assert (record.state, record.kind, story) == expected[what], record.number
+    assert seen == set(expected)
+    table = read_trials(result.folder.trials).set_index(["phase", "number"]).loc["search"]
+    assert table["attempts"].tolist() == [len(record.attempts) for record in result.search]
+    assert not list((result.folder.tune / "snapshots").iterdir())
 
 
 def test_a_study_in_which_every_trial_fails_is_given_up(config):
@@ -265,7 +287,7 @@ def test_a_study_in_which_every_trial_fails_is_given_up(config):
         if config.compression.rule == "spinlock" or config.compression.sharpness != 1.0:
             raise ZeroDivisionError("a bug")
 
-    with pytest.raises(StudyError, match=r"3 trials failed one after the other.*a bug"):
+    with pytest.raises(StudyError, match=r"of the last . trials failed.*a bug"):
         run(config.model_copy(update={"trials": 40}), objective=make_toy(fault))
 
 

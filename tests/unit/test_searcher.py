@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
+import random
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from results.trial_record import TrialRecord
 from search_spaces import Categorical, Float, SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
-from study.config import GuardsConfig, StudyConfig
-from study.journal import abandon_running, open_journal, read_journal, read_search, repair, settled
+from study.config import GuardsConfig, StoppingConfig, StudyConfig
+from study.journal import attempts_at, open_journal, read_journal, read_search, release, repair, settled
+from study.resources import Resources
 from study.sampler import make_sampler
-from study.searcher import MAX_FAILURES_IN_A_ROW, AskTellSearcher
+from study.searcher import AskTellSearcher, GivenUp
+from study.stopping import ByNumber, make_scheduler
+from study.streams import PerTrial
 
 SPACE = SearchSpace(
     name="test",
@@ -37,25 +47,27 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def study(path: Path) -> optuna.Study:
+    return reopen(path)
+
+
+def reopen(path: Path) -> optuna.Study:
+    """What a driver does when it starts."""
     study = open_journal(path, "test")
-    study.sampler = make_sampler(StudyConfig(name="test"), SPACE, 0)
+    study.sampler = PerTrial(lambda stream: make_sampler(StudyConfig(name="test"), SPACE, stream))
     return study
 
 
 @pytest.fixture
 def make_searcher(study, make_metrics) -> Callable[..., AskTellSearcher]:
-    def build(target: int = 10, space: SearchSpace = SPACE, **given) -> AskTellSearcher:
-        return AskTellSearcher(
-            study,
-            space,
-            TrialConfig(seed=7),
-            target=target,
-            baseline=make_metrics(0.5, 0.1),
-            guards_config=GuardsConfig(),
-            **given,
-        )
+    return partial(build_searcher, study=study, baseline=make_metrics(0.5, 0.1))
 
-    return build
+
+def build_searcher(*, target: int = 10, space: SearchSpace = SPACE, **given) -> AskTellSearcher:
+    resources = Resources(concurrent=2, cpus=1, gpus=0, node_cpus=4)
+    config = TrialConfig(seed=7)
+    return AskTellSearcher(
+        space=space, base=config, target=target, guards_config=GuardsConfig(), resources=resources, **given
+    )
 
 
 def report(metrics: Metrics, epoch: int, status: str = "running") -> dict:
@@ -65,7 +77,8 @@ def report(metrics: Metrics, epoch: int, status: str = "running") -> dict:
         "fvu_worst": metrics.fvu_worst,
         "seconds": float(epoch),
         "status": status,
-        "reason": "",
+        "start": 0,
+        "notice": "",
         "hostname": "here",
         "curve": json.dumps(row),
         "metrics": json.dumps(metrics.__dict__),
@@ -111,23 +124,126 @@ def test_a_trial_stopped_by_the_scheduler_is_pruned_with_its_last_report(make_se
     assert not read_search(study)[0].feasible
 
 
-@pytest.mark.parametrize("status", ["diverged", "refused"])
-def test_a_trial_without_a_score_is_infeasible_so_that_the_sampler_keeps_away(make_searcher, study, status):
+def failure(kind: str, reason: str = "epoch 3") -> dict:
+    return {"status": "failed", "kind": kind, "reason": reason, "seconds": 1.0}
+
+
+@pytest.mark.parametrize(("kind", "state"), [("non-finite", "diverged"), ("refused", "refused")])
+def test_a_trial_without_a_score_is_infeasible_so_that_the_sampler_keeps_away(make_searcher, study, kind, state):
     searcher = make_searcher()
     searcher.suggest("a")
-    searcher.on_trial_complete("a", {"status": status, "reason": "epoch 3", "seconds": 1.0})
+    searcher.on_trial_complete("a", failure(kind))
     [trial] = study.trials
     assert trial.state == TrialState.PRUNED
     assert max(trial.constraints.values()) > 0
-    assert (read_search(study)[0].state, read_search(study)[0].reason) == (status, "epoch 3")
+    [record] = read_search(study)
+    assert (record.state, record.kind, record.reason) == (state, kind, "epoch 3")
 
 
-def test_a_dead_process_fails_its_trial(make_searcher, study):
+def test_a_bug_is_not_tried_again(make_searcher, study):
+    searcher = make_searcher(target=1)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", failure("exception", "ZeroDivisionError: x"))
+    assert study.trials[0].state == TrialState.FAIL
+    assert (read_search(study)[0].kind, read_search(study)[0].reason) == ("exception", "ZeroDivisionError: x")
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_a_collapsed_trial_is_named_and_never_feasible(make_searcher, make_metrics, study):
+    searcher = make_searcher()
+    for name, metrics in (("a", make_metrics(0.4, 0.1, utilization=0.2)), ("b", make_metrics(0.4, 0.1))):
+        searcher.suggest(name)
+        searcher.on_trial_complete(name, report(metrics, 10, "complete"))
+    assert [record.kind for record in read_search(study)] == ["collapsed codebook", ""]
+    assert [record.feasible for record in read_search(study)] == [False, True]
+
+
+# ---------------------------------------------------------------- attempts
+
+DIED = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+NODE = "The actor died because its node has died. Node Id: 0a1b"
+
+
+def die(searcher: AskTellSearcher, name: str, text: str) -> None:
+    """What Tune says of a process that died: first to the searcher, then to callbacks."""
+    searcher.on_trial_complete(name, None, error=True)
+    searcher.on_death(name, text)
+
+
+def test_a_dead_process_is_replaced_under_the_same_number_until_it_gets_no_further(make_searcher, make_metrics, study):
+    said = []
+    searcher = make_searcher(target=1, say=said.append)
+    first = searcher.suggest("0")
+    for attempt in range(1, 4):
+        assert searcher.suggest("another") is None  # whether there is one is open until this one ends
+        die(searcher, str(attempt - 1), DIED)
+        if attempt < 3:
+            again = searcher.suggest(str(attempt))
+            assert (again["number"], again["config"], again["attempt"]) == (0, first["config"], attempt + 1)
+    assert searcher.suggest("next") == Searcher.FINISHED
+    [record] = read_search(study)
+    assert study.trials[0].state == TrialState.FAIL
+    assert (record.state, record.kind, len(record.attempts)) == ("failed", "worker lost", 3)
+    assert "its process died" in record.reason
+    assert said == ["trial 0: its process died: killed, out of memory, or crashed; tried again"] * 2
+
+
+def test_a_process_that_gets_further_each_time_is_not_charged(make_searcher, make_metrics, study):
+    searcher = make_searcher(target=1)
+    for attempt in range(8):
+        searcher.suggest(str(attempt))
+        searcher.on_trial_result(str(attempt), report(make_metrics(0.4, 0.1), attempt + 1))
+        die(searcher, str(attempt), DIED)
+    searcher.suggest("last")
+    searcher.on_trial_complete("last", {**report(make_metrics(0.4, 0.1), 10, "complete"), "start": 8})
+    [record] = read_search(study)
+    assert (record.state, record.kind, len(record.attempts)) == ("complete", "", 9)
+    assert [attempt.epochs for attempt in record.attempts] == [1, 2, 3, 4, 5, 6, 7, 8, 10]
+    assert record.attempts[-1].start == 8
+    assert record.attempts[0].kind == "worker lost"
+
+
+def test_a_lost_node_is_never_charged(make_searcher, make_metrics, study):
+    searcher = make_searcher(target=1)
+    for attempt in range(12):
+        assert searcher.suggest(str(attempt))["cpus"] == 1
+        die(searcher, str(attempt), NODE)
+    searcher.suggest("last")
+    searcher.on_trial_complete("last", report(make_metrics(0.4, 0.1), 10, "complete"))
+    assert [attempt.kind for attempt in read_search(study)[0].attempts] == ["node lost"] * 12 + [""]
+
+
+def test_out_of_memory_is_tried_with_twice_the_room_until_there_is_no_more(make_searcher, study):
+    searcher = make_searcher(target=1)
+    room = []
+    for attempt in range(3):
+        room.append(searcher.suggest(str(attempt))["cpus"])
+        searcher.on_trial_complete(str(attempt), failure("out of memory", "MemoryError: no"))
+    assert room == [1, 2, 4]  # the node has four
+    assert searcher.suggest("next") == Searcher.FINISHED
+    [record] = read_search(study)
+    assert (record.kind, record.reason) == ("out of memory", "MemoryError: no (3 attempts)")
+
+
+def test_memory_is_suspected_where_a_process_dies_twice_at_the_same_place(make_searcher):
+    searcher = make_searcher(target=1)
+    room = []
+    for attempt in range(3):
+        room.append(searcher.suggest(str(attempt))["cpus"])
+        die(searcher, str(attempt), DIED)
+    assert room == [1, 1, 2]
+
+
+def test_a_full_disk_ends_the_search_and_charges_no_trial(make_searcher, study):
     searcher = make_searcher()
     searcher.suggest("a")
-    searcher.on_trial_complete("a", None, error=True)
-    assert study.trials[0].state == TrialState.FAIL
-    assert read_search(study)[0].reason == "its process died"
+    searcher.on_trial_complete("a", failure("storage", "OSError: [Errno 28] No space left on device"))
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert "No space left" in (searcher.failure or "")
+    assert GivenUp(searcher).stop_all()
+    assert settled(study) == []
+    release(study, "interrupted", "")
+    assert make_searcher().suggest("a")["number"] == 0
 
 
 def test_an_infeasible_trial_is_never_best(make_searcher, make_metrics, study):
@@ -143,8 +259,9 @@ def test_no_more_trials_are_asked_for_than_wanted(make_searcher, make_metrics):
     searcher = make_searcher(target=2)
     assert isinstance(searcher.suggest("a"), dict)
     assert isinstance(searcher.suggest("b"), dict)
-    assert searcher.suggest("c") == Searcher.FINISHED
+    assert searcher.suggest("c") is None  # one of the two may have to be tried again
     searcher.on_trial_complete("a", report(make_metrics(0.4, 0.1), 10, "complete"))
+    searcher.on_trial_complete("b", report(make_metrics(0.4, 0.1), 10, "complete"))
     assert searcher.suggest("c") == Searcher.FINISHED
 
 
@@ -159,25 +276,161 @@ def test_settings_that_contradict_each_other_are_told_and_not_run(make_searcher,
     assert [record.state for record in read_search(study)] == ["refused"] * 3
 
 
-def test_failure_after_failure_ends_the_search(make_searcher, study):
-    searcher = make_searcher()
-    for index in range(MAX_FAILURES_IN_A_ROW):
-        assert isinstance(searcher.suggest(str(index)), dict)
-        searcher.on_trial_complete(str(index), {"status": "failed", "reason": "ZeroDivisionError: x", "seconds": 0.1})
+def test_a_search_in_which_most_trials_fail_is_given_up_with_the_commonest_error(make_searcher, make_metrics):
+    searcher = make_searcher(target=20)
+    for index in range(4):
+        searcher.suggest(f"good {index}")
+        searcher.on_trial_complete(f"good {index}", report(make_metrics(0.4, 0.1), 10, "complete"))
+    reasons = ["OSError: trial 4", "OSError: trial 5", "KeyError: y", "OSError: trial 7", "OSError: trial 8"]
+    for index, reason in enumerate(reasons):
+        assert searcher.failure is None
+        searcher.suggest(f"bad {index}")
+        searcher.on_trial_complete(f"bad {index}", failure("exception", reason))
+    expected = "5 of the last 9 trials failed, 4 of them because: OSError: trial 4"
+    assert searcher.failure == expected
     assert searcher.suggest("next") == Searcher.FINISHED
-    assert "ZeroDivisionError" in (searcher.failure or "")
-    assert len(study.trials) == MAX_FAILURES_IN_A_ROW
 
 
-def test_an_abandoned_trial_is_tried_once_more_with_the_same_settings(make_searcher, study):
-    first = make_searcher().suggest("a")
-    assert abandon_running(study, "lost") == 1
-    assert settled(study) == []
-    again = make_searcher().suggest("a")
-    assert again["number"] == 1
-    assert again["config"] == first["config"]
-    abandon_running(study, "lost")
-    assert not any(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in study.trials)
+def test_three_failures_at_the_start_are_enough(make_searcher):
+    searcher = make_searcher()
+    for index in range(3):
+        searcher.suggest(str(index))
+        searcher.on_trial_complete(str(index), failure("exception", "KeyError: y"))
+    assert searcher.failure == "3 of the last 3 trials failed, all because: KeyError: y"
+
+
+def test_a_trial_that_lost_its_driver_goes_on_under_its_own_number(make_searcher, make_metrics, path, study):
+    searcher = make_searcher()
+    first = searcher.suggest("a")
+    searcher.on_trial_result("a", report(make_metrics(0.4, 0.1), 5))
+    study = reopen(path)  # the driver is killed, and another takes over
+    assert release(study, "driver lost", "the driver was lost") == 1
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+    again = make_searcher(study=study).suggest("a")
+    assert (again["number"], again["config"], again["attempt"]) == (0, first["config"], 2)
+    [attempt, running] = attempts_at(study.trials[0])
+    assert (attempt.kind, attempt.epochs, attempt.ended, running.ended) == ("driver lost", 5, True, False)
+
+
+def test_a_trial_that_takes_the_driver_with_it_is_given_up_in_the_end(make_searcher, path, study):
+    for attempt in range(5):
+        assert make_searcher(study=study, target=1).suggest("a")["attempt"] == attempt + 1
+        study = reopen(path)
+        release(study, "driver lost", "the driver was lost")
+    assert make_searcher(study=study, target=1).suggest("a") == Searcher.FINISHED
+    assert [(record.state, record.kind) for record in read_search(study)] == [("failed", "driver lost")]
+
+
+def test_interruptions_are_not_charged(make_searcher, path, study):
+    for _ in range(8):
+        assert make_searcher(study=study).suggest("a")["number"] == 0
+        release(study, "interrupted", "the study was stopped")
+        study = reopen(path)
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+
+
+# ---------------------------------------------------------------- deterministic studies
+
+BATCH, TARGET, EPOCHS = 3, 14, 5
+
+
+class Driver:
+    """A deterministic study on a simulated cluster, on which nodes are lost and trials end in an order of their own."""
+
+    def __init__(self, path: Path, make_metrics, order: int, batch: int | None = BATCH):
+        study = reopen(path)
+        release(study, "driver lost", "")
+        for sharpness in (0.7, 1.1):
+            study.enqueue_trial({"compression.sharpness": sharpness}, skip_if_exists=True)
+        self.searcher = build_searcher(study=study, baseline=make_metrics(0.5, 0.1), target=TARGET, batch=batch)
+        stopping = StoppingConfig(grace=2)
+        self.stopper = ByNumber(lambda _: make_scheduler(stopping, EPOCHS, settled(study)))
+        self.make_metrics, self.random = make_metrics, random.Random(order)
+
+    def run(self) -> None:
+        names, running = (str(index) for index in itertools.count()), {}
+        while True:
+            while len(running) < 3 and isinstance(given := self.searcher.suggest(name := next(names)), dict):
+                running[name] = SimpleNamespace(config=given, epoch=0)
+                self.stopper.on_trial_add(None, running[name])
+            if not running:
+                return
+            name = self.random.choice(list(running))
+            if self.random.random() < 0.05:
+                die(self.searcher, name, NODE)
+                del running[name]
+            elif self.is_over(name, running[name]):
+                del running[name]
+
+    def is_over(self, name: str, trial: SimpleNamespace) -> bool:
+        """Train an epoch; return whether the trial is over."""
+        trial.epoch += 1
+        number, config = trial.config["number"], TrialConfig.model_validate_json(trial.config["config"])
+        if number % 7 == 5 and trial.epoch == 3:
+            self.searcher.on_trial_complete(name, failure("non-finite"))
+            return True
+        rule = 0.1 if config.compression.rule == "graded" else 0.0
+        worst = 0.3 + rule + abs(config.compression.sharpness - 1.3) / 4 + 0.2 / trial.epoch
+        said = report(self.make_metrics(worst, 0.1), trial.epoch, "complete" if trial.epoch == EPOCHS else "running")
+        stopped = self.stopper.on_trial_result(None, trial, said) == TrialScheduler.STOP
+        if not stopped:
+            self.searcher.on_trial_result(name, said)
+        if stopped or trial.epoch == EPOCHS:
+            self.searcher.on_trial_complete(name, said)
+        return stopped or trial.epoch == EPOCHS
+
+
+def outcome(path: Path) -> list[TrialRecord]:
+    """Return what a study found, without the story of how it got there."""
+    return [replace(record, attempts=[], seconds=0.0) for record in read_search(read_journal(path, "test"))]
+
+
+def difference(found: list[TrialRecord], expected: list[TrialRecord]) -> list[str]:
+    """Return what differs between two outcomes, a line a field."""
+    pairs = itertools.zip_longest(found, expected)
+    return [
+        f"{one and one.number}.{name}: {getattr(one, name, None)} != {getattr(other, name, None)}"[:400]
+        for one, other in pairs
+        for name in TrialRecord.__dataclass_fields__
+        if getattr(one, name, None) != getattr(other, name, None)
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, make_metrics) -> tuple[Path, list[TrialRecord]]:
+    path = tmp_path_factory.mktemp("undisturbed") / "optuna.journal"
+    Driver(path, make_metrics, order=0).run()
+    found = outcome(path)
+    assert [record.number for record in found] == list(range(TARGET))
+    assert {record.state for record in found} == {"complete", "pruned", "diverged"}
+    return path, found
+
+
+def test_the_same_seed_gives_the_same_trials_in_whatever_order_they_end(undisturbed, path, make_metrics):
+    Driver(path, make_metrics, order=1).run()
+    assert not difference(outcome(path), undisturbed[1])
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_killed_at_any_write_and_resumed_it_gives_the_same_trials(undisturbed, path, make_metrics, part):
+    whole, expected = undisturbed[0].read_bytes(), undisturbed[1]
+    moment = random.Random(part).randrange(len(whole) * part // 6, len(whole) * (part + 1) // 6)
+    path.write_bytes(whole[:moment])  # a line may be cut off in its middle
+    Driver(path, make_metrics, order=part).run()
+    assert not difference(outcome(path), expected), f"killed after {moment} bytes"
+
+
+def test_by_default_the_order_in_which_trials_end_counts(tmp_path, make_metrics):
+    """Otherwise the tests above would show nothing."""
+    found = []
+    for order in (1, 2):
+        path = tmp_path / f"{order}.journal"
+        Driver(path, make_metrics, order, batch=None).run()
+        found.append([record.params for record in outcome(path)])
+    assert found[0] != found[1]
+
+
+# ---------------------------------------------------------------- reports
 
 
 def test_a_restarted_trial_begins_its_curve_anew(make_searcher, make_metrics, study):

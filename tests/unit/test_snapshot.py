@@ -15,7 +15,7 @@ from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.model.quantizers import _KINDS
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, run_members, run_trial
-from spinlock_dist.training.snapshot import Snapshots
+from spinlock_dist.training.snapshot import Snapshots, discard
 from tests.synthetic import write_table
 
 EPOCHS = 8
@@ -158,8 +158,7 @@ def test_the_snapshot_of_another_training_is_not_taken(config, data, path, overr
 def test_short_trainings_write_nothing_and_a_finished_one_is_discarded(config, data, path) -> None:
     run_trial(config, data, snapshots=Snapshots(path, every=3600))
     assert not list(path.parent.iterdir())
-    snapshots = Snapshots(path, every=0)
-    run_trial(config, data, snapshots=snapshots)
+    run_trial(config, data, snapshots=Snapshots(path, every=0))
     assert {each.name for each in path.parent.iterdir()} == {path.name, path.name + ".before"}
-    snapshots.discard()
+    discard(path)
     assert not list(path.parent.iterdir())
