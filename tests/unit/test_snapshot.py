@@ -12,7 +12,7 @@ import torch
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
-from spinlock_dist.model.quantizers import _KINDS
+from spinlock_dist.model.quantizers import QUANTIZERS
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, run_members, run_trial
 from spinlock_dist.training.snapshot import Snapshots, discard
@@ -66,7 +66,7 @@ def assert_alike(one: TrialOutcome, other: TrialOutcome) -> None:
 
 
 VARIANTS = {
-    **{kind: {"quantizer.kind": kind} for kind in _KINDS},
+    **{kind: {"quantizer.kind": kind} for kind in QUANTIZERS},
     "shared decoder": {"model.decoder": "shared", "model.levels": "parallel", "model.initialization": "random"},
     "every term": {"loss.orthogonality": 0.1, "loss.topographic": 0.1, "loss.reconstruction_balance": "worst"},
     "patience": {"training.patience": 2},
