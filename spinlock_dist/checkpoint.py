@@ -28,6 +28,7 @@ from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.layout import GroupLayout
+from spinlock_dist.model.trained_encoders import trained_encoders
 from spinlock_dist.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -163,12 +164,14 @@ def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str
     categories = tuple(Category(name, tuple(columns)) for name, columns in meta["categories"].items())
     plan = CapacityPlan(**{name: np.array(values) for name, values in meta["plan"].items()})
     layout = GroupLayout(categories, resolve_device(device))
-    model = HierarchicalVQVAE(layout, [plan], config.model, config.quantizer)
+    pipeline = FeaturePipeline.from_state(_arrays("pipeline/", tensors), meta["pipeline"])
+    encoders = trained_encoders(pipeline, layout, members=1)
+    model = HierarchicalVQVAE(layout, [plan], config.model, config.quantizer, encoders)
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
     return Tokenizer(
         config=config,
         model=model.to(layout.mask.device).eval(),
-        pipeline=FeaturePipeline.from_state(_arrays("pipeline/", tensors), meta["pipeline"]),
+        pipeline=pipeline,
         categories=categories,
         characteristics=tuple(
             Characteristics(**{**each, "spectrum": tuple(each["spectrum"])}) for each in meta["characteristics"]

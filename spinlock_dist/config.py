@@ -36,29 +36,35 @@ class IdentityEncoder(Section):
     encoder: Literal["identity"] = "identity"
 
 
-class MLPEncoder(Section):
-    """Frozen random MLP over a `[N, D]` family (Spinlock's `MLPEncoder`: Linear, BatchNorm, ReLU, Dropout blocks)."""
+class NetworkEncoder(Section):
+    """An encoder that is a random network. Its outputs, frozen, are the features that the tokenizer is to rebuild."""
+
+    encoder: str
+    seed: int = 42
+    calibrate: bool = True
+    """Fit BatchNorm statistics on the training rows; false leaves them at initialization, as Spinlock does."""
+    trainable: bool = False
+    """Let a copy of the network train with the tokenizer. It changes what the tokenizer sees, not what it has to
+    rebuild: errors stay comparable. What the network sees of all rows is then held in memory."""
+
+
+class MLPEncoder(NetworkEncoder):
+    """Random MLP over a `[N, D]` family (Spinlock's `MLPEncoder`: Linear, BatchNorm, ReLU, Dropout blocks)."""
 
     encoder: Literal["mlp"] = "mlp"
     hidden: tuple[int, ...] = (512, 256)
     output: int = Field(128, ge=1)
-    seed: int = 42
-    calibrate: bool = True
-    """Fit BatchNorm statistics on the training rows; false leaves them at initialization, as Spinlock does."""
 
 
-class TemporalCNNEncoder(Section):
-    """Frozen random residual 1-d CNN with three blocks over a `[N, T, D]` family (Spinlock's `resnet1d_3`)."""
+class TemporalCNNEncoder(NetworkEncoder):
+    """Random residual 1-d CNN with three blocks over a `[N, T, D]` family (Spinlock's `resnet1d_3`)."""
 
     encoder: Literal["temporal_cnn"] = "temporal_cnn"
     embedding: int = Field(128, ge=1)
-    seed: int = 42
-    calibrate: bool = True
-    """Fit BatchNorm statistics on the training rows; false leaves them at initialization, as Spinlock does."""
 
 
-class InitialHybridEncoder(Section):
-    """A `[N, D]` family as it is, and behind it a frozen random CNN on the initial fields (Spinlock's name for it).
+class InitialHybridEncoder(NetworkEncoder):
+    """A `[N, D]` family as it is, and behind it a random CNN on the initial fields (Spinlock's name for it).
 
     The fields have to be in the dataset, at `/inputs/fields` of an HDF5 file. Where that has fields but no family
     `initial`, the columns are computed from them, as the simulator does.
@@ -67,9 +73,6 @@ class InitialHybridEncoder(Section):
     encoder: Literal["initial_hybrid"] = "initial_hybrid"
     embedding: int = Field(28, ge=1)
     """Columns that the CNN adds."""
-    seed: int = 42
-    calibrate: bool = True
-    """Fit BatchNorm statistics on the training rows; false leaves them at initialization, as Spinlock does."""
 
 
 class TemporalStats(Section):

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,9 @@ class PreparedData:
     pipeline: FeaturePipeline
     config: PrepareConfig
     fingerprint: str
-    """SHA-256 of values, split, categories and config."""
+    """SHA-256 of values, split, categories and config; which encoders are trainable changes none of these figures."""
+    inputs: dict[str, np.ndarray]
+    """What the trainable encoders see of all rows, `[N, ...]` float32 by family; empty if all are frozen."""
 
 
 def prepare(config: PrepareConfig) -> PreparedData:
@@ -77,6 +80,7 @@ def prepare(config: PrepareConfig) -> PreparedData:
         pipeline=pipeline,
         config=config,
         fingerprint=fingerprint(values, pipeline.feature_names, split, categories, config),
+        inputs=pipeline.network_inputs(table),
     )
 
 
@@ -124,7 +128,9 @@ def fingerprint(
 ) -> str:
     """Return the SHA-256 of normalized values `[N, D]`, their names, split, categories and config."""
     # Where the data and the mapping lie does not count, their content does: values, names and categories are in.
-    settings = config.model_dump(mode="json", exclude={"dataset": True, "simulator": True, "categories": {"mapping"}})
+    # Nor does what trains: the targets stay the frozen encoders', so that trainings with and without can be compared.
+    apart: Any = {"dataset": True, "simulator": True, "categories": {"mapping"}, "families": {"__all__": {"trainable"}}}
+    settings = config.model_dump(mode="json", exclude=apart)
     labels = {
         "settings": settings,
         "shape": values.shape,

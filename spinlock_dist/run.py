@@ -20,6 +20,7 @@ from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, extract_member
 from spinlock_dist.model.layout import GroupLayout
+from spinlock_dist.model.trained_encoders import to_device
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.evaluation import EvaluationData
@@ -41,6 +42,8 @@ class TrialOutcome:
     seconds: float
     values: np.ndarray
     """The normalized features `[N, D]` it was trained on."""
+    inputs: dict[str, np.ndarray]
+    """What family encoders that trained with it saw of the same rows."""
 
     @property
     def config(self) -> TrialConfig:
@@ -49,7 +52,7 @@ class TrialOutcome:
 
     def evaluate(self, split: str) -> Metrics:
         """Return the metrics on `train`, `validation` or `test`. Only finals and export may look at `test`."""
-        return self.tokenizer.evaluate_values(self.values, split)
+        return self.tokenizer.evaluate_values(self.values, self.inputs, split)
 
     def save(self, folder: Path) -> None:
         """Write a complete checkpoint (model.safetensors + meta.json) as `folder`, atomically."""
@@ -96,6 +99,7 @@ def run_members(
         categories=data.categories,
         characteristics=data.characteristics,
         pipeline=data.pipeline,
+        inputs=to_device(data.inputs, layout),
     )
     earlier = snapshots.load(_identity(configs, data, device)) if snapshots else None
     if earlier is None:
@@ -155,6 +159,7 @@ def _outcome(
         epochs=member.epochs,
         seconds=member.seconds,
         values=data.values,
+        inputs=data.inputs,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,10 @@ from spinlock_dist.errors import DataError
 from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.record import Metrics
-from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, stack_tokens
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, stack_tokens
+from spinlock_dist.model.trained_encoders import to_device
 from spinlock_dist.prepare import split_rows
-from spinlock_dist.training.evaluation import CHUNK, EvaluationData, evaluate
+from spinlock_dist.training.evaluation import CHUNK, EvaluationData, evaluate, passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +54,15 @@ class Tokenizer:
 
         Raises `DataError` unless the columns are the same.
         """
-        grouped_NGF = self._group(self.pipeline.transform(table))
-        chunks = [self._tokens(rows_BGF) for rows_BGF in grouped_NGF.split(CHUNK)]
-        return np.concatenate(chunks)
+        results = self.reconstruct(self.pipeline.transform(table), self.pipeline.network_inputs(table))
+        tokens_NGLS = np.concatenate([stack_tokens(result.levels) for result in results])
+        return tokens_NGLS.reshape(len(tokens_NGLS), *self.token_shape)
+
+    @torch.no_grad()
+    def reconstruct(self, values_ND: np.ndarray, inputs: dict[str, np.ndarray]) -> Iterator[Reconstruction]:
+        """Pass normalized features through the model, and what trained encoders see of the same rows, in chunks."""
+        rows = np.arange(len(values_ND))
+        yield from passes(self.model, self._group(values_ND), to_device(inputs, self.model.layout), rows)
 
     def decode(self, tokens: np.ndarray) -> np.ndarray:
         """Return the features `[N, D]` float64 that tokens stand for, in raw units of the cleaned columns.
@@ -74,10 +82,10 @@ class Tokenizer:
 
     def evaluate(self, table: FeatureTable, split: str) -> Metrics:
         """Return the metrics on a split of the table it was trained on. Only finals and export may look at `test`."""
-        return self.evaluate_values(self.pipeline.transform(table), split)
+        return self.evaluate_values(self.pipeline.transform(table), self.pipeline.network_inputs(table), split)
 
-    def evaluate_values(self, values_ND: np.ndarray, split: str) -> Metrics:
-        """Return the metrics on a split of all rows of the training table, given normalized."""
+    def evaluate_values(self, values_ND: np.ndarray, inputs: dict[str, np.ndarray], split: str) -> Metrics:
+        """Return the metrics on a split of all rows of the training table, given normalized, and as `reconstruct`."""
         data = EvaluationData(
             values_ND=values_ND,
             grouped_NGF=self._group(values_ND),
@@ -85,16 +93,12 @@ class Tokenizer:
             categories=self.categories,
             characteristics=self.characteristics,
             pipeline=self.pipeline,
+            inputs=to_device(inputs, self.model.layout),
         )
         return evaluate(self.model, data, split)[0]
 
     def _group(self, values_ND: np.ndarray) -> Tensor:
         return self.model.layout.pack(torch.from_numpy(values_ND).to(self.model.layout.mask))
-
-    @torch.no_grad()
-    def _tokens(self, rows_BGF: Tensor) -> np.ndarray:
-        levels = self.model(rows_BGF[None]).levels
-        return stack_tokens(levels).reshape(len(rows_BGF), *self.token_shape)
 
     @torch.no_grad()
     def _decode(self, tokens_BGLS: Tensor) -> np.ndarray:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.limits import gaussian_reference
@@ -29,7 +28,6 @@ from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, RAW_FLOOR, fra
 from spinlock_dist.model.hierarchical_vqvae import stack_tokens
 from spinlock_dist.prepare import fingerprint, split_rows
 from spinlock_dist.tokenizer import Tokenizer
-from spinlock_dist.training.evaluation import CHUNK
 
 FAR_OUT = 3.0
 """Outliers lie more than this many interquartile ranges beyond the quartiles (Tukey 1977)."""
@@ -44,25 +42,26 @@ def diagnose(tokenizer: Tokenizer, table: FeatureTable, split: str | None = "val
     Raises `DataError` unless the columns are those the tokenizer was trained on.
     """
     values_ND = tokenizer.pipeline.transform(table)
-    if split is None:
-        fitted_ND = scored_ND = values_ND
-    else:
+    output_ND, tokens_NCLS = _reconstruct(tokenizer, values_ND, tokenizer.pipeline.network_inputs(table))
+    fitted = scored = np.arange(len(values_ND))
+    if split is not None:
         parts = split_rows(len(values_ND), tokenizer.config.prepare.split)
-        fitted_ND, scored_ND = values_ND[parts.train], values_ND[parts.part(split)]
+        fitted, scored = parts.train, parts.part(split)
+    fitted_ND = values_ND[fitted]
     scores = _Scores(
         tokenizer=tokenizer,
-        target_ND=scored_ND.astype(np.float64),
-        output_ND=_reconstruct(tokenizer, scored_ND)[0].astype(np.float64),
+        target_ND=values_ND[scored].astype(np.float64),
+        output_ND=output_ND[scored].astype(np.float64),
         mean_D=fitted_ND.mean(axis=0, dtype=np.float64),
         raw_mean_D=tokenizer.pipeline.invert(fitted_ND).mean(axis=0),
-        tokens_NCLS=_reconstruct(tokenizer, fitted_ND)[1],
+        tokens_NCLS=tokens_NCLS[fitted],
     )
     categories = scores.categories()
     return Diagnosis(
         source=table.source,
         rows=split or "all",
-        row_count=len(scored_ND),
-        codebook_row_count=len(fitted_ND),
+        row_count=len(scored),
+        codebook_row_count=len(fitted),
         is_training_data=_is_training_data(tokenizer, values_ND),
         fvu_mean=scores.fvu(range(values_ND.shape[1])),
         imbalance=imbalance(category.fvu for category in categories),
@@ -114,14 +113,13 @@ def _is_training_data(tokenizer: Tokenizer, values_ND: np.ndarray) -> bool:
     return fingerprint(values_ND, names, split, tokenizer.categories, config) == tokenizer.fingerprint
 
 
-@torch.no_grad()
-def _reconstruct(tokenizer: Tokenizer, values_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _reconstruct(
+    tokenizer: Tokenizer, values_ND: np.ndarray, inputs: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the reconstruction `[N, D]`, normalized, and the tokens `[N, C, L, S]`."""
     layout = tokenizer.model.layout
     outputs, tokens = [], []
-    for start in range(0, len(values_ND), CHUNK):
-        rows_BGF = layout.pack(torch.from_numpy(values_ND[start : start + CHUNK]).to(layout.mask))
-        result = tokenizer.model(rows_BGF[None])
+    for result in tokenizer.reconstruct(values_ND, inputs):
         outputs.append(layout.unpack(result.output_MGBF[0].transpose(0, 1)).cpu().numpy())
         tokens.append(stack_tokens(result.levels))
     return np.concatenate(outputs), np.concatenate(tokens)

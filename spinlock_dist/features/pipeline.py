@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,22 @@ from spinlock_dist.features.encoders import FittedEncoder, default_encoder, fit_
 from spinlock_dist.features.initial_hybrid import completed
 from spinlock_dist.features.normalization import Normalization, fit_normalization
 from spinlock_dist.features.table import FeatureTable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class TrainableEncoder:
+    """An encoder that trains with the tokenizer: its fitted `network`, and which of its outputs are which columns."""
+
+    network: Callable[[], nn.Module]
+    outputs: np.ndarray
+    """`[K]`: outputs of the network that cleaning kept."""
+    columns: np.ndarray
+    """`[K]`: the columns of the normalized features that they are."""
+    unit: np.ndarray
+    """`[K]`: what one normalized unit is in units of the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +66,26 @@ class FeaturePipeline:
     def invert(self, values: np.ndarray) -> np.ndarray:
         """Undo the normalization of `[N, D]`: float64 in raw units of the cleaned, encoded columns."""
         return self.normalization.invert(values)
+
+    def trainable_encoders(self) -> dict[str, TrainableEncoder]:
+        """Return the encoders that train with the tokenizer, by family."""
+        found, start = {}, 0
+        for family, encoder in self.encoders.items():
+            first, end = start + encoder.passed_through, start + len(encoder.names)
+            columns = np.flatnonzero((self.cleaning.columns >= first) & (self.cleaning.columns < end))
+            if encoder.trainable and len(columns):
+                outputs = self.cleaning.columns[columns] - first
+                found[family] = TrainableEncoder(encoder.network, outputs, columns, self.normalization.unit_D[columns])
+            start = end
+        return found
+
+    def network_inputs(self, table: FeatureTable) -> dict[str, np.ndarray]:
+        """Return what the trainable encoders see, `[N, ...]` float32 by family. Raises `DataError` as `clean` does."""
+        table = _checked(self.encoders, table)
+        return {
+            family: self.encoders[family].network_inputs(table.columns[family], table.fields)
+            for family in self.trainable_encoders()
+        }
 
     def to_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return arrays and a JSON-able rest from which `from_state` rebuilds the pipeline; nothing in them is code."""
@@ -111,7 +147,8 @@ def fit_pipeline(
     return FeaturePipeline(encoders=encoders, cleaning=cleaning, normalization=normalization), cleaned
 
 
-def _encode(encoders: dict[str, FittedEncoder], table: FeatureTable) -> np.ndarray:
+def _checked(encoders: dict[str, FittedEncoder], table: FeatureTable) -> FeatureTable:
+    """Return the table with all that the encoders need. Raises `DataError` if it is not what they were fitted on."""
     table = completed(table, {family: encoder.config for family, encoder in encoders.items()})
     for family, encoder in encoders.items():
         if family not in table.columns:
@@ -120,6 +157,11 @@ def _encode(encoders: dict[str, FittedEncoder], table: FeatureTable) -> np.ndarr
             raise DataError(
                 f"{table.source}: the columns of family '{family}' are not those the pipeline was fitted on"
             )
+    return table
+
+
+def _encode(encoders: dict[str, FittedEncoder], table: FeatureTable) -> np.ndarray:
+    table = _checked(encoders, table)
     encoded = [encoder.encode(table.columns[family], table.fields) for family, encoder in encoders.items()]
     return np.concatenate(encoded, axis=1)
 

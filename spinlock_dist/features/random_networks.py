@@ -1,12 +1,13 @@
-"""Frozen random networks as family encoders: an MLP for `[N, D]`, a residual 1-d CNN for `[N, T, D]`, a CNN for fields.
+"""Random networks as family encoders: an MLP for `[N, D]`, a residual 1-d CNN for `[N, T, D]`, a CNN for fields.
 
 The first two are the architectures that Spinlock names `MLPEncoder` and `resnet1d_3`. All only ever run in evaluation
-mode, where its dropout does nothing and is therefore left out.
+mode, trained ones too, where its dropout does nothing and is therefore left out.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
@@ -54,18 +55,32 @@ def encode(config: NetworkConfig, arrays: Arrays, values: np.ndarray | Fields) -
 
     Raises `DataError` for fields with another number of channels than those it was fitted on.
     """
+    network = build(config, arrays)
+    return np.concatenate([network(block).numpy() for block in _input_blocks(arrays, values)])
+
+
+def build(config: NetworkConfig, arrays: Arrays) -> nn.Module:
+    """Return the fitted network, float64 and in evaluation mode; it takes what `inputs` returns."""
+    network = _build(config, len(arrays["fill"]))
+    weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith(_WEIGHT)}
+    network.load_state_dict({name.removeprefix(_WEIGHT): tensor for name, tensor in weights.items()})
+    return network.eval()
+
+
+def inputs(arrays: Arrays, values: np.ndarray | Fields) -> np.ndarray:
+    """Return what the network sees of all rows, channels last, missing values filled: `[N, ...]` float32.
+
+    Raises `DataError` as `encode` does.
+    """
+    return np.concatenate([block.numpy().astype(np.float32) for block in _input_blocks(arrays, values)])
+
+
+def _input_blocks(arrays: Arrays, values: np.ndarray | Fields) -> Iterator[torch.Tensor]:
     channels = len(arrays["fill"])
     if isinstance(values, Fields) and values.shape[1] != channels:
         raise DataError(f"the initial fields have {values.shape[1]} channels, the encoder was fitted on {channels}")
-    network = _build(config, channels)
-    weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith(_WEIGHT)}
-    network.load_state_dict({name.removeprefix(_WEIGHT): tensor for name, tensor in weights.items()})
-    network.eval()
-    encoded = [
-        network(_inputs(arrays, _channels_last(values, slice(start, start + _BLOCK)))).numpy()
-        for start in range(0, max(len(values), 1), _BLOCK)
-    ]
-    return np.concatenate(encoded)
+    for start in range(0, max(len(values), 1), _BLOCK):
+        yield _inputs(arrays, _channels_last(values, slice(start, start + _BLOCK)))
 
 
 def _channels_last(values: np.ndarray | Fields, rows: slice) -> np.ndarray:

@@ -16,6 +16,7 @@ from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.model.level import Level
 from spinlock_dist.model.quantizers import Quantized
 from spinlock_dist.model.shared_decoder import SharedDecoder
+from spinlock_dist.model.trained_encoders import Inputs, TrainedEncoders
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,12 @@ class HierarchicalVQVAE(nn.Module):
     """
 
     def __init__(
-        self, layout: GroupLayout, plans: Sequence[CapacityPlan], config: ModelConfig, quantizer: QuantizerConfig
+        self,
+        layout: GroupLayout,
+        plans: Sequence[CapacityPlan],
+        config: ModelConfig,
+        quantizer: QuantizerConfig,
+        encoders: TrainedEncoders | None = None,
     ):
         super().__init__()
         self.layout, self.plans, self.config, self.quantizer_config = layout, list(plans), config, quantizer
@@ -57,6 +63,7 @@ class HierarchicalVQVAE(nn.Module):
             for level in range(len(LEVELS))
         )
         self.shared = SharedDecoder(layout, self.dims_MGL, config.shared_hidden) if config.decoder == "shared" else None
+        self.encoders = encoders
 
     @property
     def levels(self) -> list[Level]:
@@ -68,8 +75,14 @@ class HierarchicalVQVAE(nn.Module):
         """Number of configurations in the batch."""
         return len(self.plans)
 
-    def forward(self, x_MBGF: Tensor) -> Reconstruction:
-        """Encode, quantize and rebuild. With residual levels, level l sees what the levels before it left."""
+    def forward(self, x_MBGF: Tensor, inputs: Inputs | None = None) -> Reconstruction:
+        """Encode, quantize and rebuild. With residual levels, level l sees what the levels before it left.
+
+        Where family encoders train with the model, `inputs` are what they see of these rows, `[M, B, ...]` each.
+        """
+        if self.encoders is not None:
+            assert inputs is not None
+            x_MBGF = self.encoders(x_MBGF, inputs)
         x_MGBF = x_MBGF.transpose(1, 2).contiguous()
         levels: list[Quantized] = []
         partial: list[Tensor] = []
@@ -119,7 +132,8 @@ def _stack_codes(plans: Sequence[CapacityPlan]) -> np.ndarray:
 
 def extract_member(model: HierarchicalVQVAE, member: int) -> HierarchicalVQVAE:
     """Return one member as a model of its own, on the same device, without the padding that others needed."""
-    alone = HierarchicalVQVAE(model.layout, [model.plans[member]], model.config, model.quantizer_config)
+    encoders = model.encoders.for_members(1) if model.encoders else None
+    alone = HierarchicalVQVAE(model.layout, [model.plans[member]], model.config, model.quantizer_config, encoders)
     alone.to(model.layout.mask.device)
     source = model.state_dict()
     with torch.no_grad():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,11 @@ class GroupLayout:
             self.columns[group, : len(category)] = torch.tensor(category.columns, device=device)
             self.mask[group, : len(category)] = 1.0
         self._order = torch.argsort(self.columns[self.mask.bool()])
+
+    def cells(self, columns: np.ndarray) -> Tensor:
+        """Return where the given columns of `[..., D]` lie in `[..., G * F]`."""
+        used = torch.nonzero(self.mask.flatten()).flatten()
+        return used[self._order][torch.as_tensor(columns, device=used.device)]
 
     def pack(self, values: Tensor) -> Tensor:
         """Return `[..., D]` as `[..., G, F]`."""

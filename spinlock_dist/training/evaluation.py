@@ -27,7 +27,8 @@ from spinlock_dist.metrics.reconstruction import (
 )
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.metrics.topology import MAX_ROWS, topographic_similarity
-from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
+from spinlock_dist.model.trained_encoders import Inputs
 from spinlock_dist.prepare import Split
 
 CHUNK = 4096
@@ -38,7 +39,10 @@ Usage = dict[tuple[int, int, int], CodebookUsage]
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What an evaluation compares with: normalized `values_ND` on the host, and the same grouped on the device."""
+    """What an evaluation compares with: normalized `values_ND` on the host, and the same grouped on the device.
+
+    `inputs` are what family encoders that train with the model see of the same rows, on the device too.
+    """
 
     values_ND: np.ndarray
     grouped_NGF: Tensor
@@ -46,6 +50,7 @@ class EvaluationData:
     categories: tuple[Category, ...]
     characteristics: tuple[Characteristics, ...]
     pipeline: FeaturePipeline
+    inputs: Inputs
 
     @cached_property
     def train_mean_D(self) -> np.ndarray:
@@ -58,7 +63,7 @@ def evaluate(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list
     """Return the metrics of every member on `train`, `validation` or `test`."""
     was_training = model.training
     model.eval()
-    train_usage = _usage(model, _count_codes(model, data.grouped_NGF, data.split.train))
+    train_usage = _usage(model, _count_codes(model, data, data.split.train))
     passed = _Pass(model, data, data.split.part(split))
     usage = train_usage if split == "train" else _usage(model, passed.counts)
     model.train(was_training)
@@ -74,8 +79,7 @@ class _Pass:
         outputs: list[Tensor] = []
         self.latents: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []
-        for x_MBGF in _chunks(model, data.grouped_NGF, rows):
-            result = model(x_MBGF)
+        for result in passes(model, data.grouped_NGF, data.inputs, rows):
             outputs.append(model.layout.unpack(result.output_MGBF.transpose(1, 2)).cpu())
             _add_counts(self.counts, [level.tokens_MGBS for level in result.levels])
             if not self.latents:
@@ -88,10 +92,16 @@ def _flat_rows(x_MGBZ: Tensor) -> np.ndarray:
     return x_MGBZ[:, :, :MAX_ROWS].transpose(1, 2).flatten(2).cpu().numpy()
 
 
-def _chunks(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[Tensor]:
-    for start in range(0, len(rows), CHUNK):
+def passes(model: HierarchicalVQVAE, grouped_NGF: Tensor, inputs: Inputs, rows: np.ndarray) -> Iterator[Reconstruction]:
+    """Pass the given rows through every member, a chunk at a time."""
+
+    def of_every_member(values_N: Tensor, index: Tensor) -> Tensor:
+        return values_N[index].expand(model.members, -1, *values_N.shape[1:])
+
+    for start in range(0, max(len(rows), 1), CHUNK):
         index = torch.as_tensor(rows[start : start + CHUNK], device=grouped_NGF.device)
-        yield grouped_NGF[index].expand(model.members, -1, -1, -1)
+        seen = {family: of_every_member(values_N, index) for family, values_N in inputs.items()}
+        yield model(of_every_member(grouped_NGF, index), seen)
 
 
 def _no_counts(model: HierarchicalVQVAE) -> list[Tensor]:
@@ -106,10 +116,10 @@ def _add_counts(counts: list[Tensor], tokens: list[Tensor]) -> None:
         count_MGSK.scatter_add_(3, tokens_MGSB, torch.ones_like(tokens_MGSB, dtype=count_MGSK.dtype))
 
 
-def _count_codes(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> list[Tensor]:
+def _count_codes(model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray) -> list[Tensor]:
     counts = _no_counts(model)
-    for x_MBGF in _chunks(model, grouped_NGF, rows):
-        _add_counts(counts, [level.tokens_MGBS for level in model(x_MBGF).levels])
+    for result in passes(model, data.grouped_NGF, data.inputs, rows):
+        _add_counts(counts, [level.tokens_MGBS for level in result.levels])
     return counts
 
 

@@ -17,6 +17,7 @@ from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
 from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
+from spinlock_dist.model.trained_encoders import Inputs, trained_encoders
 from spinlock_dist.seeding import derive_seed
 from spinlock_dist.training import losses
 from spinlock_dist.training.early_stopping import EarlyStopping
@@ -56,7 +57,8 @@ class Trainer:
         self.model, self.configs, self.data, self.spent = model, configs, data, spent
         self.shared = configs[0]
         device = data.grouped_NGF.device
-        self.train_NGF = data.grouped_NGF[torch.as_tensor(data.split.train, device=device)]
+        self.rows_N = torch.as_tensor(data.split.train, device=device)
+        self.train_NGF = data.grouped_NGF[self.rows_N]
         self.variance_GF = self.train_NGF.var(dim=0, unbiased=False)
         self.batch_size = min(self.shared.training.batch_size, len(self.train_NGF))
         self.weights = {
@@ -149,14 +151,15 @@ class Trainer:
         batches = rows // self.batch_size
         for batch in range(batches):
             index_MB = order_MN[:, batch * self.batch_size : (batch + 1) * self.batch_size]
-            for term, value_M in self.step(self.train_NGF[index_MB]).items():
+            inputs = {family: seen_N[self.rows_N[index_MB]] for family, seen_N in self.data.inputs.items()}
+            for term, value_M in self.step(self.train_NGF[index_MB], inputs).items():
                 sums[term] = sums.get(term, 0) + value_M / batches
         return sums
 
-    def step(self, x_MBGF: Tensor) -> dict[str, Tensor]:
+    def step(self, x_MBGF: Tensor, inputs: Inputs) -> dict[str, Tensor]:
         """Forward, backward, update weights and codebooks; return the unweighted terms and their weighted total."""
         self.optimizer.zero_grad()
-        result = self.model(x_MBGF)
+        result = self.model(x_MBGF, inputs)
         terms = self._terms(result, x_MBGF.transpose(1, 2))
         total_M = torch.stack([self.weights[term] * value_M for term, value_M in terms.items()]).sum(dim=0)
         total_M.sum().backward()
@@ -255,7 +258,8 @@ def train(
 ) -> tuple[HierarchicalVQVAE, list[Member]]:
     """Build a model with a member per config and plan, start it or restore it, train it on `data`; see `Trainer`."""
     shared = configs[0]
-    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer).to(data.grouped_NGF.device)
+    encoders = trained_encoders(data.pipeline, layout, len(plans))
+    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer, encoders).to(data.grouped_NGF.device)
     trainer = Trainer(model, configs, data, spent)
     if earlier is None:
         initialize(model, trainer.train_NGF, [config.seed for config in configs], trainer.batch_size)

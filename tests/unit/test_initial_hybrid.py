@@ -9,32 +9,25 @@ import numpy as np
 import pytest
 
 from spinlock_dist.checkpoint import load_checkpoint
-from spinlock_dist.config import PrepareConfig, SimulatorConfig, TrialConfig
+from spinlock_dist.config import PrepareConfig, TrialConfig
 from spinlock_dist.errors import DataError
 from spinlock_dist.features.initial_fields import BLOCK, Fields
-from spinlock_dist.features.operators import generate_dataset
 from spinlock_dist.features.operators.features_initial import describe
 from spinlock_dist.features.sources import load_table
 from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import run_trial
 
-ROWS = 60
+ROWS = 120
 HYBRID = {"initial": {"encoder": "initial_hybrid", "embedding": 4}}
 READABLE = {"initial": {"encoder": "identity"}}
 
 
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = SimulatorConfig(samples=ROWS, grid=8, steps=8, realizations=1)
-    return generate_dataset(config, tmp_path_factory.mktemp("data") / "operators.h5", workers=1)
-
-
 @pytest.fixture
-def file(simulated: Path, tmp_path: Path) -> Path:
+def file(operators_file: Path, tmp_path: Path) -> Path:
     """Return a copy that a test may change."""
     copy = tmp_path / "operators.h5"
-    copy.write_bytes(simulated.read_bytes())
+    copy.write_bytes(operators_file.read_bytes())
     return copy
 
 
@@ -71,11 +64,11 @@ class TestFields:
         assert [len(block) for block in Fields(source).blocks()] == [BLOCK, BLOCK, 5]
         assert max(len(rows) for rows in source.reads) == BLOCK
 
-    @pytest.mark.parametrize("rows", [[0], [5, 6, 7], [1, 30, 59], list(range(0, ROWS, 2))])
-    def test_a_files_rows(self, simulated: Path, rows: list[int]) -> None:
-        with h5py.File(simulated) as stored:
+    @pytest.mark.parametrize("rows", [[0], [5, 6, 7], [1, 30, ROWS - 1], list(range(0, ROWS, 2))])
+    def test_a_files_rows(self, operators_file: Path, rows: list[int]) -> None:
+        with h5py.File(operators_file) as stored:
             expected = stored["inputs/fields"][()]
-        fields = load(simulated).fields
+        fields = load(operators_file).fields
         assert fields is not None
         np.testing.assert_array_equal(fields.rows(np.array(rows))[:], expected[rows])
 
@@ -90,8 +83,8 @@ class TestReading:
         with pytest.raises(DataError, match=r"operators\.h5"):  # ... but for what nobody had looked at
             pipeline.transform(table)
 
-    def test_only_the_first_rows(self, simulated: Path) -> None:
-        table = load(simulated, families=HYBRID, max_samples=20)
+    def test_only_the_first_rows(self, operators_file: Path) -> None:
+        table = load(operators_file, families=HYBRID, max_samples=20)
         assert table.fields is not None and table.fields.shape == (20, 3, 8, 8)
 
     def test_other_encoders_do_not_mind_strange_fields(self, file: Path) -> None:
@@ -117,7 +110,7 @@ class TestReading:
             fields = stored["inputs/fields"][: ROWS - 1]
             del stored["inputs/fields"]
             stored["inputs/fields"] = fields
-        with pytest.raises(DataError, match="59 initial fields for 60 rows of features"):
+        with pytest.raises(DataError, match="119 initial fields for 120 rows of features"):
             load(file, families=HYBRID)
 
 
@@ -127,16 +120,16 @@ class TestManualFeatures:
             stored["features/initial/aggregated/features"][:, 0] = 7
         assert (load(file, families=HYBRID).columns["initial"][:, 0] == 7).all()
 
-    def test_they_are_computed_from_the_fields_where_it_has_none(self, simulated: Path, file: Path) -> None:
+    def test_they_are_computed_from_the_fields_where_it_has_none(self, operators_file: Path, file: Path) -> None:
         with h5py.File(file, "a") as stored:
             del stored["features/initial"]
-        computed, given = load(file, families=HYBRID), load(simulated, families=READABLE)
+        computed, given = load(file, families=HYBRID), load(operators_file, families=READABLE)
         assert computed.names["initial"] == given.names["initial"]
         np.testing.assert_allclose(computed.columns["initial"], given.columns["initial"], rtol=1e-3, atol=1e-5)
 
-    def test_only_the_family_of_that_name_can_be_computed(self, simulated: Path) -> None:
+    def test_only_the_family_of_that_name_can_be_computed(self, operators_file: Path) -> None:
         with pytest.raises(DataError, match="no family 'inital'; did you mean 'initial'"):
-            load(simulated, families={"inital": HYBRID["initial"]})
+            load(operators_file, families={"inital": HYBRID["initial"]})
 
     def test_fields_that_are_not_square_are_refused(self, file: Path) -> None:
         with h5py.File(file, "a") as stored:
@@ -157,16 +150,16 @@ class TestManualFeatures:
             np.testing.assert_allclose(column, expected[name], rtol=1e-5, err_msg=name)
 
 
-def test_a_checkpoint_needs_nothing_but_raw_features_and_fields(simulated: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_needs_nothing_but_raw_features_and_fields(operators_file: Path, tmp_path: Path) -> None:
     families = {**HYBRID, "temporal": {"encoder": "temporal_stats"}}
     config = TrialConfig(
-        prepare={"dataset": str(simulated), "families": families},
+        prepare={"dataset": str(operators_file), "families": families},
         training={"epochs": 2, "batch_size": 16, "device": "cpu"},
         compression={"min_rows_per_code": 1},
     )
     outcome = run_trial(config, prepare(config.prepare))
     outcome.save(tmp_path / "checkpoint")
-    whole = load(simulated)
+    whole = load(operators_file)
     assert whole.fields is not None
     in_memory = FeatureTable(
         columns=whole.columns, names=whole.names, source="memory", fields=Fields(whole.fields.rows(np.arange(ROWS))[:])
@@ -174,7 +167,7 @@ def test_a_checkpoint_needs_nothing_but_raw_features_and_fields(simulated: Path,
     tokens = outcome.tokenizer.encode(load_table(config.prepare))
     reloaded = load_checkpoint(tmp_path / "checkpoint", device="cpu")
     np.testing.assert_array_equal(reloaded.encode(in_memory), tokens)
-    rows = np.array([41, 3, 17])
+    rows = np.array([101, 3, 17])
     np.testing.assert_array_equal(reloaded.encode(whole.rows(rows)), tokens[rows])
     without = FeatureTable(columns=whole.columns, names=whole.names, source="bare")
     with pytest.raises(DataError, match="bare: encoder 'initial_hybrid'"):
