@@ -15,7 +15,8 @@ from results.front import front
 from results.levelling import levelling
 from spinlock_dist.metrics.record import Metrics
 
-Phase = Literal["baseline", "search", "final", "verification"]
+Phase = Literal["baseline", "warm", "search", "final", "verification"]
+"""`warm`: a trial of an earlier study that this one learned from."""
 State = Literal["complete", "pruned", "diverged", "refused", "failed"]
 """`pruned`: stopped early by the scheduler. `diverged`: a loss was not finite. `refused`: the config contradicts
 itself or the data. `failed`: a fault of code or machine."""
@@ -60,7 +61,8 @@ class TrialRecord:
 
     phase: Phase
     arm: str
-    """`baseline`, or `trial-<number>` for a trial of the search and its final replicates."""
+    """`baseline`, or `trial-<number>` for a trial of the search and its final replicates; of an earlier study
+    `<study>/trial-<number>`."""
     number: int
     """Of the trial within its phase; in `baseline` and `final`, of the replicate."""
     state: State

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Categorical, Parameter, SearchSpace
 from spinlock_dist.seeding import derive_seed
-from study.distributions import distributions
+from study.distributions import distributions, from_unit, to_unit
 
 FIRST_STEP = 0.3
 """Standard deviation of the first generation in units of each parameter's range (Hansen 2016, on initialization)."""
@@ -119,7 +119,7 @@ class CmaEsSampler(BaseSampler):
             evolution.learn(np.array([self._to_cube(each.params) for each in ranked]))
         point = evolution.draw(np.random.default_rng(derive_seed(self._seed, "cmaes", trial.number)))
         return {
-            name: _from_unit(parameter, unit)
+            name: from_unit(parameter, unit)
             for (name, parameter), unit in zip(self._space.parameters.items(), point, strict=True)
         }
 
@@ -130,7 +130,8 @@ class CmaEsSampler(BaseSampler):
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def _to_cube(self, params: dict[str, Any]) -> list[float]:
-        return [_to_unit(parameter, params[name]) for name, parameter in self._space.parameters.items()]
+        numbers = {name: each for name, each in self._space.parameters.items() if not isinstance(each, Categorical)}
+        return [to_unit(parameter, params[name]) for name, parameter in numbers.items()]
 
 
 def merit(trial: FrozenTrial) -> tuple[float, ...]:
@@ -151,20 +152,3 @@ def merit(trial: FrozenTrial) -> tuple[float, ...]:
 def moves(parameter: Parameter) -> bool:
     """Return whether CMA-ES can move a parameter: a number that always counts."""
     return not isinstance(parameter, Categorical) and parameter.when is None
-
-
-def _to_unit(parameter: Parameter, value: float) -> float:
-    assert not isinstance(parameter, Categorical)
-    low, high = parameter.low, parameter.high
-    if parameter.log:
-        return math.log(value / low) / math.log(high / low)
-    return (value - low) / (high - low)
-
-
-def _from_unit(parameter: Parameter, unit: float) -> float:
-    assert not isinstance(parameter, Categorical)
-    low, high = parameter.low, parameter.high
-    value = low * (high / low) ** unit if parameter.log else low + unit * (high - low)
-    if parameter.step is not None:
-        value = low + round((value - low) / parameter.step) * parameter.step
-    return min(high, max(low, value))

@@ -61,6 +61,14 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
             "help": "same seed, same trials, whatever the timing; see docs/faults.md",
         },
     ),
+    "--warm-start": (
+        "warm_start",
+        {
+            "nargs": "+",
+            "metavar": "STUDY",
+            "help": "learn from earlier studies' trials of the same data and space",
+        },
+    ),
     "--name": ("name", {"help": "folder in runs/ (default: the space's name and the time)"}),
     "--runs": ("runs", {"metavar": "FOLDER", "help": "where studies are kept (default: runs)"}),
     "--gpus": (

@@ -105,6 +105,8 @@ class StudyConfig(Section):
     baseline_seeds: int = Field(2, ge=1)
     """Trainings of the uniform baseline; trials are held against the first, which has their seed."""
     finals: FinalsConfig = FinalsConfig()
+    warm_start: tuple[str, ...] = ()
+    """Earlier studies whose trials the sampler learns from: names in `runs`, or folders."""
     base: TrialConfig = TrialConfig()
     guards: GuardsConfig = GuardsConfig()
     stopping: StoppingConfig = StoppingConfig()

@@ -46,7 +46,10 @@ def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluste
 
 def space_content(space: SearchSpace) -> dict[str, Any]:
     """Return what a space varies, as plain data: its file may change while a study is interrupted."""
-    parameters = {name: parameter.model_dump(mode="json") for name, parameter in space.parameters.items()}
+    parameters = {
+        name: {"type": type(parameter).__name__.lower(), **parameter.model_dump(mode="json")}
+        for name, parameter in space.parameters.items()
+    }
     return {"parameters": parameters, "fixed": dict(space.fixed)}
 
 
@@ -67,7 +70,7 @@ def begin(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyFolder:
     free = FREE_TO_CHANGE | ({"batch"} if config.batch is None else set())
     given = {"config": config.model_dump(mode="json", exclude=free), "space": space_content(space)}
     for part, settings in given.items():
-        for setting, before, now in _differences(known.get(part, {}), settings):
+        for setting, before, now in differences(known.get(part, {}), settings):
             raise ConfigError(
                 f"study '{config.name}' was started with {setting} {before!r}, now it is {now!r}: "
                 "leave it as it was, or choose another --name"
@@ -84,11 +87,11 @@ def check_data(folder: StudyFolder, data: PreparedData) -> None:
         )
 
 
-def _differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
+def differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
     """Yield setting, value before and value now, for every setting in `now` that was another one."""
     if isinstance(before, dict) and isinstance(now, dict) and path[-1:] != ("families",):
         for key in now:
-            yield from _differences(before.get(key), now[key], (*path, key))
+            yield from differences(before.get(key), now[key], (*path, key))
         if path[:1] == ("parameters",) or path[:1] == ("fixed",):
             yield from ((".".join((*path, key)), before[key], None) for key in before if key not in now)
     elif before != now:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -19,6 +20,8 @@ from study.objective import DIVERGED
 
 STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
 KIND, ATTEMPTS = "kind", "attempts"
+BORROWED = "borrowed"
+"""Attribute of a trial that the study did not run: where it comes from."""
 
 
 def open_journal(path: Path, name: str, objectives: int = 1) -> optuna.Study:
@@ -100,12 +103,24 @@ def settled(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that have an outcome, by number: complete, stopped, diverged, refused or failed."""
     ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     trials = study.get_trials(deepcopy=False, states=ended)
-    return [trial for trial in trials if STATE in trial.user_attrs]
+    return [trial for trial in trials if STATE in trial.user_attrs and BORROWED not in trial.user_attrs]
+
+
+def borrowed(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that other studies, or the baseline's phase, ran."""
+    return [trial for trial in study.get_trials(deepcopy=False) if BORROWED in trial.user_attrs]
 
 
 def read_search(study: optuna.Study) -> list[TrialRecord]:
     """Return the records of the settled trials, by number."""
     return [record_of(trial) for trial in settled(study)]
+
+
+def outcome(record: TrialRecord) -> dict[str, Any]:
+    """Return what is stored of a trial that ended, for `record_of` to read."""
+    known = {STATE: record.state, REASON: record.reason, CURVE: record.curve, SEED: record.seed}
+    known |= {SECONDS: record.seconds, NODE: record.node, KIND: record.kind}
+    return known if record.metrics is None else known | {METRICS: record.metrics.__dict__}
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
@@ -114,8 +129,8 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
     metrics = Metrics(**known[METRICS]) if METRICS in known else None
     curve = known.get(CURVE, [])
     return TrialRecord(
-        phase="search",
-        arm=f"trial-{trial.number}",
+        phase="warm" if BORROWED in known else "search",
+        arm=known.get(BORROWED, f"trial-{trial.number}"),
         number=trial.number,
         state=known[STATE],
         seed=known[SEED],

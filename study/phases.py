@@ -26,19 +26,27 @@ from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial
 from spinlock_dist.training.snapshot import discard
+from study.borrowed import (
+    WARM_STARTED,
+    Lender,
+    check_fingerprint,
+    earlier_studies,
+    known_answers,
+    lend_baseline,
+    lend_earlier,
+    warm_records,
+)
 from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
 from study.description import begin, check_data, describe
 from study.faults import StudyError, explained, killed_by_memory_monitor
 from study.finals import REPLICATES, Finals
-from study.first_points import first_points
-from study.journal import open_journal, read_search, release, settled
+from study.journal import borrowed, open_journal, read_search, release, settled
 from study.objective import COUNT
 from study.progress import Progress, score
 from study.sampler import check_sampler, make_sampler
 from study.searcher import AskTellSearcher, Deaths, GivenUp
 from study.stopping import ByNumber, make_scheduler
-from study.streams import PerTrial
 from study.trainable import Objective, room, train
 from study.workers import Training, Workers
 
@@ -75,9 +83,11 @@ def run(
     check_sampler(config, space)
     preflight(config.cluster)
     folder = begin(config, space, resume)
+    earlier = [] if resume else earlier_studies(config, space)  # refused before anything slow begins
     progress = Progress(console or Console(quiet=True))
     with folder.lock():
         data = _prepare(config, progress)
+        check_fingerprint(earlier, data)
         if resume:
             check_data(folder, data)
         with running(config.cluster) as cluster, explained(folder.path):
@@ -148,6 +158,7 @@ class _Study:
         self.objective = objective
         self.workers = Workers(cluster.resources, objective, folder.snapshots, config.cluster.snapshot_seconds)
         self.progress = progress
+        self.warm: list[TrialRecord] = []
 
     def run(self) -> StudyResult:
         """Run what is not done yet."""
@@ -173,7 +184,7 @@ class _Study:
             write_json(self.folder.verdict, verdict.to_json() | found)
             assert verdict.choice is not None
             export_readme(self.folder, best, baseline[0], verdict.choice, conclusion)
-        self.write_tables([*baseline, *search, *finals])
+        self.write_tables([*baseline, *self.warm, *search, *finals])
         return StudyResult(
             folder=self.folder,
             baseline=tuple(baseline),
@@ -219,7 +230,7 @@ class _Study:
     def search(self, baseline: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Run trials until as many as asked for have an outcome."""
         assert baseline[0].metrics is not None
-        study = self.open_search()
+        study = self.open_search(baseline[0])
         try:
             if len(settled(study)) < self.config.trials:
                 self.fit(study, baseline[0].metrics)
@@ -228,20 +239,27 @@ class _Study:
                 release(study, "interrupted", "the study was stopped")
             records = read_search(study)
             with suppress(OSError):
-                self.write_tables([*baseline, *records])
+                self.write_tables([*baseline, *self.warm, *records])
         if len(records) < self.config.trials:  # Tune returns as if all were well when it is interrupted
             raise KeyboardInterrupt
         return records
 
-    def open_search(self) -> optuna.Study:
-        """Open the journal and put it in order: no trial runs in it, the known answers are asked for first."""
+    def open_search(self, baseline: TrialRecord) -> optuna.Study:
+        """Open the journal and put it in order: no trial runs in it, what is known is told or asked for first."""
+        assert baseline.metrics is not None
         study = open_journal(self.folder.journal, self.config.name, COUNT[self.config.objective])
-        study.sampler = PerTrial(lambda stream: make_sampler(self.config, self.space, stream))
+        study.sampler = make_sampler(self.config, self.space)
         lost = release(study, "driver lost", "the driver was lost")
         if lost:
             self.progress.say(f"trials that were running when the driver was lost: {lost}; they are tried again")
-        for point in first_points(self.space, self.config.base):
-            study.enqueue_trial(point, skip_if_exists=True)
+        lender = Lender(study, self.space, baseline.metrics, self.config.guards)
+        told = lend_baseline(lender, self.config.base, baseline)
+        if self.config.warm_start and WARM_STARTED not in study.user_attrs:
+            lend_earlier(lender, earlier_studies(self.config, self.space))
+        self.warm = warm_records(study)
+        if self.warm:
+            self.progress.say(f"warm start: {len(self.warm)} trials of {', '.join(self.config.warm_start)}")
+        known_answers(study, self.space, self.config.base, told)
         return study
 
     def fit(self, study: optuna.Study, baseline: Metrics) -> None:
@@ -322,7 +340,8 @@ class _Study:
         """
 
         def rule() -> TrialScheduler:
-            return make_scheduler(self.config.stopping, self.base.training.epochs, settled(study))
+            told = [*borrowed(study), *settled(study)]
+            return make_scheduler(self.config.stopping, self.base.training.epochs, told)
 
         if self.config.objective == "pareto":
             self.progress.say("  every trial trains to its end: of several objectives no curves are kept to stop by")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 from optuna import Study
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
     GPSampler,
     NSGAIIISampler,
     NSGAIISampler,
-    QMCSampler,
     RandomSampler,
     TPESampler,
 )
@@ -25,37 +22,44 @@ from spinlock_dist.errors import ConfigError
 from spinlock_dist.seeding import derive_seed
 from study.cmaes import CmaEsSampler, moves
 from study.config import StudyConfig
-from study.distributions import distributions
 from study.grid import LARGEST, GridSampler
+from study.sobol import SobolSampler
+from study.streams import PerTrial
 
 POPULATION = 20
 """Trials of a generation of NSGA. Optuna's 50 would leave a study of a hundred trials with two generations."""
 
 
-def make_sampler(config: StudyConfig, space: SearchSpace, stream: int) -> BaseSampler:
+def make_sampler(config: StudyConfig, space: SearchSpace) -> BaseSampler:
     """Return the sampler of a study, seeded.
 
-    It draws from one of many streams of the seed (see `study.streams`). The samplers that count through a sequence of
-    their own keep it whole instead.
+    None keeps anything of its own that a resumed study would lack: Optuna's draw every trial from a stream of its own,
+    ours compute what they know from the trials told, whenever they are asked.
     """
     whole = derive_seed(config.seed, "sampler") % 2**32
-    stream = derive_seed(config.seed, "sampler", stream) % 2**32
+    if config.sampler == "cmaes":
+        return CmaEsSampler(space, whole)
+    if config.sampler == "qmc":
+        return SobolSampler(space, whole)
+    if config.sampler == "grid":
+        return GridSampler(space, whole)
+    return PerTrial(lambda stream: _of_optuna(config.sampler, derive_seed(config.seed, "sampler", stream) % 2**32))
+
+
+def _of_optuna(name: str, seed: int) -> BaseSampler:
     builders: dict[str, Callable[[], BaseSampler]] = {
         # One joint model of what always counts, and one of each group of parameters that count together.
         # Bergstra et al. 2011; a constant liar for parallel trials is Optuna 5's default.
-        "tpe": lambda: TPESampler(seed=stream, multivariate=True, group=True),
+        "tpe": lambda: TPESampler(seed=seed, multivariate=True, group=True),
         # Parameters that count only sometimes are drawn at random: the model is of those that all trials have.
-        "gp": lambda: GPSampler(seed=stream, warn_independent_sampling=False),
-        "cmaes": lambda: CmaEsSampler(space, whole),
-        "nsga2": lambda: _NSGAII(seed=stream, population_size=POPULATION),
-        "nsga3": lambda: _NSGAIII(seed=stream, population_size=POPULATION),
-        "random": lambda: RandomSampler(seed=stream),
-        "qmc": lambda: _SobolSampler(space, whole),
-        "grid": lambda: GridSampler(space, whole),
+        "gp": lambda: GPSampler(seed=seed, warn_independent_sampling=False),
+        "nsga2": lambda: _NSGAII(seed=seed, population_size=POPULATION),
+        "nsga3": lambda: _NSGAIII(seed=seed, population_size=POPULATION),
+        "random": lambda: RandomSampler(seed=seed),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return builders[config.sampler]()
+        return builders[name]()
 
 
 def check_sampler(config: StudyConfig, space: SearchSpace) -> None:
@@ -100,28 +104,5 @@ class _NSGAIII(NSGAIIISampler):
         return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
 
 
-class _SobolSampler(QMCSampler):
-    """Optuna's scrambled Sobol sequence over all parameters, those that count only sometimes included.
-
-    By itself it would take its parameters from the first trial, and draw the others at random; and it would count
-    what it was asked for, so that a trial that is asked for again after an interruption would be another one. Points
-    that were enqueued use up nothing of the sequence.
-    """
-
-    def __init__(self, space: SearchSpace, seed: int):
-        super().__init__(scramble=True, seed=seed, warn_independent_sampling=False)
-        self._distributions = distributions(space)
-        self._place = 0
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {} if "fixed_params" in trial.system_attrs else self._distributions
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        earlier = study.get_trials(deepcopy=False)[: trial.number]
-        self._place = sum("fixed_params" not in each.system_attrs for each in earlier)
-        return super().sample_relative(study, trial, search_space)
-
-    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
-        return self._place
+FIRST_GENERATION = {sampler._get_generation_key(): 0 for sampler in (_NSGAII, _NSGAIII)}
+"""System attributes of a trial that make it one of NSGA's first generation, from which the second is bred."""

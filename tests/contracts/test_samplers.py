@@ -12,6 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
@@ -27,7 +28,6 @@ from study.objective import COUNT, DIVERGED, guards
 from study.resources import Resources
 from study.sampler import check_sampler, make_sampler
 from study.searcher import AskTellSearcher
-from study.streams import PerTrial
 
 
 def space(step: float | None = None, strategies: bool = True) -> SearchSpace:
@@ -97,8 +97,8 @@ class Player:
         release(study, "driver lost", "")
         return study
 
-    def sampler(self) -> PerTrial:
-        return PerTrial(lambda stream: make_sampler(self.setup.config, self.setup.space, stream))
+    def sampler(self) -> BaseSampler:
+        return make_sampler(self.setup.config, self.setup.space)
 
     def play(self, study: optuna.Study, trials: int, batch: int | None = None) -> list[TrialRecord]:
         told: list[TrialRecord] = []

@@ -25,6 +25,7 @@ from spinlock_dist.training.snapshot import State
 from study import StudyConfig, run
 from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StoppingConfig
 from study.faults import StudyError
+from study.journal import read_journal
 from study.resources import ResourceError
 from study.status import read_status
 
@@ -218,7 +219,8 @@ def test_poor_trials_are_stopped_and_a_resumed_study_keeps_what_it_has(config, d
     more = run(config.model_copy(update={"trials": 12}), resume=True, objective=make_toy())
     assert more.search[:8] == first.search
     assert more.baseline == first.baseline
-    assert [record.number for record in more.search] == list(range(12))
+    assert [record.number for record in more.search] == list(range(1, 13))  # trial 0 is the baseline
+    assert len(read_journal(more.folder.journal, "s").trials) == 13
 
     content = dataset.read_bytes()
     try:
@@ -234,11 +236,20 @@ def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(con
     result = run(config, objective=make_toy())
     assert [record.state for record in result.search] == ["complete"] * 6
     assert result.front
-    assert result.best == result.front[0]
+    assert result.front[0].metrics.imbalance == min(
+        record.metrics.imbalance for record in result.search if record.feasible and record.metrics
+    )
     table = read_trials(result.folder.trials)
     assert table.loc[table["front"], "number"].tolist() == sorted(record.number for record in result.front)
     status = read_status(result.folder)
     assert status["front"] == [record.number for record in result.front]
+
+    warm = run(config.model_copy(update={"name": "t", "trials": 2, "warm_start": ("s",)}), objective=make_toy())
+    table = read_trials(warm.folder.trials)
+    assert table["phase"].value_counts().loc[["warm", "search"]].tolist() == [6, 2]
+    assert set(table.loc[table["phase"] == "warm", "arm"]) == {f"s/{record.arm}" for record in result.search}
+    assert [record.number for record in warm.search] == [7, 8]  # after the baseline and six trials that it did not run
+    assert read_status(warm.folder)["states"] == {"complete": 2}
 
 
 def test_divergence_faults_and_deaths_are_recorded_and_the_study_goes_on(config, tmp_path):
@@ -261,7 +272,7 @@ def test_divergence_faults_and_deaths_are_recorded_and_the_study_goes_on(config,
     cluster = config.cluster.model_copy(update={"snapshot_seconds": 0})
     config = config.model_copy(update={"trials": 14, "deterministic": True, "cluster": cluster})
     result = run(config, objective=make_toy(fault))
-    assert [record.number for record in result.search] == list(range(14))
+    assert [record.number for record in result.search] == list(range(1, 15))  # trial 0 is the baseline
     expected = {
         0: ("diverged", "non-finite", [("non-finite", 0, 2)]),
         1: ("failed", "exception", [("exception", 0, 2)]),

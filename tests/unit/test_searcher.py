@@ -28,7 +28,6 @@ from study.resources import Resources
 from study.sampler import make_sampler
 from study.searcher import AskTellSearcher, GivenUp
 from study.stopping import ByNumber, make_scheduler
-from study.streams import PerTrial
 
 SPACE = SearchSpace(
     name="test",
@@ -53,7 +52,7 @@ def study(path: Path) -> optuna.Study:
 def reopen(path: Path) -> optuna.Study:
     """What a driver does when it starts."""
     study = open_journal(path, "test")
-    study.sampler = PerTrial(lambda stream: make_sampler(StudyConfig(name="test"), SPACE, stream))
+    study.sampler = make_sampler(StudyConfig(name="test"), SPACE)
     return study
 
 
