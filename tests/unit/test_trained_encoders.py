@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from spinlock_dist.model.trained_encoders import TrainedEncoders, to_device
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, run_members, run_trial
 from spinlock_dist.training import losses
+from spinlock_dist.training.evaluation import EvaluationData
 from spinlock_dist.training.snapshot import Snapshots
+from spinlock_dist.training.trainer import Trainer
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "initial": {"encoder": "initial_hybrid", "embedding": 6},
@@ -191,6 +194,32 @@ class TestTraining:
             errors = np.square(before[rows][:, columns] - decoded[rows][:, columns]).sum()
             total = np.square(before[rows][:, columns] - mean_D[columns]).sum()
             assert outcome.validation.fvu[category.name] == pytest.approx(errors / total, rel=1e-3)
+
+    def test_the_losses_of_a_step_are_of_the_frozen_targets(
+        self, config: TrialConfig, data: PreparedData, outcome: TrialOutcome
+    ) -> None:
+        """The trained networks of `outcome` are far from the frozen ones: as targets they would give another loss."""
+        model = outcome.tokenizer.model
+        layout = model.layout
+        x_NGF, inputs = layout.pack(torch.from_numpy(data.values)), to_device(data.inputs, layout)
+        evaluated = EvaluationData(
+            values_ND=data.values,
+            grouped_NGF=x_NGF,
+            split=data.split,
+            categories=data.categories,
+            characteristics=data.characteristics,
+            pipeline=data.pipeline,
+            inputs=inputs,
+        )
+        trainer = Trainer(copy.deepcopy(model), [config], evaluated, [0])
+        inputs_MB = {name: values[None] for name, values in inputs.items()}
+        with torch.no_grad():
+            result = model(x_NGF[None], inputs_MB)
+        expected = losses.reconstruction(result, x_NGF[None].transpose(1, 2), trainer.variance_GF, "features")
+        partial = losses.informativeness(result, x_NGF[None].transpose(1, 2), trainer.variance_GF)
+        reported = trainer.step(x_NGF[None], inputs_MB)
+        torch.testing.assert_close(reported["reconstruction"], expected)
+        torch.testing.assert_close(reported["informativeness"], partial)
 
     def test_weights_move_and_statistics_stay(self, data: PreparedData, outcome: TrialOutcome) -> None:
         encoders = outcome.tokenizer.model.encoders
