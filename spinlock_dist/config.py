@@ -222,15 +222,17 @@ class LevelBounds(Section):
 
 
 class FeedbackConfig(Section):
-    """Pilots of the strategy `feedback`: short trainings on three quarters of the training rows, scored on the rest."""
+    """Pilots of the strategy `feedback`: short trainings on three quarters of the training rows, each scored on another
+    quarter."""
 
-    start: str = "uniform"
+    start: str = "waterfill"
     """Strategy whose allocation the first pilot measures."""
-    rounds: int = Field(3, ge=1)
-    """Most pilots; they end sooner when the spread of log FVU no longer shrinks."""
-    pilot_epochs: int = Field(4, ge=1)
-    """Epochs of each pilot; they count towards `training.epochs`."""
-    step: float = Field(0.6, gt=0, le=1)
+    share: float = Field(0.5, gt=0, lt=1)
+    """Of `training.epochs` that pilots may take; the training that follows has what they leave. Four pilots of one
+    epoch come first, the rest is for `rounds`."""
+    rounds: int = Field(2, ge=1)
+    """Long pilots at most; they end sooner when reallocation no longer shrinks the spread of log FVU."""
+    step: float = Field(0.8, gt=0, le=1)
     """Share of the correction that high-rate theory asks for."""
 
 

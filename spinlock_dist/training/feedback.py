@@ -19,8 +19,12 @@ from spinlock_dist.seeding import derive_seed
 from spinlock_dist.training.evaluation import EvaluationData
 from spinlock_dist.training.trainer import train
 
-PILOT_SHARE = 0.75
-"""Share of the training rows that a pilot trains on. The rest measures it: validation rows steer nothing here."""
+FOLDS = 4
+"""Parts of the training rows. A pilot trains on all but one and is measured on that one, each in its turn: validation
+rows steer nothing here, and no few rows decide."""
+AVERAGED = 2
+"""Reallocations of which the mean is taken: a fold has few rows and heavy tails, one alone is noisy (averaged
+stochastic approximation: Polyak & Juditsky 1992)."""
 
 
 def plan_by_feedback(
@@ -28,47 +32,68 @@ def plan_by_feedback(
 ) -> tuple[CapacityPlan, int]:
     """Return the plan that pilots led to, and the epochs they cost.
 
-    A pilot's epoch counts as a whole one. Pilots end when the standard deviation of log FVU across categories no
-    longer shrinks; the plan with the smallest is kept. Without a further pilot, the last reallocation is not measured.
-    Raises `ConfigError` if the pilots would leave no epoch for training, `DivergedError` if one diverges.
+    After each pilot bits are reallocated from what it measured. The first pilots are short and rough; those that
+    follow are long, because training lowers the error of some categories more than of others. They end when the
+    standard deviation of log FVU across categories no longer shrinks, or when `rounds` is spent. A pilot's epoch counts
+    as a whole one, although it sees fewer rows.
+    Raises `ConfigError` if there is no epoch for any pilot, `DivergedError` if one diverges.
+    """
+    settings, rows = config.compression, len(data.split.train)
+    folds, spectra = _folds(data.split.train, config.seed), [each.spectrum for each in categories]
+    uniform = settings.model_copy(update={"strategy": "uniform"})
+    baseline = plan_capacity(uniform, categories, rows).bits.sum(axis=1)
+
+    def plan_of(bits: np.ndarray) -> CapacityPlan:
+        ratios = ratios_of_factor(settings, bits / baseline)
+        return size_ratios(settings, ratios, categories, rows, config.quantizer)
+
+    plan = plan_capacity(settings, categories, rows, config.quantizer)
+    moves: list[np.ndarray] = []
+    spent, smallest = 0, np.inf
+    for pilot, epochs in enumerate(pilot_lengths(config)):
+        split = _without_fold(data.split, folds, pilot % FOLDS)
+        fvu = _measure(config, plan, replace(data, split=split), layout, epochs)
+        spent += epochs
+        moves.append(reallocate(plan.bits.sum(axis=1), fvu, spectra, settings.feedback.step))
+        plan = plan_of(moves[-1])
+        spread = float(np.log(np.maximum(fvu, 1e-6)).std())
+        if pilot >= FOLDS:
+            if spread >= smallest:
+                break
+            smallest = spread
+    return plan_of(np.mean(moves[-AVERAGED:], axis=0)), spent
+
+
+def pilot_lengths(config: TrialConfig) -> list[int]:
+    """Return the epochs of each pilot: one for every fold, then `rounds` that share what is left for pilots equally.
+
+    Raises `ConfigError` if the share of `training.epochs` that pilots may take is less than one epoch.
     """
     settings = config.compression.feedback
-    if settings.rounds * settings.pilot_epochs >= config.training.epochs:
+    available = int(settings.share * config.training.epochs + 1e-9)
+    if available == 0:
         raise ConfigError(
-            f"compression.feedback: {settings.rounds} rounds of {settings.pilot_epochs} epochs leave none of "
-            f"training.epochs {config.training.epochs}; lower one or raise the other"
+            f"compression.feedback.share {settings.share:g} of training.epochs {config.training.epochs} is no whole "
+            "epoch for a pilot; raise one"
         )
-    rows = len(data.split.train)
-    pilot = replace(data, split=_pilot_split(data.split, config.seed))
-    plan, best_plan, best_spread = plan_capacity(config.compression, categories, rows, config.quantizer), None, np.inf
-    uniform = config.compression.model_copy(update={"strategy": "uniform"})
-    baseline = plan_capacity(uniform, categories, rows).bits.sum(axis=1)
-    for used in range(1, settings.rounds + 1):
-        fvu = _measure(config, plan, pilot, layout)
-        spread = float(np.log(np.maximum(fvu, 1e-6)).std())
-        if spread >= best_spread:
-            assert best_plan is not None
-            return best_plan, used * settings.pilot_epochs
-        best_plan, best_spread = plan, spread
-        bits = reallocate(plan.bits.sum(axis=1), fvu, [each.spectrum for each in categories], settings.step)
-        plan = size_ratios(
-            config.compression,
-            ratios_of_factor(config.compression, bits / baseline),
-            categories,
-            rows,
-            config.quantizer,
-        )
-    return plan, settings.rounds * settings.pilot_epochs
+    long = max(0, available - FOLDS) // settings.rounds
+    return [1] * min(FOLDS, available) + [long] * (settings.rounds if long else 0)
 
 
-def _pilot_split(split: Split, seed: int) -> Split:
-    rows = np.random.default_rng(derive_seed(seed, "pilot split")).permutation(split.train)
-    cut = round(PILOT_SHARE * len(rows))
-    return Split(train=np.sort(rows[:cut]), validation=np.sort(rows[cut:]), test=split.test)
+def _folds(train_rows: np.ndarray, seed: int) -> list[np.ndarray]:
+    order = np.random.default_rng(derive_seed(seed, "pilot split")).permutation(train_rows)
+    return [order[fold::FOLDS] for fold in range(FOLDS)]
 
 
-def _measure(config: TrialConfig, plan: CapacityPlan, pilot: EvaluationData, layout: GroupLayout) -> np.ndarray:
-    epochs = config.compression.feedback.pilot_epochs
+def _without_fold(split: Split, folds: Sequence[np.ndarray], held_out: int) -> Split:
+    """Return the split of a pilot: training without one fold, which takes the place of the validation rows."""
+    rest = np.concatenate([rows for fold, rows in enumerate(folds) if fold != held_out])
+    return Split(train=np.sort(rest), validation=np.sort(folds[held_out]), test=split.test)
+
+
+def _measure(
+    config: TrialConfig, plan: CapacityPlan, pilot: EvaluationData, layout: GroupLayout, epochs: int
+) -> np.ndarray:
     short = config.with_overrides(
         {"training.epochs": epochs, "training.evaluate_every": epochs, "training.patience": None}
     )

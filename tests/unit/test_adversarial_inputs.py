@@ -169,7 +169,7 @@ def test_every_strategy_trains_on_it(
 ) -> None:
     data, given = EVERY_STRATEGY[name]
     start = "waterfill" if strategy == "feedback from waterfill" else "uniform"
-    feedback = [f"compression.feedback.{setting}" for setting in (f"start={start}", "rounds=1", "pilot_epochs=1")]
+    feedback = [f"compression.feedback.{setting}" for setting in (f"start={start}", "rounds=1")]
     given = [*given, *feedback, f"compression.strategy={strategy.split()[0]}"]
     metrics = trained(written(tmp_path, TRAINED[data](), suffix="csv"), capsys, *settings(given))
     if name == "one category":
@@ -181,15 +181,14 @@ def test_a_pilot_may_miss_the_only_rows_in_which_a_category_varies(
 ) -> None:
     x = np.zeros((ROWS, COLUMNS))
     x[split_rows(ROWS, SplitConfig()).train[:COLUMNS], np.arange(COLUMNS)] = 1  # one row a column
-    given = ["compression.strategy=feedback", "compression.feedback.rounds=1", "compression.feedback.pilot_epochs=1"]
+    given = ["compression.strategy=feedback", "compression.feedback.rounds=1"]
     assert len(trained(written(tmp_path, x), capsys, *settings([*ONE_BY_ONE, *given]))["fvu"]) == COLUMNS
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", ["scale 1e12", "cauchy at 1e15", "50 rows", "rare ones"])
 def test_under_every_kind_of_model(name: str, variant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = [*VARIANTS[variant], "compression.feedback.pilot_epochs=1"]
-    trained(written(tmp_path, TRAINED[name]()), capsys, *settings(given))
+    trained(written(tmp_path, TRAINED[name]()), capsys, *settings(VARIANTS[variant]))
 
 
 def test_five_thousand_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,7 +241,7 @@ def test_too_few_rows_for_any_codebook_are_refused(
     dataset = written(tmp_path, correlated(12))
     said = refusal(capsys, "--dataset", str(dataset), "--set", f"compression.strategy={strategy}")
     assert "every codebook has one code: 8 training rows, compression.min_rows_per_code 8" in said
-    given = ["compression.min_rows_per_code=1", "compression.feedback.rounds=1", "compression.feedback.pilot_epochs=1"]
+    given = ["compression.min_rows_per_code=1", "compression.feedback.rounds=1"]
     assert trained(dataset, capsys, *settings([*given, f"compression.strategy={strategy}"]))["fvu"]
 
 

@@ -15,6 +15,7 @@ from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, run_members, run_trial
+from spinlock_dist.training.feedback import FOLDS, _folds, _without_fold, pilot_lengths
 from tests.synthetic import write_table
 
 
@@ -23,7 +24,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
     dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz", rows=1200, sizes=(30, 4, 10))
     return TrialConfig(
         prepare={"dataset": str(dataset), "categories": {"count": 3}},
-        compression={"strategy": "feedback", "feedback": {"rounds": 3, "pilot_epochs": 1}},
+        compression={"strategy": "feedback", "feedback": {"rounds": 1, "share": 0.6}},
         training={"epochs": 8, "evaluate_every": 2, "batch_size": 128, "device": "cpu"},
         model={"hidden": 8},
     )
@@ -80,6 +81,28 @@ def test_pilots_count_towards_the_epochs_and_see_no_validation_row(config: Trial
     assert np.array_equal(blind.tokenizer.plan.codes, outcome.tokenizer.plan.codes)
 
 
+@given(st.integers(1, 500), st.floats(0.01, 0.99), st.integers(1, 10))
+def test_pilots_stay_within_their_share_of_the_epochs(epochs: int, share: float, rounds: int) -> None:
+    config = TrialConfig(training={"epochs": epochs}, compression={"feedback": {"share": share, "rounds": rounds}})
+    try:
+        lengths = pilot_lengths(config)
+    except ConfigError:
+        assert share * epochs < 1 + 1e-6
+        return
+    assert 1 <= sum(lengths) <= share * epochs + 1e-6 and sum(lengths) < epochs
+    assert all(length >= 1 for length in lengths)
+    short, long = lengths[:FOLDS], lengths[FOLDS:]
+    assert short == [1] * len(short) and len(set(long)) <= 1 and len(long) in (0, rounds)
+
+
+def test_every_training_row_is_held_out_once_in_a_cycle(data: PreparedData) -> None:
+    folds = _folds(data.split.train, seed=7)
+    pilots = [_without_fold(data.split, folds, held_out) for held_out in range(FOLDS)]
+    assert np.array_equal(np.sort(np.concatenate([pilot.validation for pilot in pilots])), data.split.train)
+    for pilot in pilots:
+        assert np.array_equal(np.sort(np.concatenate([pilot.train, pilot.validation])), data.split.train)
+
+
 def test_ratios_stay_within_the_bounds(config: TrialConfig, data: PreparedData) -> None:
     bounds = {"low": 0.45, "high": 0.55}
     plan = run_trial(config.with_overrides({"compression.bounds.L0": bounds}), data).tokenizer.plan
@@ -97,8 +120,8 @@ def test_a_member_with_pilots_equals_itself_alone(config: TrialConfig, data: Pre
 
 
 def test_settings_that_cannot_work_are_refused(config: TrialConfig, data: PreparedData) -> None:
-    with pytest.raises(ConfigError, match=r"3 rounds of 4 epochs leave none of training\.epochs 8"):
-        run_trial(config.with_overrides({"compression.feedback.pilot_epochs": 4}), data)
+    with pytest.raises(ConfigError, match=r"share 0\.1 of training\.epochs 8 is no whole epoch for a pilot"):
+        run_trial(config.with_overrides({"compression.feedback.share": 0.1}), data)
     with pytest.raises(ConfigError, match="cannot start from itself"):
         run_trial(config.with_overrides({"compression.feedback.start": "feedback"}), data)
     with pytest.raises(DivergedError, match="in a pilot"):

@@ -70,11 +70,7 @@ VARIANTS = {
     "shared decoder": {"model.decoder": "shared", "model.levels": "parallel", "model.initialization": "random"},
     "every term": {"loss.orthogonality": 0.1, "loss.topographic": 0.1, "loss.reconstruction_balance": "worst"},
     "patience": {"training.patience": 2},
-    "pilots": {
-        "compression.strategy": "feedback",
-        "compression.feedback.rounds": 1,
-        "compression.feedback.pilot_epochs": 1,
-    },
+    "pilots": {"compression.strategy": "feedback", "compression.feedback.share": 0.2},
 }
 
 

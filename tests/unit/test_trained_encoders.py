@@ -285,7 +285,7 @@ class TestTraining:
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in outcome.tokenizer.model.state_dict().items())
 
     def test_pilots_train_encoders_too(self, config: TrialConfig, data: PreparedData) -> None:
-        feedback = {"strategy": "feedback", "feedback.rounds": 1, "feedback.pilot_epochs": 1}
+        feedback = {"strategy": "feedback", "feedback.rounds": 1}
         chosen = config.with_overrides({f"compression.{name}": value for name, value in feedback.items()})
         assert np.isfinite(run_trial(chosen, data).validation.fvu_worst)
 
