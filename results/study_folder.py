@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,17 +102,34 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             held.acquire(timeout=0)
         except Timeout:
-            raise SpinlockError(f"study '{self.name}' is being run by another process; wait for it") from None
+            raise SpinlockError(
+                f"study '{self.name}' is being run by {self._driver()}; wait for it or end it"
+            ) from None
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be written: {error.strerror}") from None
         try:
+            since = datetime.now().isoformat(" ", "seconds")
+            with suppress(OSError):  # it is for others to read; a full disk is met where it matters
+                self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
             yield
         finally:
+            self._holder.unlink(missing_ok=True)
             if not self.description.exists():  # the study did not get as far as leaving anything
                 (self.path / ".lock").unlink(missing_ok=True)
                 with suppress(OSError):
                     self.path.rmdir()
             held.release()
+
+    @property
+    def _holder(self) -> Path:
+        return self.path / ".driver"  # beside the lock, which whoever tries it empties
+
+    def _driver(self) -> str:
+        """Return who holds the lock, in words."""
+        try:
+            return self._holder.read_text()
+        except OSError:
+            return "another process"
 
     def write_description(self, content: dict[str, Any]) -> None:
         """Write study.yaml."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from results.trial_record import Attempt, Kind, TrialRecord
+from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import Metrics
 from study.objective import DIVERGED
 
@@ -24,16 +26,34 @@ BORROWED = "borrowed"
 """Attribute of a trial that the study did not run: where it comes from."""
 
 
-def open_journal(path: Path, name: str, objectives: int = 1) -> optuna.Study:
+class _WholeLines(JournalFileBackend):
+    """A journal that a write which fails half-way, as on a full disk, leaves as it was."""
+
+    def __init__(self, path: Path, lock: JournalFileOpenLock):
+        super().__init__(str(path), lock_obj=lock)
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        size = self._path.stat().st_size
+        try:
+            super().append_logs(logs)
+        except OSError:
+            os.truncate(self._path, size)
+            raise
+
+
+def open_journal(
+    path: Path, name: str, objectives: int = 1, say: Callable[[str], None] = lambda _: None
+) -> optuna.Study:
     """Open, or begin, the study in the journal file at `path`, to minimize so many objectives.
 
-    The caller holds the study's own lock.
+    The caller holds the study's own lock. Raises `SpinlockError` if the file is damaged elsewhere than at its end.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    repair(path)
-    lock = JournalFileOpenLock(str(path))
+    if repair(path):
+        say(f"{path.name} had a damaged end, which was cut off; the whole is kept as {damaged(path).name}")
     Path(f"{path}.lock").unlink(missing_ok=True)  # a killed driver's; waiting for it to expire would take 30 s
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    storage = JournalStorage(_WholeLines(path, JournalFileOpenLock(str(path))))
     return optuna.create_study(
         storage=storage, study_name=name, directions=["minimize"] * objectives, load_if_exists=True
     )
@@ -46,30 +66,37 @@ def read_journal(path: Path, name: str) -> optuna.Study:
 
 
 def repair(path: Path) -> bool:
-    """Cut off a half-written last line, as a full disk leaves it, keeping a copy; return whether there was one.
+    """Cut off what a killed driver or machine left half-written at the end, keeping a copy; return whether it did.
 
-    Optuna would refuse to load the file for ever after.
+    Optuna would refuse to load the file for ever after. Raises `SpinlockError` for damage with whole lines after it,
+    which no interruption leaves.
     """
     if not path.exists():
         return False
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    while whole and not _is_json(whole[whole.rfind(b"\n", 0, -1) + 1 :]):
-        whole = whole[: whole.rfind(b"\n", 0, -1) + 1]
-    if whole == content:
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = [_is_whole(line) for line in lines]
+    if all(whole):
         return False
-    shutil.copyfile(path, path.with_name(path.name + ".damaged"))
-    with path.open("r+b") as journal:
-        journal.truncate(len(whole))
+    first = whole.index(False)
+    if any(whole[first:]):
+        raise SpinlockError(
+            f"{path}, line {first + 1}: damaged; restore the file from a copy, or choose another --name"
+        )
+    shutil.copyfile(path, damaged(path))
+    os.truncate(path, sum(map(len, lines[:first])))
     return True
 
 
-def _is_json(line: bytes) -> bool:
+def damaged(path: Path) -> Path:
+    """Return where a journal is kept as it was before its end was cut off."""
+    return path.with_name(path.name + ".damaged")
+
+
+def _is_whole(line: bytes) -> bool:
     try:
-        json.loads(line)
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
     except ValueError:
         return False
-    return True
 
 
 def release(study: optuna.Study, kind: Kind, reason: str) -> int:

@@ -45,8 +45,10 @@ def _farewell(config: StudyConfig) -> str:
 
 def _show(result: StudyResult, console: Console) -> None:
     from results.leaderboard import leaderboard
+    from results.outcomes import outcomes_in_words
 
     console.print(leaderboard(result.baseline[0], result.search, front=result.front))
+    console.print(outcomes_in_words(result.search), highlight=False)
     console.print(result.conclusion, highlight=False)
     if result.best is not None:
         again = f"python -m spinlock_dist.train --config {result.folder.best}/config.yaml"
@@ -55,6 +57,8 @@ def _show(result: StudyResult, console: Console) -> None:
 
 
 def _as_json(result: StudyResult) -> dict[str, Any]:
+    from results.outcomes import count_outcomes
+
     return {
         "study": str(result.folder.path),
         "conclusion": result.conclusion,
@@ -63,6 +67,7 @@ def _as_json(result: StudyResult) -> dict[str, Any]:
         "baseline": [record.to_json() for record in result.baseline],
         "finals": [record.to_json() for record in result.finals],
         "front": [record.arm for record in result.front],
+        "outcomes": count_outcomes(result.search),
         "states": {record.arm: record.state for record in result.search},
     }
 

@@ -247,7 +247,7 @@ class _Study:
     def open_search(self, baseline: TrialRecord) -> optuna.Study:
         """Open the journal and put it in order: no trial runs in it, what is known is told or asked for first."""
         assert baseline.metrics is not None
-        study = open_journal(self.folder.journal, self.config.name, COUNT[self.config.objective])
+        study = open_journal(self.folder.journal, self.config.name, COUNT[self.config.objective], self.progress.say)
         study.sampler = make_sampler(self.config, self.space)
         lost = release(study, "driver lost", "the driver was lost")
         if lost:

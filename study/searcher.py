@@ -264,8 +264,10 @@ class AskTellSearcher(Searcher):
         if metrics is not None:
             trial.set_user_attr(METRICS, metrics.__dict__)
             constraints |= guards(metrics, self._baseline, self._guards)
-        for name in constraints.keys() - self._study._storage.get_trial(trial._trial_id).constraints.keys():
-            trial.set_constraint(name, constraints[name])
+        known = self._study._storage.get_trial(trial._trial_id).constraints
+        for name, value in constraints.items():
+            if name not in known:  # the driver may have been lost in the middle of this
+                trial.set_constraint(name, value)
         attributes: dict[str, Any] = {REASON: reason, KIND: kind, CURVE: opened.curve}
         attributes |= {SECONDS: last.get("seconds", 0.0), NODE: last.get("hostname", "")}
         for name, value in attributes.items():

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinlock_dist.errors import run_command
+from spinlock_dist.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
     from results.study_folder import StudyFolder
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   python -m study.status                 every study in runs/
   python -m study.status operators       one of them, with its leaderboard
+  python -m study.status operators --why 7    what became of its trial 7
   python -m study.status operators --json
 """
 
@@ -30,22 +31,53 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("name", nargs="?", help="study; all of them when left out")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies are kept")
+    parser.add_argument("--why", type=int, metavar="TRIAL", help="tell the story of one trial of the search")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
+    if args.why is not None and args.name is None:
+        parser.error("--why: name the study too")
     from results.study_folder import open_study, study_names
 
     if args.name is None:
         names = study_names(args.runs)
         print(json.dumps(names) if args.json else "\n".join(names) or f"no study in {args.runs}")
         return 0
+    if args.why is not None:
+        story, record = read_story(open_study(args.runs, args.name), args.why)
+        print(json.dumps(record) if args.json else story)
+        return 0
     status = read_status(open_study(args.runs, args.name))
     print(json.dumps(status) if args.json else _text(status))
     return 0
 
 
+def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
+    """Return what became of a trial of the search, told and as plain data. Raises `ConfigError` if there is none."""
+    from results.outcomes import attempt_lines, in_columns, setting_lines, tell_story
+    from results.trial_record import read_records
+    from study.journal import STATE, attempts_at, read_journal, record_of
+
+    trials = read_journal(folder.journal, folder.name).get_trials(deepcopy=False) if folder.journal.exists() else []
+    if not 0 <= number < len(trials):
+        known = f"0 to {len(trials) - 1}" if trials else "none yet"
+        raise ConfigError(f"study '{folder.name}' has no trial {number}; its trials: {known}")
+    trial = trials[number]
+    head = f"trial {number} of {folder.name}\n"
+    if STATE in trial.user_attrs:
+        record = record_of(trial)
+        baseline = read_records(folder.records("baseline"))[0].metrics
+        return head + tell_story(record, baseline), record.to_json()
+    attempts = attempts_at(trial)
+    state = "waits to be tried" if not attempts else "runs" if not attempts[-1].ended else "waits to be tried again"
+    lines = [("state", state), *attempt_lines(attempts), *setting_lines(trial.params)]
+    plain = {"number": number, "state": state, "params": trial.params, "attempts": [vars(each) for each in attempts]}
+    return head + in_columns(lines), plain
+
+
 def read_status(folder: StudyFolder) -> dict[str, Any]:
     """Return where a study stands: its phase, trials by state, and the best so far beside the baseline."""
     from results.front import front
+    from results.outcomes import count_outcomes
     from results.trial_record import best_record, read_records
     from study.journal import read_journal, read_search
 
@@ -60,6 +92,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
         "phase": "baseline" if baseline is None else "search" if len(search) < target else done,
         "trials": target,
         "states": dict(Counter(record.state for record in search)),
+        "collapsed": count_outcomes(search)["collapsed"],
         "baseline": baseline.metrics.imbalance if baseline and baseline.metrics else None,
         "front": [record.number for record in front(search)] if pareto else None,
         "best": {"trial": best.number, "imbalance": best.metrics.imbalance} if best and best.metrics else None,
@@ -68,6 +101,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
 
 def _text(status: dict[str, Any]) -> str:
     states = ", ".join(f"{count} {state}" for state, count in status["states"].items()) or "none yet"
+    states += f" ({status['collapsed']} collapsed)" if status["collapsed"] else ""
     best = status["best"]
     lines = [f"{status['study']}: {status['phase']}", f"trials    {states}, of {status['trials']}"]
     lines += [f"baseline  imbalance {status['baseline']:.2f}x"] if status["baseline"] else []

@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import random
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from ray.tune.search import Searcher
 from results.trial_record import TrialRecord
 from search_spaces import Categorical, Float, SearchSpace
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import Metrics
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.journal import attempts_at, open_journal, read_journal, read_search, release, repair, settled
@@ -460,6 +462,32 @@ def test_a_half_written_line_is_cut_off_and_kept_aside(make_searcher, make_metri
     assert path.read_bytes() == whole
     assert path.with_name("optuna.journal.damaged").read_bytes() == whole + tail.encode()
     assert len(read_search(open_journal(path, "test"))) == 1
+
+
+def test_damage_before_the_end_is_not_taken_for_an_interruption(path, study):
+    study.ask()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([b"garbage\n", *lines[1:]]))
+    before = path.read_bytes()
+    with pytest.raises(SpinlockError, match="line 1: damaged"):
+        reopen(path)
+    assert path.read_bytes() == before
+
+
+def test_a_write_that_fails_half_way_leaves_the_journal_whole(path, study):
+    """A file size limit, met in the middle of a line, stands for a full disk."""
+    trial = study.ask()
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            trial.set_user_attr("long", "x" * 1000)
+        assert path.read_bytes() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    trial.set_user_attr("long", "x" * 1000)
+    assert reopen(path).trials[0].user_attrs["long"] == "x" * 1000
 
 
 def test_a_whole_journal_is_left_alone(path, study):
