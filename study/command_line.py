@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -24,6 +25,7 @@ EXAMPLES = f"""examples:
   python -m study.launch                                       {TRIALS} trials on simulated operators, on all CPUs
   python -m study.launch --dataset operators.h5 --gpus 8 --trials 200 --name operators
   python -m study.launch --name operators --resume             go on with it
+  python -m study.launch --name operators --extend +100        and then for 100 more trials
   python -m study.launch --space quick --trials 8              a first look in about a minute
   python -m study.launch --config study.yaml                   every setting, as in the config of runs/*/study.yaml
 """
@@ -36,6 +38,16 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "--space": ("space", {"metavar": "NAME|FILE", "help": "search space (default: adaptive_compression)"}),
     "--trials": ("trials", {"type": int, "metavar": "N", "help": f"trials of the search (default: {TRIALS})"}),
+    "--max-hours": ("until.hours", {"type": float, "metavar": "H", "help": "end the search after so many hours"}),
+    "--max-gpu-hours": ("until.gpu_hours", {"type": float, "metavar": "H", "help": "or hours times GPUs"}),
+    "--target-imbalance": (
+        "until.imbalance",
+        {"type": float, "metavar": "X", "help": "or when a feasible trial has this imbalance"},
+    ),
+    "--no-improvement": (
+        "until.no_improvement",
+        {"type": int, "metavar": "N", "help": "or when so many trials in a row bring none"},
+    ),
     "--epochs": (
         "epochs",
         {"type": int, "metavar": "N", "help": "epochs of a trial (default: the space's, or the base's)"},
@@ -101,14 +113,24 @@ def make_parser() -> argparse.ArgumentParser:
     for flag, (setting, options) in FLAGS.items():
         parser.add_argument(flag, dest=setting, **options)
     parser.add_argument("--resume", action="store_true", help="go on with the study called --name, or with the newest")
+    parser.add_argument(
+        "--extend", type=_more, metavar="+N", help="go on with a study, however it ended, for N more trials"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
+
+
+def _more(text: str) -> int:
+    if not re.fullmatch(r"\+?[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(f"give a number of further trials, as in --extend +100; found '{text}'")
+    return int(text)
 
 
 def study_config(args: argparse.Namespace) -> StudyConfig:
     """Return the config asked for: flags over the YAML file over, with --resume, the study as it was started.
 
-    Raises `ConfigError`, also when there is nothing to resume.
+    With --extend it asks for that many more trials than have an outcome. Raises `ConfigError`, also when there is
+    nothing to go on with.
     """
     given, lines = read_yaml(args.config) if args.config else ({}, {})
     if given is not None and not isinstance(given, dict):
@@ -118,13 +140,16 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
         given["base"] = over_preset(given["base"], args.config)
     tree = merge(given, _from_flags(args))
     runs = Path(tree.get("runs", StudyConfig.model_fields["runs"].default))
-    if args.resume:
+    if args.extend and "trials" in tree:
+        raise ConfigError("--extend says how many more trials, --trials how many in all: give one of them")
+    if args.resume or args.extend:
         name = tree.get("name") or _newest(runs)
         tree = merge(_stored(runs, name), {**tree, "name": name, "runs": str(runs)})
     elif "name" not in tree:
         space = Path(str(tree.get("space", StudyConfig.model_fields["space"].default))).stem
         tree["name"] = f"{space}-{datetime.now():%Y%m%d-%H%M%S}"
-    return parse_config(StudyConfig, tree, args.config or "command line", lines)
+    config = parse_config(StudyConfig, tree, args.config or "command line", lines)
+    return _extended(config, args.extend) if args.extend else config
 
 
 def _from_flags(args: argparse.Namespace) -> dict[str, Any]:
@@ -146,6 +171,17 @@ def _stored(runs: Path, name: str) -> dict[str, Any]:
     from results.study_folder import open_study  # only now: it takes a second to import
 
     return open_study(runs, name).read_description()["config"]
+
+
+def _extended(config: StudyConfig, more: int) -> StudyConfig:
+    from results.study_folder import StudyFolder
+    from study.journal import read_journal
+    from study.until import extended  # Optuna takes a second to import
+
+    folder = StudyFolder(Path(config.runs) / config.name)
+    if not folder.journal.exists():
+        raise ConfigError(f"--extend: study '{config.name}' has no trials yet; go on with --resume")
+    return extended(config, read_journal(folder.journal, folder.name), more)
 
 
 def _newest(runs: Path) -> str:

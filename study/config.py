@@ -80,6 +80,21 @@ class ClusterConfig(Section):
         return self
 
 
+class UntilConfig(Section):
+    """When the search ends before `trials` are done: at the first limit reached. Trials that run then still end."""
+
+    hours: float | None = Field(None, gt=0)
+    """Of search, over all runs of the study."""
+    gpu_hours: float | None = Field(None, gt=0)
+    """The same, times the GPUs that the study occupies."""
+    imbalance: float | None = Field(None, ge=1)
+    """A feasible trial has at most this imbalance on the validation rows."""
+    no_improvement: int | None = Field(None, ge=1)
+    """So many trials in a row that brought no better feasible one; for a front, nothing new on it."""
+    since: int = Field(0, ge=0)
+    """Trials at the beginning that no limit looks at; `--extend` sets it to those there are."""
+
+
 class StudyConfig(Section):
     """A whole study. The data, model and training that all trials share stand in `base`."""
 
@@ -110,6 +125,7 @@ class StudyConfig(Section):
     base: TrialConfig = TrialConfig()
     guards: GuardsConfig = GuardsConfig()
     stopping: StoppingConfig = StoppingConfig()
+    until: UntilConfig = UntilConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from spinlock_dist.prepare import PreparedData
 from study.cluster import Cluster
 from study.config import StudyConfig
 
-FREE_TO_CHANGE = {"name", "runs", "trials", "cluster"}
+FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster"}
 """Settings that a resumed study may be given anew: how long the search goes on, and where."""
 
 PACKAGES = ("spinlock-dist", "torch", "ray", "optuna", "numpy", "pandas")
@@ -42,6 +42,12 @@ def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluste
             "gpus_per_trial": cluster.resources.gpus,
         },
     }
+
+
+def continued(known: dict[str, Any], config: StudyConfig) -> dict[str, Any]:
+    """Return the content of study.yaml for a study that goes on, with the settings that it may be given anew."""
+    now = config.model_dump(mode="json", include=FREE_TO_CHANGE)
+    return {**known, "config": {**known["config"], **now}}
 
 
 def space_content(space: SearchSpace) -> dict[str, Any]:

@@ -7,12 +7,13 @@ study by an exception where trials are asked for and told.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Categorical, Parameter, SearchSpace
 from study.distributions import distributions
@@ -33,8 +34,9 @@ class GridSampler(BaseSampler):
         random.Random(seed).shuffle(self._order)
 
     def left(self, study: Study) -> int:
-        """Return how many points no trial has tried yet."""
-        return len(self._points.keys() - self._tried(study))
+        """Return how many points no trial has tried yet; one that waits to go on still has to."""
+        begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+        return len(self._points.keys() - self._keys(begun))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return all parameters, from the first trial on."""
@@ -44,7 +46,7 @@ class GridSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the next point that no trial has tried."""
-        tried = self._tried(study)
+        tried = self._keys(other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
         return self._points[next((key for key in self._order if key not in tried), self._order[0])]
 
     def sample_independent(
@@ -53,9 +55,8 @@ class GridSampler(BaseSampler):
         """Return the first value: of a parameter that counts because of a point enqueued in part."""
         return (self._space.parameters[param_name].values() or ())[0]
 
-    def _tried(self, study: Study) -> set[Key]:
-        """Return the points of all trials, those included that run or wait to be tried again."""
-        return {self._key(trial.params) for trial in study.get_trials(deepcopy=False) if trial.params}
+    def _keys(self, trials: Iterable[FrozenTrial]) -> set[Key]:
+        return {self._key(trial.params) for trial in trials if trial.params}
 
     def _key(self, values: dict[str, Any]) -> Key:
         """Return the places of `values` on the grid; values themselves may differ in the last bit."""

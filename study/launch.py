@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(quiet=args.json)
     console.print(f"study {Path(config.runs) / config.name}", highlight=False)
     try:
-        result = run(config, resume=args.resume, console=console)
+        result = run(config, resume=args.resume or bool(args.extend), console=console)
     except KeyboardInterrupt:
         console.print(_farewell(config), highlight=False, soft_wrap=True)
         return 130
@@ -61,6 +61,7 @@ def _as_json(result: StudyResult) -> dict[str, Any]:
 
     return {
         "study": str(result.folder.path),
+        "ended": result.ended,
         "conclusion": result.conclusion,
         "verdict": result.verdict.to_json(),
         "best": result.best.to_json() if result.best else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -38,7 +39,7 @@ from study.borrowed import (
 )
 from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
-from study.description import begin, check_data, describe
+from study.description import begin, check_data, continued, describe
 from study.faults import StudyError, explained, killed_by_memory_monitor
 from study.finals import REPLICATES, Finals
 from study.journal import borrowed, open_journal, read_search, release, settled
@@ -48,6 +49,7 @@ from study.sampler import check_sampler, make_sampler
 from study.searcher import AskTellSearcher, Deaths, GivenUp
 from study.stopping import ByNumber, make_scheduler
 from study.trainable import Objective, room, train
+from study.until import ENDED, Limits, check_until
 from study.workers import Training, Workers
 
 
@@ -59,6 +61,8 @@ class StudyResult:
     baseline: tuple[TrialRecord, ...]
     """Trainings of the uniform baseline; the trials are held against the first."""
     search: tuple[TrialRecord, ...]
+    ended: str
+    """Why the search ended."""
     finals: tuple[TrialRecord, ...]
     """Finalists and baseline on the test rows of every replicate."""
     best: TrialRecord | None
@@ -93,7 +97,10 @@ def run(
         with running(config.cluster) as cluster, explained(folder.path):
             if config.deterministic:
                 config = config.model_copy(update={"batch": _batch(config, folder, resume, cluster)})
-            if not resume:
+            check_until(config.until, cluster.resources)
+            if resume:
+                folder.write_description(continued(folder.read_description(), config))
+            else:
                 folder.write_prepared(data)
                 folder.write_description(describe(config, space, data, cluster))
             return _Study(config, space, folder, data, cluster, objective, progress).run()
@@ -159,6 +166,7 @@ class _Study:
         self.workers = Workers(cluster.resources, objective, folder.snapshots, config.cluster.snapshot_seconds)
         self.progress = progress
         self.warm: list[TrialRecord] = []
+        self.search_ended = ""
 
     def run(self) -> StudyResult:
         """Run what is not done yet."""
@@ -189,6 +197,7 @@ class _Study:
             folder=self.folder,
             baseline=tuple(baseline),
             search=tuple(search),
+            ended=self.search_ended,
             finals=tuple(finals),
             best=best,
             front=tuple(front(search)) if self.config.objective == "pareto" else (),
@@ -231,17 +240,24 @@ class _Study:
         """Run trials until as many as asked for have an outcome."""
         assert baseline[0].metrics is not None
         study = self.open_search(baseline[0])
+        limits = Limits(self.config.until, study, self.cluster.resources)
+        stopped = 0
         try:
-            if len(settled(study)) < self.config.trials:
-                self.fit(study, baseline[0].metrics)
+            if len(settled(study)) < self.config.trials and limits.reason() is None:
+                self.fit(study, baseline[0].metrics, limits)
         finally:
             with suppress(OSError):  # on a full disk the next driver has to do it
-                release(study, "interrupted", "the study was stopped")
+                stopped = release(study, "interrupted", "the study was stopped")
+                limits.keep()
             records = read_search(study)
             with suppress(OSError):
                 self.write_tables([*baseline, *self.warm, *records])
-        if len(records) < self.config.trials:  # Tune returns as if all were well when it is interrupted
+        reason = f"all {len(records)} trials are done" if len(records) >= self.config.trials else limits.reason()
+        if reason is None or stopped:  # Tune returns as if all were well when it is interrupted
             raise KeyboardInterrupt
+        study.set_user_attr(ENDED, reason)
+        self.search_ended = reason
+        self.progress.say(f"search ended: {reason}")
         return records
 
     def open_search(self, baseline: TrialRecord) -> optuna.Study:
@@ -260,19 +276,20 @@ class _Study:
         if self.warm:
             self.progress.say(f"warm start: {len(self.warm)} trials of {', '.join(self.config.warm_start)}")
         known_answers(study, self.space, self.config.base, told)
+        study.set_user_attr(ENDED, None)
         return study
 
-    def fit(self, study: optuna.Study, baseline: Metrics) -> None:
+    def fit(self, study: optuna.Study, baseline: Metrics, limits: Limits) -> None:
         """Let Ray Tune run trials until as many as asked for have an outcome."""
         self.progress.say(f"search: {self.config.trials} trials of up to {self.base.training.epochs} epochs")
         self.progress.begin(self.config.trials, read_search(study), baseline, self.cluster.notice)
         try:
-            while not self.fitted(study, baseline):
+            while not self.fitted(study, baseline, limits):
                 self.progress.say("Ray's memory monitor killed a process: the trials that ran get twice the room")
         finally:
             self.progress.end()
 
-    def fitted(self, study: optuna.Study, baseline: Metrics) -> bool:
+    def fitted(self, study: optuna.Study, baseline: Metrics, limits: Limits) -> bool:
         """Run Tune once. Return False if Ray's memory monitor ended it: Tune takes that for a fault of its own."""
         searcher = AskTellSearcher(
             study,
@@ -283,7 +300,8 @@ class _Study:
             guards_config=self.config.guards,
             resources=self.cluster.resources,
             batch=self.config.batch,
-            told=self.ended,
+            limit=limits.reason,
+            told=partial(self.ended, limits),
             say=self.progress.say,
         )
         try:
@@ -296,8 +314,9 @@ class _Study:
             raise StudyError(f"the search was given up: {searcher.failure}")
         return True
 
-    def ended(self, record: TrialRecord) -> None:
+    def ended(self, limits: Limits, record: TrialRecord) -> None:
         """Take note of a trial of the search that has an outcome."""
+        limits.keep()
         discard(self.folder.snapshots / _name(record.number))
         self.progress.told(record)
 

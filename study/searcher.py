@@ -90,7 +90,8 @@ class AskTellSearcher(Searcher):
     asked then depends on no timing. An outcome that waits to be told is stored.
 
     `told` is called with the record of each trial that ends, `say` with a line on what befell one that goes on.
-    `failure` holds the reason if the search was given up: most trials failed, or nothing can be stored.
+    `failure` holds the reason if the search was given up: most trials failed, or nothing can be stored. `ended` holds
+    the one that `limit` gave: then no more trials are asked for, and those that run still end.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class AskTellSearcher(Searcher):
         guards_config: GuardsConfig,
         resources: Resources,
         batch: int | None = None,
+        limit: Callable[[], str | None] = lambda: None,
         told: Callable[[TrialRecord], None] = lambda _: None,
         say: Callable[[str], None] = lambda _: None,
     ):
@@ -118,6 +120,7 @@ class AskTellSearcher(Searcher):
         self._told = told
         self._say = say
         self._batch = batch
+        self._limit = limit
         self._asking = False
         self._untold: list[optuna.Trial] = []
         self._ready: list[_Open] = []
@@ -125,6 +128,7 @@ class AskTellSearcher(Searcher):
         self._dead: dict[str, _Open] = {}
         self._ended: list[TrialRecord] = []
         self.failure: str | None = None
+        self.ended: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles searchers with its own state. Nothing of this one belongs there: the storage has it all."""
@@ -143,6 +147,9 @@ class AskTellSearcher(Searcher):
     @property
     def _wanted(self) -> int:
         """How many more trials are to be asked for."""
+        self.ended = self.ended or self._limit()
+        if self.ended:
+            return 0
         open_trials = len(self._ready) + len(self._running) + len(self._untold)
         return self._target - len(settled(self._study)) - open_trials
 

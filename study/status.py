@@ -80,8 +80,11 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     from results.outcomes import count_outcomes
     from results.trial_record import best_record, read_records
     from study.journal import read_journal, read_search
+    from study.until import ENDED
 
-    search = read_search(read_journal(folder.journal, folder.name)) if folder.journal.exists() else []
+    study = read_journal(folder.journal, folder.name) if folder.journal.exists() else None
+    search = read_search(study) if study else []
+    ended = study.user_attrs.get(ENDED) if study else None
     target = folder.read_description()["config"]["trials"]
     baseline = read_records(folder.records("baseline"))[0] if folder.records("baseline").exists() else None
     best = best_record(search)
@@ -89,8 +92,9 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     done = "done" if folder.verdict.exists() else "finals"
     return {
         "study": folder.name,
-        "phase": "baseline" if baseline is None else "search" if len(search) < target else done,
+        "phase": "baseline" if baseline is None else done if ended else "search",
         "trials": target,
+        "ended": ended,
         "states": dict(Counter(record.state for record in search)),
         "collapsed": count_outcomes(search)["collapsed"],
         "baseline": baseline.metrics.imbalance if baseline and baseline.metrics else None,
@@ -104,6 +108,7 @@ def _text(status: dict[str, Any]) -> str:
     states += f" ({status['collapsed']} collapsed)" if status["collapsed"] else ""
     best = status["best"]
     lines = [f"{status['study']}: {status['phase']}", f"trials    {states}, of {status['trials']}"]
+    lines += [f"search    ended: {status['ended']}"] if status["ended"] else []
     lines += [f"baseline  imbalance {status['baseline']:.2f}x"] if status["baseline"] else []
     lines += [f"best      imbalance {best['imbalance']:.2f}x, trial {best['trial']}"] if best else []
     lines += [f"front     trials {', '.join(map(str, status['front']))}"] if status["front"] else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.training.snapshot import State
 from study import StudyConfig, run
-from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StoppingConfig
+from study.command_line import make_parser, study_config
+from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StoppingConfig, UntilConfig
 from study.faults import StudyError
 from study.journal import read_journal
 from study.resources import ResourceError
@@ -250,6 +252,29 @@ def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(con
     assert set(table.loc[table["phase"] == "warm", "arm"]) == {f"s/{record.arm}" for record in result.search}
     assert [record.number for record in warm.search] == [7, 8]  # after the baseline and six trials that it did not run
     assert read_status(warm.folder)["states"] == {"complete": 2}
+
+
+def test_a_limit_ends_the_search_now_and_after_a_resume_and_an_extension_goes_on(config):
+    until = UntilConfig(imbalance=100)  # which any feasible trial reaches
+    config = config.model_copy(update={"trials": 30, "until": until})
+    first = run(config, objective=make_toy())
+    assert 1 <= len(first.search) < 30
+    assert re.fullmatch(r"trial \d+ has imbalance .*x, the target is 100x", first.ended)
+    status = read_status(first.folder)
+    assert (status["phase"], status["ended"]) == ("done", first.ended)
+    again = run(config, resume=True, objective=make_toy())
+    assert (again.search, again.finals, again.ended) == (first.search, first.finals, first.ended)
+
+    arguments = ["--extend", "+2", "--name", "s", "--runs", config.runs]
+    more = study_config(make_parser().parse_args(arguments))
+    assert (more.trials, more.until.since) == (len(first.search) + 2, len(first.search))
+    extended = run(
+        more.model_copy(update={"until": UntilConfig(since=len(first.search))}), resume=True, objective=make_toy()
+    )
+    assert extended.search[: len(first.search)] == first.search
+    assert len(extended.search) == more.trials
+    assert extended.ended == f"all {more.trials} trials are done"
+    assert extended.folder.read_description()["config"]["trials"] == more.trials
 
 
 def test_divergence_faults_and_deaths_are_recorded_and_the_study_goes_on(config, tmp_path):

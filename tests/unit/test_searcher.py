@@ -266,6 +266,18 @@ def test_no_more_trials_are_asked_for_than_wanted(make_searcher, make_metrics):
     assert searcher.suggest("c") == Searcher.FINISHED
 
 
+def test_a_limit_ends_the_asking_and_leaves_what_runs(make_searcher, make_metrics):
+    reason: list[str | None] = [None]
+    searcher = make_searcher(limit=lambda: reason[0])
+    assert isinstance(searcher.suggest("a"), dict)
+    reason[0] = "enough"
+    assert searcher.suggest("b") is None  # until a has ended
+    searcher.on_trial_complete("a", report(make_metrics(0.4, 0.1), 10, "complete"))
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert (searcher.ended, searcher.failure) == ("enough", None)
+    assert [record.state for record in searcher.records()] == ["complete"]
+
+
 def test_settings_that_contradict_each_other_are_told_and_not_run(make_searcher, study):
     space = SearchSpace(
         name="bad",

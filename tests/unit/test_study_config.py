@@ -13,7 +13,7 @@ from results.study_folder import StudyFolder
 from spinlock_dist.config import dump_config, load_config, parse_config
 from spinlock_dist.errors import ConfigError
 from study.command_line import make_parser, study_config
-from study.config import StudyConfig
+from study.config import StudyConfig, UntilConfig
 
 
 def parsed(*argv: str) -> StudyConfig:
@@ -120,6 +120,34 @@ def test_resume_of_nothing_is_refused(tmp_path):
     store(tmp_path, StudyConfig(name="operators"))
     with pytest.raises(ConfigError, match=r"no study 'operator'.*did you mean 'operators'"):
         parsed("--resume", "--name", "operator", "--runs", str(tmp_path))
+
+
+def test_limits_and_samplers_are_given_by_flags():
+    config = parsed("--max-hours", "2", "--no-improvement", "30", "--sampler", "qmc", "--stopping", "median")
+    assert config.until == UntilConfig(hours=2, no_improvement=30)
+    assert (config.sampler, config.stopping.rule, config.objective) == ("qmc", "median", "single")
+    assert parsed("--warm-start", "a", "runs/b", "--max-gpu-hours", "5", "--target-imbalance", "2").warm_start == (
+        "a",
+        "runs/b",
+    )
+
+
+@pytest.mark.parametrize("more", ["+0", "-5", "many", "1.5"])
+def test_an_extension_by_no_number_is_refused(more, capsys):
+    with pytest.raises(SystemExit) as exited:
+        parsed("--extend", more)
+    assert exited.value.code == 2
+    assert "give a number of further trials, as in --extend +100" in capsys.readouterr().err
+
+
+def test_an_extension_without_trials_or_to_a_total_is_refused(tmp_path):
+    store(tmp_path, StudyConfig(name="n"))
+    with pytest.raises(ConfigError, match="study 'n' has no trials yet; go on with --resume"):
+        parsed("--extend", "+5", "--name", "n", "--runs", str(tmp_path))
+    with pytest.raises(ConfigError, match="give one of them"):
+        parsed("--extend", "+5", "--trials", "9", "--name", "n", "--runs", str(tmp_path))
+    with pytest.raises(ConfigError, match="no study 'm'"):
+        parsed("--extend", "+5", "--name", "m", "--runs", str(tmp_path))
 
 
 def test_a_config_survives_its_file():
