@@ -50,8 +50,13 @@ class StudyFolder:
 
     @property
     def tune(self) -> Path:
-        """Folder of Ray Tune's own state."""
+        """Folder of the trials' files."""
         return self.path / "tune"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of Ray Tune's own state, while it runs."""
+        return self.tune / "ray"
 
     @property
     def categories(self) -> Path:

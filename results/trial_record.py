@@ -44,6 +44,8 @@ class Attempt:
     """ISO 8601, to the second."""
     cpus: int = 1
     gpus: float = 0
+    memory: int = 0
+    """Bytes set aside for it; 0 if nothing was said of them."""
     node: str = ""
     start: int = 0
     """Epoch of the snapshot it went on from; 0 from the start."""

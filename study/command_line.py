@@ -92,10 +92,25 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         "cluster.cpus_per_trial",
         {"type": int, "metavar": "N", "help": "cores and threads (default: 1)"},
     ),
-    "--concurrent": ("cluster.max_concurrent", {"type": int, "metavar": "N", "help": "trials at a time"}),
+    "--memory-per-trial": (
+        "cluster.memory_per_trial",
+        {"type": float, "metavar": "GIB", "help": "memory of its node set aside for a trial"},
+    ),
+    "--max-concurrent": (
+        "cluster.max_concurrent",
+        {"type": int, "metavar": "N", "help": "trials at a time (default: as many as fit)"},
+    ),
     "--address": (
         "cluster.address",
-        {"metavar": "auto|HOST:PORT", "help": "join a Ray cluster instead of starting one"},
+        {"metavar": "auto|HOST:PORT", "help": "join a Ray cluster instead of starting one: deploy/README.md"},
+    ),
+    "--wait-for-nodes": (
+        "cluster.wait_for_nodes",
+        {"type": float, "metavar": "SECONDS", "help": "wait for an autoscaling cluster to have what is asked for"},
+    ),
+    "--dashboard-host": (
+        "cluster.dashboard_host",
+        {"metavar": "HOST", "help": "interface of Ray's dashboard (default: 127.0.0.1)"},
     ),
     "--no-dashboard": ("cluster.dashboard", {"action": "store_const", "const": False, "help": "no Ray dashboard"}),
 }

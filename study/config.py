@@ -65,12 +65,18 @@ class ClusterConfig(Section):
     """Share of a GPU a trial gets, or a whole number of GPUs; by default one GPU."""
     cpus_per_trial: int = Field(1, ge=1)
     """CPU cores, and threads, of a trial."""
+    memory_per_trial: float | None = Field(None, gt=0)
+    """GiB of a node's memory set aside for a trial; it bounds how many share a node, not what one of them takes."""
     max_concurrent: int | None = Field(None, ge=1)
     """Trials at a time; as many as fit when absent."""
+    wait_for_nodes: float = Field(0, ge=0)
+    """Seconds to wait for nodes, where a joined cluster grows on demand, until all that is asked for here is there."""
     snapshot_seconds: float = Field(10, ge=0)
     """A trial that runs longer is saved so often, to go on from there when its process, node or driver is lost."""
     dashboard: bool = True
-    """Start Ray's dashboard, on the loopback interface."""
+    """Start Ray's dashboard."""
+    dashboard_host: str = "127.0.0.1"
+    """Interface the dashboard listens on: by default loopback, `0.0.0.0` for all."""
 
     @model_validator(mode="after")
     def _gpus_are_shares_or_whole(self) -> Self:
@@ -117,6 +123,8 @@ class StudyConfig(Section):
     """The same seed gives the same trials whatever the timing: they are asked for in batches and told in order."""
     batch: int | None = Field(None, ge=1)
     """Trials of a batch in a deterministic study; as many as run at a time when it is started, if absent."""
+    keep_checkpoints: int = Field(5, ge=1)
+    """Trials whose checkpoint is kept: the best so far, at least as many as there are finalists, and a whole front."""
     baseline_seeds: int = Field(2, ge=1)
     """Trainings of the uniform baseline; trials are held against the first, which has their seed."""
     finals: FinalsConfig = FinalsConfig()

@@ -19,8 +19,8 @@ from spinlock_dist.prepare import PreparedData
 from study.cluster import Cluster
 from study.config import StudyConfig
 
-FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster"}
-"""Settings that a resumed study may be given anew: how long the search goes on, and where."""
+FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints"}
+"""Settings that a resumed study may be given anew: how long the search goes on, where, and what it leaves."""
 
 PACKAGES = ("spinlock-dist", "torch", "ray", "optuna", "numpy", "pandas")
 

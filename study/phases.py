@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -43,11 +44,13 @@ from study.description import begin, check_data, continued, describe
 from study.faults import StudyError, explained, killed_by_memory_monitor
 from study.finals import REPLICATES, Finals
 from study.journal import borrowed, open_journal, read_search, release, settled
+from study.keeping import Kept
 from study.objective import COUNT
 from study.progress import Progress, score
 from study.sampler import check_sampler, make_sampler
 from study.searcher import AskTellSearcher, Deaths, GivenUp
 from study.stopping import ByNumber, make_scheduler
+from study.storage import check_storage
 from study.trainable import Objective, room, train
 from study.until import ENDED, Limits, check_until
 from study.workers import Training, Workers
@@ -94,7 +97,8 @@ def run(
         check_fingerprint(earlier, data)
         if resume:
             check_data(folder, data)
-        with running(config.cluster) as cluster, explained(folder.path):
+        with running(config.cluster, progress.say) as cluster, explained(folder.path):
+            check_storage(folder.path)
             if config.deterministic:
                 config = config.model_copy(update={"batch": _batch(config, folder, resume, cluster)})
             check_until(config.until, cluster.resources)
@@ -165,14 +169,14 @@ class _Study:
         self.objective = objective
         self.workers = Workers(cluster.resources, objective, folder.snapshots, config.cluster.snapshot_seconds)
         self.progress = progress
+        self.kept = Kept(folder, max(config.keep_checkpoints, config.finals.top), config.objective == "pareto")
         self.warm: list[TrialRecord] = []
         self.search_ended = ""
 
     def run(self) -> StudyResult:
         """Run what is not done yet."""
         resources = self.cluster.resources
-        each = f"{resources.cpus} CPU" + (f" and {resources.gpus:.3g} GPU" if resources.gpus else "")
-        self.progress.say(f"{resources.concurrent} trials at a time, {each} each")
+        self.progress.say(f"{resources.concurrent} trials at a time, {resources} each")
         if self.cluster.notice:
             self.progress.say(f"Ray dashboard: {self.cluster.notice}")
         baseline = self.baseline()
@@ -266,6 +270,7 @@ class _Study:
         study = open_journal(self.folder.journal, self.config.name, COUNT[self.config.objective], self.progress.say)
         study.sampler = make_sampler(self.config, self.space)
         lost = release(study, "driver lost", "the driver was lost")
+        self.kept.add(read_search(study))
         if lost:
             self.progress.say(f"trials that were running when the driver was lost: {lost}; they are tried again")
         lender = Lender(study, self.space, baseline.metrics, self.config.guards)
@@ -288,6 +293,7 @@ class _Study:
                 self.progress.say("Ray's memory monitor killed a process: the trials that ran get twice the room")
         finally:
             self.progress.end()
+            shutil.rmtree(self.folder.scratch, ignore_errors=True)  # the journal has all that is gone on from
 
     def fitted(self, study: optuna.Study, baseline: Metrics, limits: Limits) -> bool:
         """Run Tune once. Return False if Ray's memory monitor ended it: Tune takes that for a fault of its own."""
@@ -318,6 +324,7 @@ class _Study:
         """Take note of a trial of the search that has an outcome."""
         limits.keep()
         discard(self.folder.snapshots / _name(record.number))
+        self.kept.add([record])
         self.progress.told(record)
 
     def tuner(self, study: optuna.Study, searcher: AskTellSearcher) -> tune.Tuner:
@@ -344,8 +351,8 @@ class _Study:
                 trial_dirname_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
-                name=self.folder.tune.name,
-                storage_path=str(self.folder.path),
+                name=self.folder.scratch.name,
+                storage_path=str(self.folder.tune),
                 stop=GivenUp(searcher),
                 callbacks=[self.progress, Deaths(searcher.on_death)],
                 verbose=0,

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from spinlock_dist.errors import SpinlockError
 from study.config import ClusterConfig
 
+GIB = 2**30
+
 Node = Mapping[str, float]
-"""What a node has, by Ray's names: `CPU`, `GPU`."""
+"""What a node has, by Ray's names: `CPU`, `GPU`, and `memory` in bytes."""
 
 
 class ResourceError(SpinlockError):
@@ -26,17 +28,37 @@ class Resources:
     concurrent: int
     cpus: int
     gpus: float
+    memory: int = 0
+    """Bytes of its node's memory that Ray sets aside for a trial; 0 if nothing is said of it."""
     node_cpus: int = field(default=1, compare=False)
     """CPU cores of the largest node."""
+    node_memory: int = field(default=0, compare=False)
+    """Bytes that the node with the most memory has."""
 
     def roomier(self, doublings: int) -> Resources:
         """Return twice as much for a trial, so often or as far as a GPU, or without one the largest node, has it.
 
-        Ray has no share of memory to give; what a trial leaves of a GPU's or a node's slots is memory it gets.
+        Ray gives shares of no GPU's memory and bounds no node's: what a trial leaves of the slots is memory it gets.
         """
+        times = 2**doublings
+        wider = replace(self, memory=min(self.memory * times, max(self.memory, self.node_memory)))
         if self.gpus:
-            return replace(self, gpus=min(self.gpus * 2**doublings, max(self.gpus, 1)))
-        return replace(self, cpus=min(self.cpus * 2**doublings, max(self.cpus, self.node_cpus)))
+            return replace(wider, gpus=min(self.gpus * times, max(self.gpus, 1)))
+        return replace(wider, cpus=min(self.cpus * times, max(self.cpus, self.node_cpus)))
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What Ray is to reserve for a trial, by its names; what is not needed is left out."""
+        return {"CPU": self.cpus} | {
+            name: amount for name, amount in (("GPU", self.gpus), ("memory", self.memory)) if amount
+        }
+
+    def __str__(self) -> str:
+        """Return what a trial gets, as said to people."""
+        parts = [f"{self.cpus} CPU{'s' * (self.cpus > 1)}"]
+        parts += [f"{self.gpus:.3g} GPU{'s' * (self.gpus > 1)}"] if self.gpus else []
+        parts += [f"{self.memory / GIB:.3g} GiB"] if self.memory else []
+        return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
 
 
 def check_gpus(asked: int | None, available: int, where: str) -> int:
@@ -59,11 +81,12 @@ def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
     """
     gpus = check_gpus(config.gpus, sum(int(node.get("GPU", 0)) for node in nodes), "the cluster")
     share = _share(gpus, config.gpus_per_trial)
-    fit = sum(_slots(node, config.cpus_per_trial, share) for node in nodes)
+    asked = Resources(1, config.cpus_per_trial, share, int((config.memory_per_trial or 0) * GIB))
+    fit = sum(_slots(node, asked) for node in nodes)
     if fit == 0:
         raise ResourceError(
-            f"no node has room for a trial with {config.cpus_per_trial} CPUs and {share:g} GPUs: the largest has "
-            f"{max((node.get('CPU', 0) for node in nodes), default=0):g} CPUs; lower cpus_per_trial or gpus_per_trial"
+            f"no node has room for a trial with {asked}: {_biggest(nodes)}; lower "
+            + " or ".join(f"--{name}-per-trial" for name in _given(asked))
         )
     wanted = config.max_concurrent or fit
     if share:
@@ -71,8 +94,46 @@ def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
     concurrent = min(fit, wanted)
     if 0 < share <= 1:
         share = 1 / math.ceil(concurrent / gpus)
-    largest = int(max(node.get("CPU", 0) for node in nodes))
-    return Resources(concurrent=concurrent, cpus=config.cpus_per_trial, gpus=share, node_cpus=largest)
+    return replace(
+        asked,
+        concurrent=concurrent,
+        gpus=share,
+        node_cpus=int(max(node.get("CPU", 0) for node in nodes)),
+        node_memory=int(max(node.get("memory", 0) for node in nodes)),
+    )
+
+
+def demand(config: ClusterConfig) -> list[dict[str, float]]:
+    """Return what an autoscaling cluster is to have room for: a bundle for each trial that `config` wants at a time.
+
+    Where GPUs are asked for by number, what trials leave of them follows.
+    """
+    share = _share(config.gpus or int(config.gpus is None and config.gpus_per_trial is not None), config.gpus_per_trial)
+    fit = int(config.gpus / share + 1e-9) if config.gpus else None
+    asked = Resources(1, config.cpus_per_trial, share, int((config.memory_per_trial or 0) * GIB))
+    trials = [asked.bundle] * min((most for most in (config.max_concurrent, fit) if most), default=1)
+    return trials + [{"GPU": 1}] * int((config.gpus or 0) - len(trials) * share)
+
+
+def plan_in_full(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
+    """Return what each trial gets, as `plan` does. Raises `ResourceError` also if fewer fit at a time than wanted."""
+    resources = plan(nodes, config)
+    wanted = sum("CPU" in bundle for bundle in demand(config))
+    if resources.concurrent < wanted:
+        raise ResourceError(f"there is room for {resources.concurrent} of {wanted} trials with {resources} each")
+    return resources
+
+
+def _given(asked: Resources) -> list[str]:
+    return ["cpus", *(["gpus"] if asked.gpus else []), *(["memory"] if asked.memory else [])]
+
+
+def _biggest(nodes: Sequence[Node]) -> str:
+    """Return what the nodes have at most: what is too large may fit one node in one respect and another in another."""
+    if not nodes:
+        return "there is none"
+    most = {name: max(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU", "memory")}
+    return f"the largest have {most['CPU']:g} CPUs, {most['GPU']:g} GPUs and {most['memory'] / GIB:.3g} GiB"
 
 
 def _share(gpus: int, asked: float | None) -> float:
@@ -84,11 +145,12 @@ def _share(gpus: int, asked: float | None) -> float:
     return 1 / int(1 / asked + 1e-9)
 
 
-def _slots(node: Node, cpus: int, share: float) -> int:
-    """Return how many trials fit on a node, by the scarcer of its resources."""
-    by_cpu = int(node.get("CPU", 0) // cpus)
-    if share == 0:
-        return by_cpu
-    whole = int(node.get("GPU", 0))
-    by_gpu = int(whole // share) if share > 1 else whole * round(1 / share)
-    return min(by_cpu, by_gpu)
+def _slots(node: Node, asked: Resources) -> int:
+    """Return how many trials fit on a node, by the scarcest of its resources."""
+    fit = [int(node.get("CPU", 0) // asked.cpus)]
+    if asked.memory:
+        fit.append(int(node.get("memory", 0) // asked.memory))
+    if asked.gpus:
+        whole = int(node.get("GPU", 0))
+        fit.append(int(whole // asked.gpus) if asked.gpus > 1 else whole * round(1 / asked.gpus))
+    return min(fit)

@@ -190,7 +190,7 @@ class AskTellSearcher(Searcher):
     def _start(self, trial_id: str, opened: _Open) -> dict[str, Any]:
         room = self._resources.roomier(faults.doublings(opened.attempts))
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        opened.attempts.append(Attempt(began=began, cpus=room.cpus, gpus=room.gpus))
+        opened.attempts.append(Attempt(began=began, cpus=room.cpus, gpus=room.gpus, memory=room.memory))
         keep_attempts(self._study, opened.trial._trial_id, opened.attempts)
         opened.curve, opened.last = [], {}
         self._running[trial_id] = opened
@@ -198,8 +198,7 @@ class AskTellSearcher(Searcher):
             "number": opened.trial.number,
             "attempt": len(opened.attempts),
             "config": opened.config.model_dump_json(),
-            "cpus": room.cpus,
-            "gpus": room.gpus,
+            "room": room.bundle,
         }
 
     # ------------------------------------------------------------ telling
@@ -253,7 +252,8 @@ class AskTellSearcher(Searcher):
 
     def _tried_again(self, opened: _Open) -> bool:
         room, last = self._resources.roomier(faults.doublings(opened.attempts)), opened.attempts[-1]
-        return faults.tried_again(opened.attempts, roomier=(room.cpus, room.gpus) != (last.cpus, last.gpus))
+        before = (last.cpus, last.gpus, last.memory)
+        return faults.tried_again(opened.attempts, roomier=(room.cpus, room.gpus, room.memory) != before)
 
     def _give_up(self, opened: _Open) -> None:
         last = opened.attempts[-1]

@@ -43,7 +43,7 @@ def use_resources(resources: Resources) -> None:
 
 def room(given: dict[str, Any]) -> tune.PlacementGroupFactory:
     """Return what Tune is to reserve for a trial."""
-    return tune.PlacementGroupFactory([{"CPU": given["cpus"], **({"GPU": given["gpus"]} if given["gpus"] else {})}])
+    return tune.PlacementGroupFactory([given["room"]])
 
 
 def train(

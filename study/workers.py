@@ -70,7 +70,10 @@ class Workers:
 
     def _start(self, training: Training) -> Any:
         task = ray.remote(cast(Any, evaluate)).options(
-            num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, max_retries=RETRIES
+            num_cpus=self.resources.cpus,
+            num_gpus=self.resources.gpus,
+            memory=self.resources.memory or None,
+            max_retries=RETRIES,
         )
         return task.remote(
             training.config,

@@ -17,7 +17,7 @@ import pytest
 import ray
 
 import spinlock_dist.train
-from results.trial_record import read_curves, read_trials
+from results.trial_record import feasible_records, read_curves, read_trials
 from search_spaces import load_space
 from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
@@ -316,6 +316,9 @@ def test_divergence_faults_and_deaths_are_recorded_and_the_study_goes_on(config,
     table = read_trials(result.folder.trials).set_index(["phase", "number"]).loc["search"]
     assert table["attempts"].tolist() == [len(record.attempts) for record in result.search]
     assert not list((result.folder.tune / "snapshots").iterdir())
+    assert {path.name for path in result.folder.tune.iterdir()} == {"checkpoints", "snapshots"}  # no clutter of Tune's
+    best = sorted(f"trial-{record.number:04d}" for record in feasible_records(result.search)[:5])
+    assert sorted(path.name for path in (result.folder.tune / "checkpoints").iterdir()) == best
 
 
 def test_a_study_in_which_every_trial_fails_is_given_up(config):

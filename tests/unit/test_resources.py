@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spinlock_dist.config import parse_config
 from spinlock_dist.errors import ConfigError
 from study.config import ClusterConfig
-from study.resources import ResourceError, Resources, check_gpus, plan
+from study.resources import GIB, ResourceError, Resources, check_gpus, demand, plan, plan_in_full
 
 EIGHT = [{"CPU": 64, "GPU": 8}]
 
@@ -29,6 +29,7 @@ EIGHT = [{"CPU": 64, "GPU": 8}]
         (EIGHT, {"gpus_per_trial": 0.3}, Resources(24, 1, 1 / 3)),
         (EIGHT, {"gpus_per_trial": 2}, Resources(4, 1, 2)),
         ([{"CPU": 4, "GPU": 8}], {}, Resources(4, 1, 1)),
+        ([{"CPU": 8, "memory": 7 * GIB}], {"memory_per_trial": 2}, Resources(3, 1, 0, 2 * GIB)),
     ],
 )
 def test_plan(nodes, settings, expected):
@@ -44,8 +45,54 @@ def test_more_gpus_than_there_are_is_refused_with_the_way_out():
 
 
 def test_a_trial_that_fits_on_no_node_is_refused():
-    with pytest.raises(ResourceError, match="the largest has 2 CPUs"):
+    with pytest.raises(ResourceError, match=r"with 3 CPUs: the largest have 2 CPUs, .* lower --cpus-per-trial$"):
         plan([{"CPU": 2}, {"CPU": 2}], ClusterConfig(cpus_per_trial=3))
+
+
+def test_memory_that_no_node_has_is_refused():
+    with pytest.raises(ResourceError, match=r"1 CPU and 9 GiB: .*8 GiB; lower --cpus-per-trial or --memory-per-trial"):
+        plan([{"CPU": 2, "memory": 8 * GIB}], ClusterConfig(memory_per_trial=9))
+
+
+def test_twice_the_room_is_twice_the_memory_as_far_as_a_node_has_it():
+    resources = plan([{"CPU": 8, "memory": 7 * GIB}], ClusterConfig(memory_per_trial=2))
+    assert [resources.roomier(times).memory / GIB for times in range(3)] == [2, 4, 7]
+    assert resources.roomier(1).bundle == {"CPU": 2, "memory": 4 * GIB}
+
+
+@pytest.mark.parametrize(
+    ("settings", "bundles"),
+    [
+        ({}, [{"CPU": 1}]),
+        ({"max_concurrent": 3, "cpus_per_trial": 2}, [{"CPU": 2}] * 3),
+        ({"gpus": 2, "gpus_per_trial": 0.5}, [{"CPU": 1, "GPU": 0.5}] * 4),
+        ({"gpus": 4, "max_concurrent": 3}, [{"CPU": 1, "GPU": 1}] * 3 + [{"GPU": 1}]),
+        ({"gpus": 0, "max_concurrent": 2}, [{"CPU": 1}] * 2),
+        ({"gpus_per_trial": 0.5, "max_concurrent": 2}, [{"CPU": 1, "GPU": 0.5}] * 2),
+    ],
+)
+def test_an_autoscaler_is_asked_for_what_the_trials_need(settings, bundles):
+    assert demand(ClusterConfig(**settings)) == bundles
+
+
+@given(
+    cpus=st.integers(1, 3),
+    gpus=st.one_of(st.none(), st.integers(0, 6)),
+    share=st.sampled_from([None, 0.25, 0.5, 1, 2]),
+    most=st.one_of(st.none(), st.integers(1, 9)),
+)
+def test_nodes_that_hold_the_demand_hold_the_plan_in_full(cpus, gpus, share, most):
+    if gpus is not None and share == 2 and gpus % 2:
+        return
+    config = ClusterConfig(cpus_per_trial=cpus, gpus=gpus, gpus_per_trial=share, max_concurrent=most)
+    total = {name: sum(bundle.get(name, 0) for bundle in demand(config)) for name in ("CPU", "GPU")}
+    node = {"CPU": total["CPU"], "GPU": -(-total["GPU"] // 1)}
+    assert plan_in_full([node], config).concurrent >= sum("CPU" in bundle for bundle in demand(config))
+
+
+def test_fewer_trials_at_a_time_than_wanted_is_not_in_full():
+    with pytest.raises(ResourceError, match="room for 2 of 5 trials with 1 CPU each"):
+        plan_in_full([{"CPU": 2}], ClusterConfig(max_concurrent=5))
 
 
 def test_one_and_a_half_gpus_are_refused():

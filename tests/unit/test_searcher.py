@@ -207,7 +207,7 @@ def test_a_process_that_gets_further_each_time_is_not_charged(make_searcher, mak
 def test_a_lost_node_is_never_charged(make_searcher, make_metrics, study):
     searcher = make_searcher(target=1)
     for attempt in range(12):
-        assert searcher.suggest(str(attempt))["cpus"] == 1
+        assert searcher.suggest(str(attempt))["room"]["CPU"] == 1
         die(searcher, str(attempt), NODE)
     searcher.suggest("last")
     searcher.on_trial_complete("last", report(make_metrics(0.4, 0.1), 10, "complete"))
@@ -218,7 +218,7 @@ def test_out_of_memory_is_tried_with_twice_the_room_until_there_is_no_more(make_
     searcher = make_searcher(target=1)
     room = []
     for attempt in range(3):
-        room.append(searcher.suggest(str(attempt))["cpus"])
+        room.append(searcher.suggest(str(attempt))["room"]["CPU"])
         searcher.on_trial_complete(str(attempt), failure("out of memory", "MemoryError: no"))
     assert room == [1, 2, 4]  # the node has four
     assert searcher.suggest("next") == Searcher.FINISHED
@@ -230,7 +230,7 @@ def test_memory_is_suspected_where_a_process_dies_twice_at_the_same_place(make_s
     searcher = make_searcher(target=1)
     room = []
     for attempt in range(3):
-        room.append(searcher.suggest(str(attempt))["cpus"])
+        room.append(searcher.suggest(str(attempt))["room"]["CPU"])
         die(searcher, str(attempt), DIED)
     assert room == [1, 1, 2]
 
