@@ -30,7 +30,7 @@ def load_space(name_or_path: str | Path) -> SearchSpace:
 
 
 def _locate(name_or_path: str | Path, folder: Path) -> Path:
-    name, path = str(name_or_path), folder / name_or_path
+    name, path = " ".join(str(name_or_path).split()), folder / name_or_path  # what is refused fits in a line
     if name in preset_names():
         return PRESETS / f"{name}.yaml"
     if path.suffix in (".yaml", ".yml") or path.exists():

@@ -420,7 +420,9 @@ def read_yaml(path: str | Path) -> tuple[Any, dict[tuple, int]]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        raise ConfigError(
+            f"{where}: not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
+        ) from None
     return tree, lines
 
 

@@ -49,8 +49,10 @@ class DivergedError(SpinlockError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest known name, or the list of names when none is near."""
+    """Return "; did you mean 'x'?" for the nearest known name, the list of names when none is near, or nothing."""
     names = sorted(known)
+    if not names:
+        return ""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"
 

@@ -124,7 +124,10 @@ def earlier_studies(config: StudyConfig, space: SearchSpace) -> list[StudyFolder
 
 def _earlier_study(config: StudyConfig, space: SearchSpace, name: str) -> StudyFolder:
     path = Path(name) if Path(name).name != name else Path(config.runs) / name
-    folder = open_study(path.parent, path.name)
+    try:
+        folder = open_study(path.parent, path.name)
+    except ConfigError as error:
+        raise ConfigError(f"--warm-start {name}: {error}") from None
     if folder.path.resolve() == (Path(config.runs) / config.name).resolve():
         raise ConfigError(f"--warm-start {name}: a study cannot learn from itself; --resume goes on with it")
     if not folder.journal.exists():

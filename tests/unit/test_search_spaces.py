@@ -432,6 +432,8 @@ LEARNING_RATE = "training.learning_rate: {type: float, low: 1e-4, high: 1e-2}"
         (space_with(LEARNING_RATE) + "parametres: {}\n", ["line 4", "did you mean 'parameters'"]),
         ("description: none\nparameters: {}\n", ["line 2", "at least one setting"]),
         ("description: none\n", ["at least one setting"]),
+        ("description: a bell \x07\n", ["not valid YAML", "unacceptable character"]),
+        ("description: none\nextends: quick\n  of these\n", ["line 2", "no search space 'quick of these'"]),
         ("parameters: {}\n", ["description must say"]),
         ("- 1\n", ["expected a mapping"]),
         ("", ["expected a mapping"]),
