@@ -131,6 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--extend", type=_more, metavar="+N", help="go on with a study, however it ended, for N more trials"
     )
+    parser.add_argument("--quiet", action="store_true", help="print the result and nothing before it")
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
 

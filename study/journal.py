@@ -59,10 +59,18 @@ def open_journal(
     )
 
 
+class ReadOnlyBackend(JournalFileBackend):
+    """A journal that only its driver may write: notes, deletions and the like are refused."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuse."""
+        raise PermissionError("a study's journal is written by its driver alone")
+
+
 def read_journal(path: Path, name: str) -> optuna.Study:
     """Open a study's journal for reading; a driver may be writing to it meanwhile."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.load_study(storage=JournalStorage(JournalFileBackend(str(path))), study_name=name)
+    return optuna.load_study(storage=JournalStorage(ReadOnlyBackend(str(path))), study_name=name)
 
 
 def repair(path: Path) -> bool:

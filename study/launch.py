@@ -25,9 +25,10 @@ def main(argv: list[str] | None = None) -> int:
     from study.phases import run
 
     console = Console(quiet=args.json)
-    console.print(f"study {Path(config.runs) / config.name}", highlight=False)
+    progress = Console(quiet=args.json or args.quiet)
+    progress.print(f"study {Path(config.runs) / config.name}", highlight=False)
     try:
-        result = run(config, resume=args.resume or bool(args.extend), console=console)
+        result = run(config, resume=args.resume or bool(args.extend), console=progress)
     except KeyboardInterrupt:
         console.print(_farewell(config), highlight=False, soft_wrap=True)
         return 130

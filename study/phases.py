@@ -49,6 +49,7 @@ from study.objective import COUNT
 from study.progress import Progress, score
 from study.sampler import check_sampler, make_sampler
 from study.searcher import AskTellSearcher, Deaths, GivenUp
+from study.slots import slot, trial_name
 from study.stopping import ByNumber, make_scheduler
 from study.storage import check_storage
 from study.trainable import Objective, room, train
@@ -177,8 +178,8 @@ class _Study:
         """Run what is not done yet."""
         resources = self.cluster.resources
         self.progress.say(f"{resources.concurrent} trials at a time, {resources} each")
-        if self.cluster.notice:
-            self.progress.say(f"Ray dashboard: {self.cluster.notice}")
+        for what, address in self.addresses().items():
+            self.progress.say(f"{what}: {address}")
         baseline = self.baseline()
         search = self.search(baseline)
         finalists = feasible_records(search)[: self.config.finals.top]
@@ -208,6 +209,12 @@ class _Study:
             verdict=verdict,
             conclusion=conclusion,
         )
+
+    def addresses(self) -> dict[str, str]:
+        """Return where a study can be watched beside the terminal, by what is shown there."""
+        runs = "" if self.folder.path.parent == Path("runs").resolve() else f" --runs {self.folder.path.parent}"
+        own = {"Optuna dashboard (trials, curves)": f"python -m study.dashboard {self.config.name}{runs}"}
+        return own | ({"Ray dashboard (nodes, processes, logs)": self.cluster.notice} if self.cluster.notice else {})
 
     # ------------------------------------------------------------ baseline
 
@@ -287,7 +294,8 @@ class _Study:
     def fit(self, study: optuna.Study, baseline: Metrics, limits: Limits) -> None:
         """Let Ray Tune run trials until as many as asked for have an outcome."""
         self.progress.say(f"search: {self.config.trials} trials of up to {self.base.training.epochs} epochs")
-        self.progress.begin(self.config.trials, read_search(study), baseline, self.cluster.notice)
+        epochs, addresses = self.base.training.epochs, self.addresses()
+        self.progress.begin(self.config.trials, read_search(study), baseline, epochs=epochs, addresses=addresses)
         try:
             while not self.fitted(study, baseline, limits):
                 self.progress.say("Ray's memory monitor killed a process: the trials that ran get twice the room")
@@ -323,7 +331,7 @@ class _Study:
     def ended(self, limits: Limits, record: TrialRecord) -> None:
         """Take note of a trial of the search that has an outcome."""
         limits.keep()
-        discard(self.folder.snapshots / _name(record.number))
+        discard(self.folder.snapshots / trial_name(record.number))
         self.kept.add([record])
         self.progress.told(record)
 
@@ -340,7 +348,7 @@ class _Study:
             snapshot_seconds=self.config.cluster.snapshot_seconds,
         )
         return tune.Tuner(
-            tune.with_resources(trainable, room),
+            slot(trainable, room, self.config.name),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=self.scheduler(study),
@@ -409,10 +417,6 @@ class _Study:
         write_tables(self.folder.trials, self.folder.curves, records)
 
 
-def _name(number: int) -> str:
-    return f"trial-{number:04d}"
-
-
 def _trial_name(trial: tune.experiment.Trial) -> str:
     number, attempt = trial.config["number"], trial.config["attempt"]
-    return _name(number) + (f".{attempt}" if attempt > 1 else "")
+    return trial_name(number) + (f".{attempt}" if attempt > 1 else "")

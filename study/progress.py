@@ -17,8 +17,13 @@ from rich.text import Text
 from results.leaderboard import broken_guards, settings
 from results.trial_record import TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
+from study.running import RunningTrials, lines
 
 REFRESH_SECONDS = 0.5
+MOST_RUNNING = 12
+"""Most lines about trials that run, on a screen that has so many to spare."""
+OTHER_LINES = 10
+"""Lines of the view about everything else, one of which may be broken, and what stands above it."""
 MARKS = {"complete": "", "pruned": "stopped", "diverged": "diverged", "refused": "refused", "failed": "failed"}
 
 
@@ -31,11 +36,12 @@ class Progress(tune.Callback):
         self._records: list[TrialRecord] = []
         self._baseline: Metrics | None = None
         self._total = 0
+        self._epochs = 0
         self._resumed = 0
         self._began = 0.0
         self._drawn = 0.0
-        self._running = 0
-        self._dashboard = ""
+        self._running = RunningTrials()
+        self._addresses: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles callbacks with its own state; a terminal has no place there."""
@@ -45,10 +51,16 @@ class Progress(tune.Callback):
         """Print a line."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def begin(self, total: int, earlier: list[TrialRecord], baseline: Metrics, dashboard: str) -> None:
-        """Start the view of a search of `total` trials, of which `earlier` are there already."""
+    def begin(
+        self, total: int, earlier: list[TrialRecord], baseline: Metrics, *, epochs: int, addresses: dict[str, str]
+    ) -> None:
+        """Start the view of a search of `total` trials of up to `epochs` epochs, of which `earlier` are there already.
+
+        `addresses`: where else to look, by what is shown there.
+        """
         self._total, self._records, self._baseline = total, list(earlier), baseline
-        self._resumed, self._began, self._dashboard = len(earlier), time.monotonic(), dashboard
+        self._epochs, self._addresses = epochs, addresses
+        self._resumed, self._began = len(earlier), time.monotonic()
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
@@ -67,35 +79,40 @@ class Progress(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Redraw now and then; Tune calls this many times a second."""
-        self._running = sum(trial.status == "RUNNING" for trial in trials)
         now = time.monotonic()
         if self._live is not None and now - self._drawn > REFRESH_SECONDS:
             self._drawn = now
+            self._running.keep([trial.config["number"] for trial in trials if trial.status == "RUNNING"])
             self._live.update(self._view(), refresh=True)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """Take a report of a trial that runs."""
+        self._running.report(trial.config["number"], result)
 
     def _view(self) -> RenderableType:
         rows = Table.grid(padding=(0, 2))
         rows.add_row("search", ProgressBar(total=self._total, completed=len(self._records), width=60))
         states = Counter(record.state for record in self._records)
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        rows.add_row(
-            "trials", f"{len(self._records)} of {self._total}, {self._running} running ({counts or 'none yet'})"
-        )
+        rows.add_row("trials", f"{len(self._records)} of {self._total} ({counts or 'none yet'})")
+        running = self._running.trials
+        most = max(1, min(MOST_RUNNING, self._console.height - OTHER_LINES))
+        rows.add_row(f"{len(running)} running", Text("\n".join(lines(running, self._epochs, most)), no_wrap=True))
         rows.add_row("baseline", score(self._baseline))
         best = best_record(self._records)
         rows.add_row(
             "best", f"{score(best.metrics)}  trial {best.number}, {settings(best)}" if best else "none feasible"
         )
         rows.add_row("cluster", _utilization())
-        rows.add_row("time left", self._time_left())
-        if self._dashboard:
-            rows.add_row("dashboard", Text(self._dashboard))
+        rows.add_row("speed", f"{self._running.epochs_per_second():.1f} epochs a second; {self._time_left()} left")
+        for what, address in self._addresses.items():
+            rows.add_row("see also", Text(f"{what}: {address}", no_wrap=True))
         return rows
 
     def _time_left(self) -> str:
         done = len(self._records) - self._resumed
         if done == 0:
-            return "unknown yet"
+            return "unknown time"
         seconds = (time.monotonic() - self._began) / done * (self._total - len(self._records))
         return f"about {seconds:.0f} s" if seconds < 120 else f"about {seconds / 60:.0f} min"
 

@@ -29,6 +29,7 @@ from spinlock_dist.run import Report, TrialOutcome
 from spinlock_dist.training.snapshot import Snapshots
 from study.faults import kind_of
 from study.resources import Resources
+from study.slots import trial_name
 
 Objective = Callable[[TrialConfig, PreparedData, Report, Snapshots], TrialOutcome]
 """The core as the study sees it: `spinlock_dist.run.run_trial`, or a stand-in that can be pickled."""
@@ -63,7 +64,7 @@ def train(
     use_resources(resources)
     began = time.monotonic()
     last: list[EpochMetrics] = []
-    name = f"trial-{given['number']:04d}"
+    name = trial_name(given["number"])
     kept = Snapshots(Path(snapshots) / name, snapshot_seconds)
 
     def report(metrics: EpochMetrics) -> None:

@@ -33,7 +33,7 @@ class Training:
 
     @property
     def name(self) -> str:
-        """Name of its snapshot."""
+        """Name of its snapshot, and of its task on Ray's pages."""
         return f"{self.phase}-{self.arm}-{self.number}"
 
 
@@ -70,6 +70,7 @@ class Workers:
 
     def _start(self, training: Training) -> Any:
         task = ray.remote(cast(Any, evaluate)).options(
+            name=training.name,
             num_cpus=self.resources.cpus,
             num_gpus=self.resources.gpus,
             memory=self.resources.memory or None,

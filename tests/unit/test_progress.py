@@ -1,0 +1,82 @@
+"""What a study shows while it runs: readable with two running trials and with two hundred."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from results.trial_record import TrialRecord
+from study.progress import Progress
+from study.running import Running, RunningTrials, lines
+
+
+def trials(count: int) -> list[Running]:
+    return [Running(number, epoch=number % 40, fvu_worst=0.9 - number / 1000) for number in range(count)]
+
+
+def test_few_trials_have_a_line_each():
+    assert lines(trials(2), 40, most=4) == [
+        "trial 0    epoch  0 of 40  worst 0.900",
+        "trial 1    epoch  1 of 40  worst 0.899",
+    ]
+    assert lines([], 40, most=4) == ["none"]
+    assert lines([Running(3)], 40, most=1) == ["trial 3    epoch  0 of 40"]
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_of_many_the_best_are_shown_and_the_others_summed_up(most):
+    shown = lines(trials(200), 40, most)
+    assert len(shown) == most
+    assert [int(line.split()[1]) for line in shown[:-1]] == list(range(199, 200 - most, -1))
+    assert shown[-1].startswith(f"{201 - most} others: epochs 0 to 39" if most > 1 else "200 trials: epochs 0 to 39")
+    assert "worst 0.7" in shown[-1]
+
+
+def test_reports_are_followed_and_trials_that_ended_are_forgotten():
+    running = RunningTrials()
+    running.keep([4, 5])
+    running.report(4, {"epoch": 5, "fvu_worst": 0.5}, now=0.0)
+    running.report(4, {"epoch": 15, "fvu_worst": 0.4}, now=10.0)
+    running.report(5, {"status": "failed"}, now=10.0)
+    assert running.trials == [Running(4, 15, 0.4), Running(5)]
+    assert running.epochs_per_second(now=10.0) == pytest.approx(1.5)
+    assert running.epochs_per_second(now=65.0) == pytest.approx(10 / 55)
+    assert running.epochs_per_second(now=100.0) == 0.0
+    running.keep([5])
+    assert running.trials == [Running(5)]
+
+
+@pytest.mark.parametrize("count", [2, 200])
+def test_the_view_fits_on_the_screen(monkeypatch, count, make_metrics):
+    monkeypatch.setattr("study.progress._utilization", lambda: "2 of 2 CPUs busy")
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=24, color_system=None)
+    progress = Progress(console)
+    progress.begin(300, [], make_metrics(0.5, 0.1), epochs=40, addresses={"trials": "python -m study.dashboard s"})
+    running = [SimpleNamespace(status="RUNNING", config={"number": number}) for number in range(count)]
+    for trial in running:
+        progress.on_trial_result(1, running, trial, {"epoch": 3, "fvu_worst": 0.5})
+    progress.on_step_end(1, running)
+    progress.end()
+    with console.capture() as capture:
+        console.print(progress._view())
+    shown = capture.get().splitlines()
+    assert len(shown) <= 22
+    assert f"{count} running" in capture.get()
+    assert "trial 1    epoch  3 of 40  worst 0.500" in capture.get()
+
+
+def test_elsewhere_a_trial_is_a_line(make_record: Callable[..., TrialRecord], make_metrics):
+    console = Console(file=io.StringIO(), width=100)
+    progress = Progress(console)
+    progress.begin(10, [], make_metrics(0.5, 0.1), epochs=40, addresses={})
+    trial = SimpleNamespace(status="RUNNING", config={"number": 1})
+    progress.on_trial_result(1, [trial], trial, {"epoch": 3, "fvu_worst": 0.5})
+    progress.on_step_end(1, [trial])
+    progress.told(make_record(1))
+    progress.end()
+    [line] = console.file.getvalue().splitlines()
+    assert line.startswith("   1/10  trial 1")
