@@ -8,22 +8,22 @@ from pathlib import Path
 from results.files import write_text
 from results.study_folder import StudyFolder
 from results.trial_record import TrialRecord
-from results.verdict import FIGURES, Finding
+from results.verdict import FIGURES, Finding, spoken
 from spinlock_dist.config import TrialConfig, dump_config
 
 
-def export_config(folder: StudyFolder, record: TrialRecord, config: TrialConfig) -> Path:
-    """Write best/config.yaml and best/checkpoint, and return the config's path.
+def export_config(best: Path, config: TrialConfig, checkpoint: Path) -> Path:
+    """Write config.yaml and a copy of the checkpoint into the folder `best`, and return the config's path.
 
     `python -m spinlock_dist.train --config best/config.yaml` trains the same model again.
     """
-    path = folder.best / "config.yaml"
+    path = best / "config.yaml"
     write_text(path, dump_config(config))
-    draft = folder.best / ".checkpoint"
+    draft = best / ".checkpoint"
     shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(folder.checkpoint(record.number), draft)
-    shutil.rmtree(folder.best / "checkpoint", ignore_errors=True)
-    draft.rename(folder.best / "checkpoint")
+    shutil.copytree(checkpoint, draft)
+    shutil.rmtree(best / "checkpoint", ignore_errors=True)
+    draft.rename(best / "checkpoint")
     return path
 
 
@@ -37,7 +37,7 @@ def export_readme(
 ) -> None:
     """Write best/README.md: what this is, what was found, the figures beside the baseline's, how to use it."""
     text = [
-        f"# Best config of study {folder.name}: trial {record.number}",
+        f"# Best config of study {folder.name}: {spoken(record.arm)}",
         conclusion,
         _table(record, baseline, finding),
         "Validation: of the study's own split. Test: geometric mean over the replicates of this config's figure / the "

@@ -63,6 +63,15 @@ class StudyFolder:
         """The categories of the prepared data, as a mapping file."""
         return self.prepared / "categories.json"
 
+    @property
+    def tournament(self) -> Path:
+        """tournament.json: the arms of a tournament in order; the same as a table in tournament.parquet."""
+        return self.path / "tournament.json"
+
+    def arm(self, name: str) -> StudyFolder:
+        """Folder of one search of a tournament; this one for the only search of a study, whose name is empty."""
+        return StudyFolder(self.path / "tournament" / name) if name else self
+
     def checkpoint(self, trial: int) -> Path:
         """Folder of the checkpoint of a finished trial of the search."""
         return self.tune / "checkpoints" / f"trial-{trial:04d}"

@@ -64,7 +64,7 @@ class TrialRecord:
     phase: Phase
     arm: str
     """`baseline`, or `trial-<number>` for a trial of the search and its final replicates; of an earlier study
-    `<study>/trial-<number>`."""
+    `<study>/trial-<number>`, in a tournament `<search>/trial-<number>`."""
     number: int
     """Of the trial within its phase; in `baseline` and `final`, of the replicate."""
     state: State
@@ -106,6 +106,16 @@ class TrialRecord:
         metrics = {part: Metrics(**content[part]) for part in ("metrics", "test") if content[part] is not None}
         attempts = [Attempt(**attempt) for attempt in content.get("attempts", [])]
         return cls(**{**content, **metrics, "attempts": attempts})
+
+
+def full_arm(search: str, arm: str) -> str:
+    """Return what a trial is called beside those of other searches: `feedback/trial-5`; `trial-5` of the only one."""
+    return f"{search}/{arm}" if search else arm
+
+
+def arm_of(arm: str) -> str:
+    """Return the search that `full_arm` put before a trial, empty for the only one."""
+    return arm.rpartition("/")[0]
 
 
 def write_records(path: Path, records: Sequence[TrialRecord]) -> None:

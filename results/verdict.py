@@ -67,10 +67,15 @@ class Verdict:
     findings: tuple[Finding, ...]
 
     @property
+    def in_order(self) -> list[Finding]:
+        """The finalists by verdict, those with the same one in the order of the search."""
+        order = ("better", "no difference shown", "worse")
+        return sorted(self.findings, key=lambda finding: order.index(finding.verdict))
+
+    @property
     def choice(self) -> Finding | None:
         """The finalist to export: the first of those with the best verdict. Correction for all allows choosing."""
-        order = ("better", "no difference shown", "worse")
-        return min(self.findings, key=lambda finding: order.index(finding.verdict), default=None)
+        return next(iter(self.in_order), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of verdict.json."""
@@ -190,7 +195,7 @@ def _sentence(
     records: Mapping[int, TrialRecord],
     replicates: str,
 ) -> str:
-    trial = arm.replace("trial-", "trial ")
+    trial = spoken(arm)
     failed = [record for record in records.values() if record.state != "complete"]
     if not effects:
         return f"No difference is shown for {trial}: fewer than two {replicates} were completed by it and the baseline."
@@ -210,6 +215,12 @@ def _sentence(
     if failed:
         text += f" It did not complete {len(failed)} of {len(records)}: {failed[0].reason}."
     return text
+
+
+def spoken(arm: str) -> str:
+    """Return an arm as one says it: `trial-5` is trial 5, `feedback/trial-5` trial 5 of feedback."""
+    strategy, _, trial = arm.rpartition("/")
+    return trial.replace("-", " ") + (f" of {strategy}" if strategy else "")
 
 
 def _range(effect: Effect) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -190,6 +190,20 @@ class SearchSpace:
         """Return whether `name` is to be given a value, beside `values` of all parameters before it that are."""
         when = self.parameters[name].when or {}
         return all(parent in values and among(values[parent], allowed) for parent, allowed in when.items())
+
+    def only(self, name: str, choice: Scalar) -> SearchSpace:
+        """Return the part of the space in which the categorical parameter `name` has this one choice."""
+        parameters: dict[str, Parameter] = {}
+        for each, parameter in self.parameters.items():  # parents come first
+            when = dict(parameter.when or {})
+            if name in when and among(choice, when[name]):
+                when[name] = (choice,)
+            elif name in when:
+                continue
+            if all(parent in parameters for parent in when):
+                given = {"choices": (choice,)} if each == name else {}
+                parameters[each] = parameter.model_copy(update={"when": when or None, **given})
+        return replace(self, parameters=parameters)
 
     def to_config(self, base: TrialConfig, values: dict[str, Any]) -> TrialConfig:
         """Return `base` with `fixed` and then `values` (by parameter name, or by some of them) put in.

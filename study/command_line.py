@@ -52,6 +52,10 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         "epochs",
         {"type": int, "metavar": "N", "help": "epochs of a trial (default: the space's, or the base's)"},
     ),
+    "--tournament": (
+        "tournament",
+        {"action": "store_const", "const": True, "help": "as many trials for each strategy, and rank them"},
+    ),
     "--objective": (
         "objective",
         {
@@ -195,6 +199,8 @@ def _extended(config: StudyConfig, more: int) -> StudyConfig:
     from study.until import extended  # Optuna takes a second to import
 
     folder = StudyFolder(Path(config.runs) / config.name)
+    if config.tournament:
+        raise ConfigError("--extend: for a longer tournament use --resume --trials N, which every strategy gets")
     if not folder.journal.exists():
         raise ConfigError(f"--extend: study '{config.name}' has no trials yet; go on with --resume")
     return extended(config, read_journal(folder.journal, folder.name), more)

@@ -113,6 +113,8 @@ class StudyConfig(Section):
     """Trials of the search."""
     epochs: int | None = Field(None, ge=1)
     """Epochs of every trial; those of the space or, failing that, of `base` when absent."""
+    tournament: bool = False
+    """Search each strategy of the space by itself, and the whole space at random, with `trials` each; rank them."""
     objective: Literal["single", "pareto"] = "single"
     """Minimize log10 imbalance, or find the front of it, the mean FVU and the utilization; under the guards both."""
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "random", "qmc", "grid"] = "tpe"
@@ -137,10 +139,14 @@ class StudyConfig(Section):
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
-    def _finals_can_be_held(self) -> Self:
+    def _parts_agree(self) -> Self:
         prepare = self.base.prepare
         if self.finals.data == "simulations" and prepare.dataset is not None:
             raise ValueError("finals.data: only without a dataset can new ones be simulated; use splits")
+        if self.tournament and self.until != UntilConfig():
+            raise ValueError("until: in a tournament every strategy has all of its trials; leave it out")
+        if self.tournament and self.warm_start:
+            raise ValueError("warm_start: in a tournament all have the same trials and no others; leave it out")
         if self.finals.categories == "rediscovered" and prepare.categories.mapping is not None:
             raise ValueError("finals.categories: a mapping is given, so there is nothing to rediscover; use kept")
         return self

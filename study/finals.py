@@ -17,7 +17,7 @@ import ray
 
 from results.study_folder import StudyFolder
 from results.trial_record import TrialRecord, read_records, write_records
-from results.verdict import BASELINE
+from results.verdict import BASELINE, spoken
 from spinlock_dist.config import PrepareConfig, TrialConfig
 from spinlock_dist.prepare import PreparedData, prepare
 from study.config import StudyConfig
@@ -52,7 +52,7 @@ class Finals:
         missing = [pair for pair in wanted if pair not in known]
         if missing:
             self.folder.verdict.unlink(missing_ok=True)
-            finalists = " and ".join(arm.replace("-", " ") for arm in arms if arm != BASELINE)
+            finalists = ", ".join(spoken(arm) for arm in arms if arm != BASELINE)
             what = f"{self.config.finals.replicates} {REPLICATES[self.config.finals.data]}"
             self.say(f"finals: {finalists} and the baseline on {what}")
         for record in self.workers.run(self._trainings(arms, missing)):
@@ -112,15 +112,11 @@ class Finals:
         """Print a replicate's line once all arms have ended."""
         ended = {record.arm: record for record in records if record.number == number}
         if all(arm in ended for arm in arms):
-            self.say(f"  {number + 1}: " + "   ".join(f"{_name(arm)} {_imbalance(ended[arm])}" for arm in arms))
+            self.say(f"  {number + 1}: " + "   ".join(f"{spoken(arm)} {_imbalance(ended[arm])}" for arm in arms))
 
 
 def _identity(config: PrepareConfig) -> dict[str, int]:
     return {"prepare.split.seed": config.split.seed, "prepare.simulator.seed": config.simulator.seed}
-
-
-def _name(arm: str) -> str:
-    return arm.replace("-", " ")
 
 
 def _imbalance(record: TrialRecord) -> str:

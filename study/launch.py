@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,12 @@ def _farewell(config: StudyConfig) -> str:
 def _show(result: StudyResult, console: Console) -> None:
     from results.leaderboard import leaderboard
     from results.outcomes import outcomes_in_words
+    from results.tournament import tournament_table
 
-    console.print(leaderboard(result.baseline[0], result.search, front=result.front))
+    if result.standings:
+        console.print(tournament_table(result.standings))
+    else:
+        console.print(leaderboard(result.baseline[0], result.search, front=result.front))
     console.print(outcomes_in_words(result.search), highlight=False)
     console.print(result.conclusion, highlight=False)
     if result.best is not None:
@@ -65,6 +70,7 @@ def _as_json(result: StudyResult) -> dict[str, Any]:
         "ended": result.ended,
         "conclusion": result.conclusion,
         "verdict": result.verdict.to_json(),
+        "standings": [asdict(row) for row in result.standings],
         "best": result.best.to_json() if result.best else None,
         "baseline": [record.to_json() for record in result.baseline],
         "finals": [record.to_json() for record in result.finals],

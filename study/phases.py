@@ -2,58 +2,50 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-import optuna
 import ray
-from ray import tune
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from results.export import export_config, export_readme, withdraw_export
 from results.files import write_json
 from results.front import front
 from results.study_folder import StudyFolder
-from results.trial_record import Phase, TrialRecord, feasible_records, read_records, write_records, write_tables
+from results.tournament import Standing, conclude_tournament, standings, write_standings
+from results.trial_record import (
+    Phase,
+    TrialRecord,
+    arm_of,
+    feasible_records,
+    full_arm,
+    read_records,
+    write_records,
+    write_tables,
+)
 from results.verdict import BASELINE, Verdict, conclude, judge
 from results.verification import Verification, verify
 from search_spaces import SearchSpace, load_space
 from spinlock_dist.config import TrialConfig, load_config
-from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial
-from spinlock_dist.training.snapshot import discard
 from study.borrowed import (
-    WARM_STARTED,
-    Lender,
     check_fingerprint,
     earlier_studies,
-    known_answers,
-    lend_baseline,
-    lend_earlier,
-    warm_records,
 )
 from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
 from study.description import begin, check_data, continued, describe
-from study.faults import StudyError, explained, killed_by_memory_monitor
+from study.faults import StudyError, explained
 from study.finals import REPLICATES, Finals
-from study.journal import borrowed, open_journal, read_search, release, settled
-from study.keeping import Kept
-from study.objective import COUNT
 from study.progress import Progress, score
-from study.sampler import check_sampler, make_sampler
-from study.searcher import AskTellSearcher, Deaths, GivenUp
-from study.slots import slot, trial_name
-from study.stopping import ByNumber, make_scheduler
+from study.sampler import check_sampler
+from study.search import Search
 from study.storage import check_storage
-from study.trainable import Objective, room, train
-from study.until import ENDED, Limits, check_until
+from study.tournament import arms
+from study.trainable import Objective
+from study.until import check_until
 from study.workers import Training, Workers
 
 
@@ -74,6 +66,8 @@ class StudyResult:
     front: tuple[TrialRecord, ...]
     """With `objective: pareto`, the feasible trials that none beats in imbalance, mean FVU and utilization together."""
     verdict: Verdict
+    standings: tuple[Standing, ...]
+    """With `tournament`, its arms in order; else none."""
     conclusion: str
 
 
@@ -89,6 +83,7 @@ def run(
     config = _resolved(config)
     space = _space(config)
     check_sampler(config, space)
+    arms(config, space)
     preflight(config.cluster)
     folder = begin(config, space, resume)
     earlier = [] if resume else earlier_studies(config, space)  # refused before anything slow begins
@@ -167,12 +162,23 @@ class _Study:
         self.folder = folder
         self.data = data
         self.cluster = cluster
-        self.objective = objective
         self.workers = Workers(cluster.resources, objective, folder.snapshots, config.cluster.snapshot_seconds)
         self.progress = progress
-        self.kept = Kept(folder, max(config.keep_checkpoints, config.finals.top), config.objective == "pareto")
-        self.warm: list[TrialRecord] = []
-        self.search_ended = ""
+        self.searches = {
+            arm.name: Search(
+                arm.config,
+                arm.space,
+                folder.arm(arm.name),
+                data,
+                cluster,
+                objective,
+                progress,
+                self.addresses(),
+                arm.known_first,
+            )
+            for arm in arms(config, space)
+        }
+        """By arm of the tournament; without one there is one search, called by the empty string."""
 
     def run(self) -> StudyResult:
         """Run what is not done yet."""
@@ -181,32 +187,36 @@ class _Study:
         for what, address in self.addresses().items():
             self.progress.say(f"{what}: {address}")
         baseline = self.baseline()
-        search = self.search(baseline)
-        finalists = feasible_records(search)[: self.config.finals.top]
-        finals = self.finals(finalists)
+        found = self.search(baseline)
+        search = [record for records in found.values() for record in records]
+        finals = self.finals(found)
         verdict = judge(finals, REPLICATES[self.config.finals.data], self.overlap())
-        best = next((record for record in search if verdict.choice and record.arm == verdict.choice.arm), None)
-        conclusion = conclude(baseline[0], search, verdict)
-        if best is None:
+        chosen = next((each for each in verdict.in_order if self.has_checkpoint(each.arm, search)), None)
+        best = next((record for record in search if chosen and record.arm == chosen.arm), None)
+        rows = self.standings(found, verdict)
+        conclusion = conclude_tournament(rows, verdict) if rows else conclude(baseline[0], search, verdict)
+        if best is None or chosen is None:
             withdraw_export(self.folder)
             write_json(self.folder.verdict, verdict.to_json() | {"conclusion": conclusion})
         else:
-            verification = self.verify(best, baseline, export_config(self.folder, best, self.trial(best)))
+            exported = export_config(self.folder.best, self.trial(best), self.checkpoint(best))
+            verification = self.verify(best, baseline, exported)
             conclusion = f"{conclusion} {verification}"
-            found = {"exported": best.arm, "verification": verification.to_json(), "conclusion": conclusion}
-            write_json(self.folder.verdict, verdict.to_json() | found)
-            assert verdict.choice is not None
-            export_readme(self.folder, best, baseline[0], verdict.choice, conclusion)
-        self.write_tables([*baseline, *self.warm, *search, *finals])
+            told = {"exported": best.arm, "verification": verification.to_json(), "conclusion": conclusion}
+            write_json(self.folder.verdict, verdict.to_json() | told)
+            export_readme(self.folder, best, baseline[0], chosen, conclusion)
+        warm = [record for each in self.searches.values() for record in each.warm]
+        write_tables(self.folder.trials, self.folder.curves, [*baseline, *warm, *search, *finals])
         return StudyResult(
             folder=self.folder,
             baseline=tuple(baseline),
             search=tuple(search),
-            ended=self.search_ended,
+            ended="; ".join(f"{name}: {each.reason}" if name else each.reason for name, each in self.searches.items()),
             finals=tuple(finals),
             best=best,
             front=tuple(front(search)) if self.config.objective == "pareto" else (),
             verdict=verdict,
+            standings=tuple(rows),
             conclusion=conclusion,
         )
 
@@ -245,148 +255,21 @@ class _Study:
                 seeded = config.model_copy(update={"seed": config.seed + number})
                 yield Training(phase=phase, arm=arm, number=number, config=seeded, data=data)
 
-    # ------------------------------------------------------------ search
-
-    def search(self, baseline: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Run trials until as many as asked for have an outcome."""
-        assert baseline[0].metrics is not None
-        study = self.open_search(baseline[0])
-        limits = Limits(self.config.until, study, self.cluster.resources)
-        stopped = 0
-        try:
-            if len(settled(study)) < self.config.trials and limits.reason() is None:
-                self.fit(study, baseline[0].metrics, limits)
-        finally:
-            with suppress(OSError):  # on a full disk the next driver has to do it
-                stopped = release(study, "interrupted", "the study was stopped")
-                limits.keep()
-            records = read_search(study)
-            with suppress(OSError):
-                self.write_tables([*baseline, *self.warm, *records])
-        reason = f"all {len(records)} trials are done" if len(records) >= self.config.trials else limits.reason()
-        if reason is None or stopped:  # Tune returns as if all were well when it is interrupted
-            raise KeyboardInterrupt
-        study.set_user_attr(ENDED, reason)
-        self.search_ended = reason
-        self.progress.say(f"search ended: {reason}")
-        return records
-
-    def open_search(self, baseline: TrialRecord) -> optuna.Study:
-        """Open the journal and put it in order: no trial runs in it, what is known is told or asked for first."""
-        assert baseline.metrics is not None
-        study = open_journal(self.folder.journal, self.config.name, COUNT[self.config.objective], self.progress.say)
-        study.sampler = make_sampler(self.config, self.space)
-        lost = release(study, "driver lost", "the driver was lost")
-        self.kept.add(read_search(study))
-        if lost:
-            self.progress.say(f"trials that were running when the driver was lost: {lost}; they are tried again")
-        lender = Lender(study, self.space, baseline.metrics, self.config.guards)
-        told = lend_baseline(lender, self.config.base, baseline)
-        if self.config.warm_start and WARM_STARTED not in study.user_attrs:
-            lend_earlier(lender, earlier_studies(self.config, self.space))
-        self.warm = warm_records(study)
-        if self.warm:
-            self.progress.say(f"warm start: {len(self.warm)} trials of {', '.join(self.config.warm_start)}")
-        known_answers(study, self.space, self.config.base, told)
-        study.set_user_attr(ENDED, None)
-        return study
-
-    def fit(self, study: optuna.Study, baseline: Metrics, limits: Limits) -> None:
-        """Let Ray Tune run trials until as many as asked for have an outcome."""
-        self.progress.say(f"search: {self.config.trials} trials of up to {self.base.training.epochs} epochs")
-        epochs, addresses = self.base.training.epochs, self.addresses()
-        self.progress.begin(self.config.trials, read_search(study), baseline, epochs=epochs, addresses=addresses)
-        try:
-            while not self.fitted(study, baseline, limits):
-                self.progress.say("Ray's memory monitor killed a process: the trials that ran get twice the room")
-        finally:
-            self.progress.end()
-            shutil.rmtree(self.folder.scratch, ignore_errors=True)  # the journal has all that is gone on from
-
-    def fitted(self, study: optuna.Study, baseline: Metrics, limits: Limits) -> bool:
-        """Run Tune once. Return False if Ray's memory monitor ended it: Tune takes that for a fault of its own."""
-        searcher = AskTellSearcher(
-            study,
-            self.space,
-            self.config.base,
-            target=self.config.trials,
-            baseline=baseline,
-            guards_config=self.config.guards,
-            resources=self.cluster.resources,
-            batch=self.config.batch,
-            limit=limits.reason,
-            told=partial(self.ended, limits),
-            say=self.progress.say,
-        )
-        try:
-            self.tuner(study, searcher).fit()
-        except Exception as error:
-            if killed_by_memory_monitor(error) and release(study, "out of memory", "Ray's memory monitor killed it"):
-                return False
-            raise
-        if searcher.failure is not None:
-            raise StudyError(f"the search was given up: {searcher.failure}")
-        return True
-
-    def ended(self, limits: Limits, record: TrialRecord) -> None:
-        """Take note of a trial of the search that has an outcome."""
-        limits.keep()
-        discard(self.folder.snapshots / trial_name(record.number))
-        self.kept.add([record])
-        self.progress.told(record)
-
-    def tuner(self, study: optuna.Study, searcher: AskTellSearcher) -> tune.Tuner:
-        """Return a new Tuner: what it needs from earlier runs is in the journal, not in Tune's snapshots."""
-        resources = self.cluster.resources
-        trainable = tune.with_parameters(
-            train,
-            objective=self.objective,
-            data=self.data,
-            resources=resources,
-            checkpoints=str(self.folder.checkpoint(0).parent),
-            snapshots=str(self.folder.snapshots),
-            snapshot_seconds=self.config.cluster.snapshot_seconds,
-        )
-        return tune.Tuner(
-            slot(trainable, room, self.config.name),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=self.scheduler(study),
-                num_samples=-1,  # the searcher knows when it is done
-                max_concurrent_trials=resources.concurrent,
-                reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=tune.RunConfig(
-                name=self.folder.scratch.name,
-                storage_path=str(self.folder.tune),
-                stop=GivenUp(searcher),
-                callbacks=[self.progress, Deaths(searcher.on_death)],
-                verbose=0,
-            ),
-        )
-
-    def scheduler(self, study: optuna.Study) -> ByNumber:
-        """Return what stops trials early; in a deterministic study each is held against earlier batches alone.
-
-        Nothing does for a front, of which Optuna keeps no intermediate values.
-        """
-
-        def rule() -> TrialScheduler:
-            told = [*borrowed(study), *settled(study)]
-            return make_scheduler(self.config.stopping, self.base.training.epochs, told)
-
-        if self.config.objective == "pareto":
-            self.progress.say("  every trial trains to its end: of several objectives no curves are kept to stop by")
-            return ByNumber(lambda _: FIFOScheduler())
-        common = rule()
-        return ByNumber(lambda _: rule() if self.config.batch else common)
-
     # ------------------------------------------------------------ finals
 
-    def finals(self, finalists: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Train the finalists and the baseline on the replicates."""
+    def search(self, baseline: Sequence[TrialRecord]) -> dict[str, list[TrialRecord]]:
+        """Run what is missing of the searches and return the records of each, with arms that tell them apart."""
+        found = {}
+        for name, search in self.searches.items():
+            if name:
+                self.progress.say(f"tournament: {name}")
+            found[name] = [replace(record, arm=full_arm(name, record.arm)) for record in search.run(baseline)]
+        return found
+
+    def finals(self, found: Mapping[str, Sequence[TrialRecord]]) -> list[TrialRecord]:
+        """Train the finalists, in a tournament the best of each arm, and the baseline on the replicates."""
+        top = 1 if self.config.tournament else self.config.finals.top
+        finalists = [record for records in found.values() for record in feasible_records(records)[:top]]
         if not finalists:
             return []
         finals = Finals(self.config, self.folder, self.data, self.workers, self.progress.say)
@@ -397,9 +280,25 @@ class _Study:
         split = self.config.base.prepare.split
         return split.test / split.train if self.config.finals.data == "splits" else 0.0
 
+    def standings(self, found: Mapping[str, Sequence[TrialRecord]], verdict: Verdict) -> list[Standing]:
+        """Put the arms of a tournament in order and keep that."""
+        if not self.config.tournament:
+            return []
+        rows = standings(found, verdict)
+        write_standings(self.folder, rows)
+        return rows
+
     def trial(self, record: TrialRecord) -> TrialConfig:
-        """Return the config of a trial of the search."""
+        """Return the config of a trial of a search."""
         return self.space.to_config(self.config.base, record.params)
+
+    def has_checkpoint(self, arm: str, search: Sequence[TrialRecord]) -> bool:
+        """Return whether a finalist can be exported: one that an extended search has overtaken may have lost it."""
+        return any(record.arm == arm and self.checkpoint(record).exists() for record in search)
+
+    def checkpoint(self, record: TrialRecord) -> Path:
+        """Return the checkpoint of a trial of a search."""
+        return self.folder.arm(arm_of(record.arm)).checkpoint(record.number)
 
     def verify(self, best: TrialRecord, baseline: Sequence[TrialRecord], exported: Path) -> Verification:
         """Train the exported config again on the study's own split, once with the trial's seed, and the baseline."""
@@ -411,12 +310,3 @@ class _Study:
             records = list(self.workers.run(self.trainings("verification", arms)))
             write_records(path, records)
         return verify(best, baseline, records)
-
-    def write_tables(self, records: Sequence[TrialRecord]) -> None:
-        """Write trials.parquet and curves.parquet."""
-        write_tables(self.folder.trials, self.folder.curves, records)
-
-
-def _trial_name(trial: tune.experiment.Trial) -> str:
-    number, attempt = trial.config["number"], trial.config["attempt"]
-    return trial_name(number) + (f".{attempt}" if attempt > 1 else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
     from results.trial_record import read_records
     from study.journal import STATE, attempts_at, read_journal, record_of
 
+    if folder.read_description()["config"].get("tournament"):
+        raise ConfigError(f"--why: each strategy of a tournament has a trial {number}; see {folder.trials}")
     trials = read_journal(folder.journal, folder.name).get_trials(deepcopy=False) if folder.journal.exists() else []
     if not 0 <= number < len(trials):
         known = f"0 to {len(trials) - 1}" if trials else "none yet"
@@ -78,17 +81,26 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     """Return where a study stands: its phase, trials by state, and the best so far beside the baseline."""
     from results.front import front
     from results.outcomes import count_outcomes
-    from results.trial_record import best_record, read_records
+    from results.trial_record import best_record, full_arm, read_records
     from study.journal import read_journal, read_search
+    from study.tournament import tournament_arms
     from study.until import ENDED
 
-    study = read_journal(folder.journal, folder.name) if folder.journal.exists() else None
-    search = read_search(study) if study else []
-    ended = study.user_attrs.get(ENDED) if study else None
-    target = folder.read_description()["config"]["trials"]
+    known = folder.read_description()
+    arms = tournament_arms(known["space"]) if known["config"].get("tournament") else [""]
+    journals = {arm: folder.arm(arm).journal for arm in arms}
+    studies = {arm: read_journal(path, folder.name) for arm, path in journals.items() if path.exists()}
+    search = [
+        replace(record, arm=full_arm(arm, record.arm))
+        for arm, study in studies.items()
+        for record in read_search(study)
+    ]
+    reasons = [studies[arm].user_attrs.get(ENDED) if arm in studies else None for arm in arms]
+    ended = reasons[-1] if all(reasons) else None
+    target = known["config"]["trials"] * len(arms)
     baseline = read_records(folder.records("baseline"))[0] if folder.records("baseline").exists() else None
     best = best_record(search)
-    pareto = folder.read_description()["config"].get("objective") == "pareto"
+    pareto = known["config"].get("objective") == "pareto"
     done = "done" if folder.verdict.exists() else "finals"
     return {
         "study": folder.name,
@@ -99,7 +111,9 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
         "collapsed": count_outcomes(search)["collapsed"],
         "baseline": baseline.metrics.imbalance if baseline and baseline.metrics else None,
         "front": [record.number for record in front(search)] if pareto else None,
-        "best": {"trial": best.number, "imbalance": best.metrics.imbalance} if best and best.metrics else None,
+        "best": {"trial": best.number, "arm": best.arm, "imbalance": best.metrics.imbalance}
+        if best and best.metrics
+        else None,
     }
 
 
@@ -110,7 +124,7 @@ def _text(status: dict[str, Any]) -> str:
     lines = [f"{status['study']}: {status['phase']}", f"trials    {states}, of {status['trials']}"]
     lines += [f"search    ended: {status['ended']}"] if status["ended"] else []
     lines += [f"baseline  imbalance {status['baseline']:.2f}x"] if status["baseline"] else []
-    lines += [f"best      imbalance {best['imbalance']:.2f}x, trial {best['trial']}"] if best else []
+    lines += [f"best      imbalance {best['imbalance']:.2f}x, {best['arm'].replace('-', ' ')}"] if best else []
     lines += [f"front     trials {', '.join(map(str, status['front']))}"] if status["front"] else []
     return "\n".join(lines)
 

@@ -34,7 +34,7 @@ class Training:
     @property
     def name(self) -> str:
         """Name of its snapshot, and of its task on Ray's pages."""
-        return f"{self.phase}-{self.arm}-{self.number}"
+        return f"{self.phase}-{self.arm.replace('/', '-')}-{self.number}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,8 @@ import pytest
 import ray
 
 import spinlock_dist.train
-from results.trial_record import feasible_records, read_curves, read_trials
+from results.study_folder import StudyFolder
+from results.trial_record import TrialRecord, feasible_records, read_curves, read_records, read_trials
 from search_spaces import load_space
 from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
@@ -29,7 +30,7 @@ from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StoppingConf
 from study.faults import StudyError
 from study.journal import read_journal
 from study.resources import ResourceError
-from study.status import read_status
+from study.status import read_status, read_story
 
 SPACE = """
 description: A space for tests, in which the baseline itself is a trial
@@ -275,6 +276,53 @@ def test_a_limit_ends_the_search_now_and_after_a_resume_and_an_extension_goes_on
     assert len(extended.search) == more.trials
     assert extended.ended == f"all {more.trials} trials are done"
     assert extended.folder.read_description()["config"]["trials"] == more.trials
+
+
+def test_finals_that_were_cut_off_go_on_with_what_is_missing(config):
+    def break_second(config: TrialConfig, epoch: int) -> None:
+        if config.seed == 2:
+            raise ZeroDivisionError("a bug")
+
+    def took(records: Sequence[TrialRecord]) -> dict[tuple[str, int], float]:
+        return {(record.arm, record.number): record.seconds for record in records}
+
+    with pytest.raises(Exception, match="a bug"):
+        run(config, objective=make_toy(break_second))
+    folder = StudyFolder(Path(config.runs) / "s")
+    kept = took(read_records(folder.records("final")))
+    assert {number for _, number in kept} == {0}
+    assert read_status(folder)["phase"] == "finals"
+
+    result = run(config, resume=True, objective=make_toy())
+    assert took(result.finals) == took(result.finals) | kept  # to the second: nothing was trained twice
+    assert len(result.finals) == 4
+    assert read_status(folder)["phase"] == "done"
+
+
+def test_a_tournament_gives_every_strategy_the_same_and_is_not_run_twice(config):
+    config = config.model_copy(update={"trials": 2, "tournament": True})
+    first = run(config, objective=make_toy())
+    assert {row.arm for row in first.standings} == {"uniform", "balanced", "random"}
+    assert {row.trials for row in first.standings} == {2}
+    assert {record.arm.split("/")[0] for record in first.search} == {"uniform", "balanced", "random"}
+    assert first.best in first.search
+    assert (first.folder.best / "checkpoint" / "device").exists()
+    assert len(first.finals) == 2 * (1 + sum(row.best is not None for row in first.standings))
+    status = read_status(first.folder)
+    assert (status["phase"], status["trials"], status["states"]) == ("done", 6, {"complete": 6})
+    with pytest.raises(ConfigError, match="each strategy of a tournament has a trial 1"):
+        read_story(first.folder, 1)
+    with pytest.raises(ConfigError, match="--resume --trials N"):
+        study_config(make_parser().parse_args(["--extend", "+2", "--name", "s", "--runs", config.runs]))
+    table = read_trials(first.folder.trials)
+    assert table["levelling.worst_helped"].notna().all()
+
+    def refuse(config: TrialConfig, epoch: int) -> None:
+        raise ZeroDivisionError("trained again")
+
+    again = run(config, resume=True, objective=make_toy(refuse))
+    assert again.standings == first.standings
+    assert again.conclusion == first.conclusion
 
 
 def test_divergence_faults_and_deaths_are_recorded_and_the_study_goes_on(config, tmp_path):

@@ -61,6 +61,7 @@ def test_simulated_replicates_are_rows_of_their_own(tmp_path):
             {"finals": {"categories": "rediscovered"}, "base": {"prepare": {"categories": {"mapping": "m.json"}}}},
             "a mapping is given",
         ),
+        ({"tournament": True, "warm_start": ["earlier"]}, "the same trials and no others"),
         ({"finals": {"replicates": 1}}, "greater than or equal to 2"),
     ],
 )

@@ -198,6 +198,24 @@ def test_branches_part_the_space(space: SearchSpace) -> None:
         assert within[0].names == tuple(config)
 
 
+@pytest.mark.parametrize("preset", preset_names())
+def test_the_parts_of_a_space_by_one_choice_make_up_the_whole(preset: str) -> None:
+    space = load_space(preset)
+    name = "compression.strategy"
+    parts = {choice: space.only(name, choice) for choice in space.parameters[name].values() or ()}
+    assert {each for part in parts.values() for each in part.parameters} == set(space.parameters)
+    for choice, part in parts.items():
+        assert part.parameters[name].values() == (choice,)
+        counted = {each for branch in part.branches() for each in branch.names}
+        assert counted == set(part.parameters)
+        assert counted == {
+            each
+            for branch in space.branches()
+            for each in branch.names
+            if choice in branch.choices.get(name, (choice,))
+        }
+
+
 def test_a_condition_on_nothing_is_refused_in_python_too() -> None:
     with pytest.raises(ConfigError, match=r"search space 's': a: when: 'c' is not a parameter"):
         SearchSpace(name="s", description="", parameters={"a": Int(low=1, high=2, when={"c": ("x",)})})
