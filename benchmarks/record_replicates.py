@@ -1,6 +1,6 @@
 """Record what the uniform baseline scores on many splits under many seeds, for the verdict's error rate.
 
-    python benchmarks/record_replicates.py [--splits 24] [--seeds 3] [--out tests/data/replicates.json]
+    python benchmarks/record_replicates.py [--splits 13] [--seeds 3] [--out tests/data/replicates.json]
 
 On the default data, 2,000 simulated operators, each replicate as in the finals of a study: features and categories of
 split 0, everything fitted on the replicate's own training rows, rows that steered the search never tested on. On each
@@ -38,7 +38,7 @@ KEPT = ("fvu_mean", "utilization", "perplexity_ratio", "bits_per_sample")
 def main() -> None:
     """Train what is missing and write after every split."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--splits", type=int, default=24)
+    parser.add_argument("--splits", type=int, default=13)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()

@@ -58,14 +58,17 @@ def paired_effect(ratios: Sequence[float], confidence: float = 1 - LEVEL) -> Eff
     mean = float(x_R.mean())
     if np.ptp(x_R) <= 1e-9 * max(1.0, abs(mean)):
         method, low, high = "constant", mean, mean
+        p_lower, p_higher = (1.0 if side * mean <= 0 else 2.0 ** -len(x_R) for side in (-1, 1))  # of all sign flips
     elif method == "t":
-        low, high = stats.ttest_1samp(x_R, 0).confidence_interval(confidence)
+        test = stats.ttest_1samp(x_R, 0)
+        low, high = test.confidence_interval(confidence)
+        p_lower, p_higher = (float(stats.t.cdf(side * test.statistic, test.df)) for side in (1, -1))
     else:
         bootstrap = stats.bootstrap(
             (x_R,), np.mean, method="BCa", confidence_level=confidence, n_resamples=RESAMPLES, rng=0
         )
         low, high = bootstrap.confidence_interval
-    p_lower, p_higher = (_p(x_R, side, method) for side in ("less", "greater"))
+        p_lower, p_higher = (_sign_flip_p(x_R, side) for side in ("less", "greater"))
     return Effect(
         pairs=len(x_R),
         ratio=math.exp(mean),
@@ -79,10 +82,8 @@ def paired_effect(ratios: Sequence[float], confidence: float = 1 - LEVEL) -> Eff
     )
 
 
-def _p(x_R: np.ndarray, side: str, method: str) -> float:
-    """Return the one-sided p of mean 0. Sign flips are exact up to 13 pairs: if arms were alike, so were both signs."""
-    if method == "t":
-        return float(stats.ttest_1samp(x_R, 0, alternative=side).pvalue)
+def _sign_flip_p(x_R: np.ndarray, side: str) -> float:
+    """Return the one-sided p of mean 0, exact up to 13 pairs: if the arms were alike, both signs would be."""
     test = stats.permutation_test(
         (x_R,), np.mean, permutation_type="samples", alternative=side, n_resamples=RESAMPLES, vectorized=True, rng=0
     )
