@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainableEncoder:
     """An encoder that trains with the tokenizer: its fitted `network`, and which of its outputs are which columns."""
 
@@ -29,6 +29,9 @@ class TrainableEncoder:
     """`[K]`: outputs of the network that cleaning kept."""
     columns: np.ndarray
     """`[K]`: the columns of the normalized features that they are."""
+    low: np.ndarray
+    high: np.ndarray
+    """`[K]`: where cleaning cuts the outputs off."""
     unit: np.ndarray
     """`[K]`: what one normalized unit is in units of the output."""
 
@@ -74,8 +77,14 @@ class FeaturePipeline:
             first, end = start + encoder.passed_through, start + len(encoder.names)
             columns = np.flatnonzero((self.cleaning.columns >= first) & (self.cleaning.columns < end))
             if encoder.trainable and len(columns):
-                outputs = self.cleaning.columns[columns] - first
-                found[family] = TrainableEncoder(encoder.network, outputs, columns, self.normalization.unit_D[columns])
+                found[family] = TrainableEncoder(
+                    network=encoder.network,
+                    outputs=self.cleaning.columns[columns] - first,
+                    columns=columns,
+                    low=self.cleaning.low[columns],
+                    high=self.cleaning.high[columns],
+                    unit=self.normalization.unit_D[columns],
+                )
             start = end
         return found
 

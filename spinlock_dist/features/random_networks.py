@@ -40,7 +40,7 @@ def fit(config: NetworkConfig, family: str, x_train: np.ndarray | Fields) -> Arr
     most = _CALIBRATION_FIELDS if isinstance(x_train, Fields) else _CALIBRATION_ROWS
     sample = missing_as_nan(_channels_last(x_train, slice(None, None, math.ceil(len(x_train) / most))))
     fill, center, scale = _input_statistics(sample, config.calibrate)
-    network = _build(config, sample.shape[-1])
+    network = _unfilled(config, sample.shape[-1])
     _draw_weights(network, torch.Generator().manual_seed(derive_seed(config.seed, "encoder", family)))
     arrays = {"fill": fill, "center": center, "scale": scale}
     if config.calibrate:
@@ -61,7 +61,7 @@ def encode(config: NetworkConfig, arrays: Arrays, values: np.ndarray | Fields) -
 
 def build(config: NetworkConfig, arrays: Arrays) -> nn.Module:
     """Return the fitted network, float64 and in evaluation mode; it takes what `inputs` returns."""
-    network = _build(config, len(arrays["fill"]))
+    network = _unfilled(config, len(arrays["fill"]))
     weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith(_WEIGHT)}
     network.load_state_dict({name.removeprefix(_WEIGHT): tensor for name, tensor in weights.items()})
     return network.eval()
@@ -106,7 +106,7 @@ def _inputs(arrays: Arrays, values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy((filled - arrays["center"]) / arrays["scale"])
 
 
-def _build(config: NetworkConfig, inputs: int) -> nn.Module:
+def _unfilled(config: NetworkConfig, inputs: int) -> nn.Module:
     # float64: the embedding of a row must not depend on the rows that share its block.
     # Weights come later, on the meta device nothing draws from the global generator.
     with torch.device("meta"):

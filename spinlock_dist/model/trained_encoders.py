@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 
 from spinlock_dist.features.pipeline import FeaturePipeline, TrainableEncoder
 from spinlock_dist.model.layout import GroupLayout
@@ -20,10 +20,11 @@ Inputs = dict[str, Tensor]
 
 
 class TrainedEncoders(nn.Module):
-    """Moves what the model sees of the trainable families: `x + (trained(inputs) - frozen(inputs)) / unit`.
+    """Moves what the model sees of the trainable families: `x + (clip(trained(inputs)) - clip(frozen(inputs))) / unit`.
 
-    `unit` is what one normalized unit of a column is in the units of the network. At the start trained and frozen
-    weights are equal and nothing is moved. Targets are columns of the frozen network and do not pass through here.
+    `clip` cuts off where cleaning does, lest a few outliers be moved by thousands; `unit` is what one normalized unit
+    of a column is in units of the network's output. At the start trained and frozen weights are equal and nothing is
+    moved. Targets are columns of the frozen network and do not pass through here.
     """
 
     def __init__(self, pipeline: FeaturePipeline, layout: GroupLayout, members: int):
@@ -51,7 +52,11 @@ def trained_encoders(pipeline: FeaturePipeline, layout: GroupLayout, members: in
 
 
 class _TrainedNetwork(nn.Module):
-    """One network for every member. Weights are parameters `[M, ...]`; the statistics of BatchNorm are not trained."""
+    """One network for every member. Weights are parameters `[M, ...]`; the statistics of BatchNorm are not trained.
+
+    Members run one after the other: a convolution in groups, one a member, is slower, and rounds otherwise than a
+    member alone, which Adam makes much of where a gradient is next to nothing.
+    """
 
     def __init__(self, encoder: TrainableEncoder, layout: GroupLayout, members: int):
         super().__init__()
@@ -59,35 +64,36 @@ class _TrainedNetwork(nn.Module):
         self._network = (network,)  # in a tuple, lest its own weights count as parameters of this module
         self.weights = nn.ParameterDict()
         for name, weight in network.named_parameters():
-            start_M = weight.detach().expand(members, *weight.shape)
-            self.weights[_key(name)] = nn.Parameter(start_M.clone())
-            self.register_buffer(f"start {_key(name)}", start_M, persistent=False)
-        for name, statistic in network.named_buffers():
-            self.register_buffer(f"statistic {_key(name)}", statistic, persistent=False)
-        device = layout.mask.device
+            self.weights[_key(name)] = nn.Parameter(weight.detach().expand(members, *weight.shape).clone())
+        for name, frozen in network.state_dict().items():
+            self.register_buffer(_key(name), frozen, persistent=False)
         self.register_buffer("cells", layout.cells(encoder.columns), persistent=False)
-        self.register_buffer("outputs", torch.as_tensor(encoder.outputs, device=device), persistent=False)
-        self.register_buffer("unit", torch.as_tensor(encoder.unit.astype(np.float32), device=device), persistent=False)
+        for name in ("outputs", "low", "high", "unit"):
+            array = getattr(encoder, name)
+            dtype = np.int64 if name == "outputs" else np.float32
+            self.register_buffer(f"kept_{name}", torch.from_numpy(array.astype(dtype)), persistent=False)
 
     def forward(self, inputs_MB: Tensor) -> Tensor:
         """Return by how much training has moved the columns, in normalized units: `[M, B, K]`."""
-        names = [name for name, _ in self._network[0].named_parameters()]
-        trained_MBO = self._run({name: self.weights[_key(name)] for name in names}, inputs_MB)
-        with torch.no_grad():
-            frozen_MBO = self._run({name: self.get_buffer(f"start {_key(name)}") for name in names}, inputs_MB)
-        moved_MBO = trained_MBO - frozen_MBO
-        return moved_MBO[..., cast(Tensor, self.outputs)] / cast(Tensor, self.unit)
+        frozen = {name: self.get_buffer(_key(name)) for name in self._network[0].state_dict()}
+        moved = []
+        for member, inputs_B in enumerate(inputs_MB):
+            own = {name: self.weights[_key(name)][member] for name, _ in self._network[0].named_parameters()}
+            trained_BK = self._run({**frozen, **own}, inputs_B)
+            with torch.no_grad():
+                frozen_BK = self._run(frozen, inputs_B)
+            moved.append(trained_BK - frozen_BK)
+        return torch.stack(moved) / self.get_buffer("kept_unit")
 
-    def _run(self, weights_M: dict[str, Tensor], inputs_MB: Tensor) -> Tensor:
-        """Return the outputs `[M, B, O]`; without gradients block by block, since activations take memory."""
-        network = self._network[0]
-        statistics = {name: self.get_buffer(f"statistic {_key(name)}") for name, _ in network.named_buffers()}
+    def _run(self, state: dict[str, Tensor], inputs_B: Tensor) -> Tensor:
+        """Return the outputs that cleaning kept, cut off where it does: `[B, K]`.
 
-        def run(weights: dict[str, Tensor], inputs_B: Tensor) -> Tensor:
-            return cast(Tensor, functional_call(network, {**weights, **statistics}, (inputs_B,)))
-
-        blocks = [inputs_MB] if torch.is_grad_enabled() else inputs_MB.split(BLOCK, dim=1)
-        return torch.cat([vmap(run)(weights_M, block_MB) for block_MB in blocks], dim=1)
+        Without gradients block by block, since activations take memory.
+        """
+        blocks = [inputs_B] if torch.is_grad_enabled() else inputs_B.split(BLOCK)
+        outputs_BO = torch.cat([functional_call(self._network[0], state, (block,)) for block in blocks])
+        kept_BK = outputs_BO[:, self.get_buffer("kept_outputs")]
+        return kept_BK.clamp(self.get_buffer("kept_low"), self.get_buffer("kept_high"))
 
 
 def to_device(inputs: dict[str, np.ndarray], layout: GroupLayout) -> Inputs:

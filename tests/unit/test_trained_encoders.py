@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,32 +83,44 @@ class TestWhatTheModelSees:
         np.testing.assert_array_equal(seen_MND[0], data.values)
         np.testing.assert_array_equal(seen_MND[1], data.values)
 
-    def test_later_what_each_members_network_has_moved(self, config: TrialConfig, data: PreparedData) -> None:
-        """Against the networks run one by one, with the same weights, on the same inputs, in float64."""
+    def test_later_what_preparing_would_make_of_each_members_networks(
+        self, config: TrialConfig, data: PreparedData
+    ) -> None:
+        """Against the pipeline itself, with the members' weights put in its encoders one by one."""
         layout = GroupLayout(data.categories)
         encoders = TrainedEncoders(data.pipeline, layout, 3)
         generator = torch.Generator().manual_seed(0)
         for weight in encoders.parameters():
             weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
         seen_MND = seen_by_model(data, encoders, layout, 3)
+        table = load_table(config.prepare)
         for member in range(3):
-            expected = data.values.astype(np.float64)
-            for family, trained in zip(encoders.families, encoders.networks, strict=True):
-                inputs = torch.from_numpy(data.inputs[family]).double()
-                network = data.pipeline.encoders[family].network()
-                with torch.no_grad():
-                    frozen_NO = network(inputs)
-                    for name, weight in network.named_parameters():
-                        weight.copy_(trained.weights[name.replace(".", "/")][member])
-                    moved_NO = (network(inputs) - frozen_NO).numpy()
-                names = data.pipeline.encoders[family].names[-moved_NO.shape[1] :]
-                for output, name in enumerate(names):
-                    if f"{family}::{name}" in data.feature_names:
-                        column = data.feature_names.index(f"{family}::{name}")
-                        unit = data.pipeline.normalization.arrays["scale"][column]
-                        expected[:, column] += moved_NO[:, output] / unit
+            changed = {
+                family: replace(data.pipeline.encoders[family], arrays=self.arrays_of(data, family, trained, member))
+                for family, trained in zip(encoders.families, encoders.networks, strict=True)
+            }
+            expected = replace(data.pipeline, encoders={**data.pipeline.encoders, **changed}).transform(table)
             np.testing.assert_allclose(seen_MND[member], expected, rtol=1e-4, atol=1e-4)
-        assert np.abs(seen_MND[0] - data.values).max() > 0.1
+            assert np.abs(expected - data.values).max() > 1
+
+    @staticmethod
+    def arrays_of(data: PreparedData, family: str, trained: torch.nn.Module, member: int) -> dict[str, np.ndarray]:
+        """Return the arrays of an encoder with the weights of a member."""
+        weights = {
+            f"network.{name.removeprefix('weights.').replace('/', '.')}": weight[member].detach().double().numpy()
+            for name, weight in trained.named_parameters()
+        }
+        assert weights.keys() < data.pipeline.encoders[family].arrays.keys()
+        return {**data.pipeline.encoders[family].arrays, **weights}
+
+    def test_outliers_are_not_moved_further_than_targets_reach(self, data: PreparedData) -> None:
+        layout = GroupLayout(data.categories)
+        encoders = TrainedEncoders(data.pipeline, layout, 1)
+        for weight in encoders.parameters():
+            weight.data *= 10
+        seen_ND = seen_by_model(data, encoders, layout, 1)[0]
+        assert (seen_ND.max(axis=0) <= data.values[data.split.train].max(axis=0) + 1e-3).all()
+        assert (seen_ND.min(axis=0) >= data.values[data.split.train].min(axis=0) - 1e-3).all()
 
     def test_manual_features_are_not_moved(self, config: TrialConfig, data: PreparedData) -> None:
         layout = GroupLayout(data.categories)
@@ -229,7 +242,7 @@ class TestTraining:
             for name, weight in network.named_parameters():
                 assert not torch.equal(trained.weights[name.replace(".", "/")][0], weight), name
             for name, statistic in network.named_buffers():
-                assert torch.equal(trained.get_buffer(f"statistic {name.replace('.', '/')}"), statistic), name
+                assert torch.equal(trained.get_buffer(name.replace(".", "/")), statistic), name
 
     def test_members_trained_together_equal_each_alone(self, config: TrialConfig, data: PreparedData) -> None:
         configs = [
