@@ -28,6 +28,7 @@ EXAMPLES = f"""examples:
   python -m study.launch --name operators --extend +100        and then for 100 more trials
   python -m study.launch --space quick --trials 8              a first look in about a minute
   python -m study.launch --config study.yaml                   every setting, as in the config of runs/*/study.yaml
+  python -m study.launch --config runs/operators/study.yaml --name again     the same study once more
 """
 
 FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -152,10 +153,7 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
     With --extend it asks for that many more trials than have an outcome. Raises `ConfigError`, also when there is
     nothing to go on with.
     """
-    given, lines = read_yaml(args.config) if args.config else ({}, {})
-    if given is not None and not isinstance(given, dict):
-        raise ConfigError(f"{args.config}: expected a mapping of settings")
-    given = {} if given is None else given
+    given, lines = _file(args.config, other_space=args.space is not None) if args.config else ({}, {})
     if "base" in given:
         given["base"] = over_preset(given["base"], args.config)
     tree = merge(given, _from_flags(args))
@@ -170,6 +168,28 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
         tree["name"] = f"{space}-{datetime.now():%Y%m%d-%H%M%S}"
     config = parse_config(StudyConfig, tree, args.config or "command line", lines)
     return _extended(config, args.extend) if args.extend else config
+
+
+def _file(path: str, other_space: bool) -> tuple[dict[str, Any], dict[tuple, int]]:
+    """Return the settings in a YAML file and their lines; of a `study.yaml`, what its study was asked to do.
+
+    Raises `ConfigError`, also when the search space of that study is no longer what it was, unless another is given.
+    """
+    content, lines = read_yaml(path)
+    if content is None:
+        return {}, {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings")
+    if not {"config", "space", "fingerprint"} <= content.keys():
+        return content, lines
+    if not isinstance(content["config"], dict):
+        raise ConfigError(f"{path}, line {lines[('config',)]}: expected a mapping of settings")
+    lines = {key[1:]: line for key, line in lines.items() if key[0] == "config" and len(key) > 1}
+    if not other_space:
+        from study.description import check_space  # only now: it imports torch
+
+        check_space(parse_config(StudyConfig, content["config"], path, lines), content["space"], path)
+    return content["config"], lines
 
 
 def _from_flags(args: argparse.Namespace) -> dict[str, Any]:

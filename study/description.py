@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from results.study_folder import StudyFolder, open_study
-from search_spaces import SearchSpace
+from search_spaces import SearchSpace, load_space
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.prepare import PreparedData
 from study.cluster import Cluster
@@ -48,6 +49,23 @@ def continued(known: dict[str, Any], config: StudyConfig) -> dict[str, Any]:
     """Return the content of study.yaml for a study that goes on, with the settings that it may be given anew."""
     now = config.model_dump(mode="json", include=FREE_TO_CHANGE)
     return {**known, "config": {**known["config"], **now}}
+
+
+def study_space(config: StudyConfig) -> SearchSpace:
+    """Return the space that a study searches, with the study's own epochs if it has any. Raises `ConfigError`."""
+    space = load_space(config.space)
+    if config.epochs is None:
+        return space
+    return replace(space, fixed={**space.fixed, "training.epochs": config.epochs})
+
+
+def check_space(config: StudyConfig, known: dict[str, Any], source: str) -> None:
+    """Raise `ConfigError` if the space of the study that `source` describes is not `known`, as it was, any more."""
+    for setting, before, now in differences(known, space_content(study_space(config))):
+        raise ConfigError(
+            f"{source}: the search space {config.space} has changed: {setting} was {before!r}, now it is {now!r}; "
+            "restore it, or name one with --space"
+        )
 
 
 def space_content(space: SearchSpace) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from results.trial_record import (
 )
 from results.verdict import BASELINE, Verdict, conclude, judge
 from results.verification import Verification, verify
-from search_spaces import SearchSpace, load_space
+from search_spaces import SearchSpace, preset_names
 from spinlock_dist.config import TrialConfig, load_config
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial
@@ -36,7 +36,7 @@ from study.borrowed import (
 )
 from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
-from study.description import begin, check_data, continued, describe
+from study.description import begin, check_data, continued, describe, study_space
 from study.faults import StudyError, explained
 from study.finals import REPLICATES, Finals
 from study.progress import Progress, score
@@ -80,8 +80,8 @@ def run(
     Raises `ConfigError`, `DataError` or `ResourceError` for what cannot be run, `StudyError` if trial after trial
     fails, `KeyboardInterrupt` when interrupted; whatever had an outcome by then is kept.
     """
+    space = study_space(config)
     config = _resolved(config)
-    space = _space(config)
     check_sampler(config, space)
     arms(config, space)
     preflight(config.cluster)
@@ -115,18 +115,13 @@ def _resolved(config: StudyConfig) -> StudyConfig:
     if config.base.training.device == "cpu" and cluster.gpus is None:
         cluster = cluster.model_copy(update={"gpus": 0})
     base = config.base.model_copy(update={"prepare": prepare})
-    return config.model_copy(update={"base": base, "cluster": cluster, "runs": str(Path(config.runs).resolve())})
+    space = config.space if config.space in preset_names() else str(_absolute(config.space))
+    runs = str(Path(config.runs).resolve())
+    return config.model_copy(update={"base": base, "cluster": cluster, "space": space, "runs": runs})
 
 
 def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
-
-
-def _space(config: StudyConfig) -> SearchSpace:
-    space = load_space(config.space)
-    if config.epochs is None:
-        return space
-    return replace(space, fixed={**space.fixed, "training.epochs": config.epochs})
 
 
 def _batch(config: StudyConfig, folder: StudyFolder, resume: bool, cluster: Cluster) -> int:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from results.study_folder import StudyFolder
 from spinlock_dist.config import dump_config, load_config, parse_config
 from spinlock_dist.errors import ConfigError
-from study.command_line import make_parser, study_config
+from spinlock_dist.preset import merge
+from study.command_line import FLAGS, make_parser, study_config
 from study.config import StudyConfig, UntilConfig
+from study.description import space_content, study_space
 
 
 def parsed(*argv: str) -> StudyConfig:
@@ -73,6 +79,108 @@ def test_a_file_with_a_fault_is_refused_with_the_place_and_the_nearest_name(tmp_
     path.write_text(text + "\n")
     with pytest.raises(ConfigError, match=message):
         parsed("--config", str(path))
+
+
+# ---------------------------------------------------------------- every key
+
+OTHERS = [True, False, 1, 2, 3, 16, 0.25, 0.5, 1.5, "x", ["x"], [0.5, 1.0]]
+"""Values to try for a setting until one is valid and not the default."""
+TOGETHER = {
+    "base.prepare.families": {"summary": {"encoder": "identity"}},
+    "base.prepare.split": {"train": 0.6, "validation": 0.2, "test": 0.2, "seed": 1, "search_seed": 2},
+    "base.prepare.categories": {"mapping": "m.json", "only_mapped": True},
+    "base.compression.bounds": {level: {"low": 0.4, "high": 1.9} for level in ("L0", "L1", "L2")},
+}
+"""Settings that are valid beside certain others alone."""
+
+
+def leaves(section: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every setting in a section and in those below it."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def tree_of(path: tuple[str, ...], value: object) -> dict:
+    for key in reversed(path):
+        value = {key: value}
+    return value
+
+
+def at(config: BaseModel, path: tuple[str, ...]) -> object:
+    for key in path:
+        config = getattr(config, key)
+    return config
+
+
+def another(path: tuple[str, ...]) -> dict:
+    """Return a valid tree in which a setting is not its default."""
+    default = StudyConfig(name="n")
+    words = get_args(type(at(default, path[:-1])).model_fields[path[-1]].annotation)
+    known = [word for word in words if isinstance(word, str)]
+    together: dict = {"name": "n"}
+    for prefix, value in TOGETHER.items():
+        if ".".join(path).startswith(prefix):
+            together = merge(together, tree_of(tuple(prefix.split(".")), value))
+    for tree in [together, *(merge(together, tree_of(path, value)) for value in [*known, *OTHERS])]:
+        with suppress(ValidationError):
+            if at(StudyConfig.model_validate(tree), path) != at(default, path):
+                return tree
+    raise AssertionError(f"no other value of {'.'.join(path)} is known; give one in TOGETHER")
+
+
+@pytest.mark.parametrize("path", list(leaves(StudyConfig(name="n"))), ids=".".join)
+def test_a_file_reaches_every_setting(tmp_path, path):
+    tree = another(path)
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    config = parsed("--config", str(file))
+    assert config == StudyConfig.model_validate(tree)
+    assert at(config, path) != at(StudyConfig(name="n"), path)
+
+
+def test_the_flags_are_names_of_settings():
+    known = {".".join(path) for path in leaves(StudyConfig(name="n"))}
+    assert {setting for setting, _ in FLAGS.values()} <= known
+
+
+# ---------------------------------------------------------------- study.yaml
+
+
+def described(folder: Path, config: StudyConfig) -> Path:
+    content = {"space": space_content(study_space(config)), "fingerprint": "f", "started": "2026-11-24T00:00:00+00:00"}
+    (folder / "study.yaml").write_text(yaml.safe_dump({"config": config.model_dump(mode="json"), **content}))
+    return folder / "study.yaml"
+
+
+def test_the_description_of_a_study_is_a_config(tmp_path):
+    config = StudyConfig(name="n", space="quick", epochs=3, deterministic=True, batch=2, warm_start=("m",))
+    path = str(described(tmp_path, config))
+    assert parsed("--config", path) == config
+    again = parsed("--config", path, "--name", "again", "--trials", "7")
+    assert again == config.model_copy(update={"name": "again", "trials": 7})
+    damaged = path.replace("study", "damaged")
+    Path(damaged).write_text(Path(path).read_text().replace("  trials:", "  trails:"))
+    with pytest.raises(ConfigError, match=r"line \d+: unknown setting 'trails'"):
+        parsed("--config", damaged)
+
+
+def test_a_space_that_is_no_longer_what_it_was_is_refused(tmp_path):
+    space = tmp_path / "space.yaml"
+    text = "description: a test\nparameters:\n  compression.sharpness: {type: float, low: 0.5, high: HIGH}\n"
+    space.write_text(text.replace("HIGH", "2.0"))
+    path = str(described(tmp_path, StudyConfig(name="n", space=str(space))))
+    assert parsed("--config", path).space == str(space)
+    space.write_text(text.replace("HIGH", "3.0"))
+    with pytest.raises(ConfigError, match=r"compression.sharpness.high was 2.0, now it is 3.0"):
+        parsed("--config", path)
+    assert parsed("--config", path, "--space", "quick").space == "quick"
+
+
+# ---------------------------------------------------------------- presets, and going on
 
 
 def test_the_base_takes_a_preset_as_a_trial_does(tmp_path):
