@@ -137,6 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--extend", type=_more, metavar="+N", help="go on with a study, however it ended, for N more trials"
     )
     parser.add_argument("--quiet", action="store_true", help="print the result and nothing before it")
+    parser.add_argument("--dry-run", action="store_true", help="time two epochs and print what the study will cost")
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
 
@@ -160,6 +161,8 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
     runs = Path(tree.get("runs", StudyConfig.model_fields["runs"].default))
     if args.extend and "trials" in tree:
         raise ConfigError("--extend says how many more trials, --trials how many in all: give one of them")
+    if args.dry_run and (args.resume or args.extend):
+        raise ConfigError("--dry-run tells what a new study costs: leave --resume and --extend out")
     if args.resume or args.extend:
         name = tree.get("name") or _newest(runs)
         tree = merge(_stored(runs, name), {**tree, "name": name, "runs": str(runs)})

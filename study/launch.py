@@ -23,12 +23,16 @@ def main(argv: list[str] | None = None) -> int:
     config = study_config(args)
     from rich.console import Console  # only now: --help and a misspelt setting answer at once
 
-    from study.phases import run
+    from study.phases import dry_run, run
 
     console = Console(quiet=args.json)
     progress = Console(quiet=args.json or args.quiet)
     progress.print(f"study {Path(config.runs) / config.name}", highlight=False)
     try:
+        if args.dry_run:
+            plan = dry_run(config, console=progress)
+            print(json.dumps(plan.to_json()) if args.json else "\n".join(plan.lines()))
+            return 0
         result = run(config, resume=args.resume or bool(args.extend), console=progress)
     except KeyboardInterrupt:
         console.print(_farewell(config), highlight=False, soft_wrap=True)

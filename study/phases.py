@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,10 +40,11 @@ from study.config import StudyConfig
 from study.description import begin, check_data, continued, describe, study_space
 from study.faults import StudyError, explained
 from study.finals import REPLICATES, Finals
+from study.forecast import Forecast, fly, forecast
 from study.progress import Progress, score
 from study.sampler import check_sampler
 from study.search import Search
-from study.storage import check_storage
+from study.storage import check_lasting, check_storage
 from study.tournament import arms
 from study.trainable import Objective
 from study.until import check_until
@@ -85,6 +87,7 @@ def run(
     check_sampler(config, space)
     arms(config, space)
     preflight(config.cluster)
+    check_lasting(Path(config.runs))
     folder = begin(config, space, resume)
     earlier = [] if resume else earlier_studies(config, space)  # refused before anything slow begins
     progress = Progress(console or Console(quiet=True))
@@ -104,6 +107,28 @@ def run(
                 folder.write_prepared(data)
                 folder.write_description(describe(config, space, data, cluster))
             return _Study(config, space, folder, data, cluster, objective, progress).run()
+
+
+def dry_run(config: StudyConfig, *, objective: Objective = run_trial, console: Console | None = None) -> Forecast:
+    """Return what a new study will cost. It refuses what `run` would, trains two epochs and leaves no folder."""
+    space = study_space(config)
+    config = _resolved(config)
+    check_sampler(config, space)
+    searches = len(arms(config, space))
+    preflight(config.cluster)
+    check_lasting(Path(config.runs))
+    begin(config, space, resume=False)
+    earlier = earlier_studies(config, space)
+    progress = Progress(console or Console(quiet=True))
+    began = time.monotonic()
+    data = _prepare(config, progress)
+    seconds = time.monotonic() - began
+    check_fingerprint(earlier, data)
+    base = space.to_config(config.base, {}).with_overrides({"compression.strategy": "uniform"})
+    with running(config.cluster, progress.say) as cluster:
+        check_until(config.until, cluster.resources)
+        pilot = fly(base, data, objective, cluster.resources)
+        return forecast(config, base.training.epochs, cluster.resources, pilot, seconds, searches)
 
 
 def _resolved(config: StudyConfig) -> StudyConfig:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import Any, cast
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from spinlock_dist.errors import ConfigError
 from study.resources import ResourceError
 
 SECONDS = 180.0
 """What a node may take to start a process and import the code."""
+
+JOB_FOLDERS = "runtime_resources"
+"""Part of the path of the folders that Ray unpacks a job's files in, and deletes."""
+
+
+def check_lasting(runs: Path) -> None:
+    """Raise `ConfigError` if `runs` is within the working folder of a Ray job."""
+    if JOB_FOLDERS in runs.resolve().parts:
+        raise ConfigError(f"--runs: Ray deletes {runs} when the job has ended; name a folder outside of the job's")
 
 
 def check_storage(folder: Path) -> None:
@@ -27,14 +38,7 @@ def check_storage(folder: Path) -> None:
     probe = folder / f".probe-{token}"
     probe.write_text(token)
     try:
-        pinned = ray.remote(answer).options(num_cpus=0, max_retries=0)
-        answers = {
-            pinned.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                probe, token
-            ): node
-            for node in nodes
-        }
-        for task, node in answers.items():
+        for task, node in [(_ask(node["NodeID"], probe, token), node) for node in nodes]:
             name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             try:
                 written, complaint = ray.get(task, timeout=SECONDS)
@@ -49,6 +53,12 @@ def check_storage(folder: Path) -> None:
     finally:
         for left in folder.glob(f".probe-{token}*"):
             left.unlink(missing_ok=True)
+
+
+def _ask(node: str, probe: Path, token: str) -> Any:
+    pinned = NodeAffinitySchedulingStrategy(node, soft=False)
+    task = ray.remote(cast(Any, answer)).options(num_cpus=0, max_retries=0, scheduling_strategy=pinned)
+    return task.remote(probe, token)
 
 
 def answer(probe: Path, token: str) -> tuple[str, str]:

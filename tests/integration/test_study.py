@@ -29,6 +29,7 @@ from study.command_line import make_parser, study_config
 from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StoppingConfig, UntilConfig
 from study.faults import StudyError
 from study.journal import read_journal
+from study.phases import dry_run
 from study.resources import ResourceError
 from study.status import read_status, read_story
 
@@ -206,6 +207,14 @@ def test_eight_gpus_are_shared_out_one_a_trial(config, tmp_path):
 def test_more_gpus_than_the_cluster_has_are_refused(config):
     with pytest.raises(ResourceError, match="--gpus 9: the cluster has 8 GPUs"):
         run(config.model_copy(update={"cluster": ClusterConfig(gpus=9)}), objective=make_toy())
+
+
+def test_a_dry_run_tells_the_cost_and_leaves_nothing(config):
+    plan = dry_run(config, objective=make_toy())
+    assert [phase.trainings for phase in plan.phases] == [1, 4, 4, 3]
+    assert (plan.concurrent, plan.phases[1].epochs) == (2, 24)
+    assert plan.pilot.checkpoint == len("unset") or plan.pilot.checkpoint == 0  # the stand-in's
+    assert not Path(config.runs).exists()
 
 
 def test_poor_trials_are_stopped_and_a_resumed_study_keeps_what_it_has(config, dataset):
