@@ -2,6 +2,7 @@
 #
 #   make study                  run the default study        make study ARGS="--trials 64"
 #   make test                   run every test               make test ARGS="tests/unit -k space"
+#   make test-faults            inject every fault and print what became of it (minutes; `make test` runs a short form)
 #   make check                  style and types
 #   make bench                  list the benchmarks          make bench NAME=generate
 #   make clean                  remove .venv and tool caches; runs/ and the dataset cache stay
@@ -11,13 +12,16 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install -c constraints.txt
 ARGS ?=
 
-.PHONY: study test check bench clean
+.PHONY: study test test-faults check bench clean
 
 study: .venv/installed
 	$(BIN)/python -m study.launch $(ARGS)
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+test-faults: .venv/installed-dev
+	FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check

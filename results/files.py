@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -38,3 +39,11 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Return what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def digest(folder: Path) -> str:
+    """Return the SHA-256 of the files in a folder, by name; empty if there is no such folder."""
+    if not folder.is_dir():
+        return ""
+    sums = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in sorted(folder.iterdir())]
+    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()

@@ -90,6 +90,8 @@ class TrialRecord:
     kind: Kind = ""
     attempts: list[Attempt] = field(default_factory=list)
     """Only trials of the search have them."""
+    checkpoint: str = ""
+    """Digest of the checkpoint's folder as it was written; only complete trials of the search have one."""
 
     @property
     def feasible(self) -> bool:

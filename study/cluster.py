@@ -89,10 +89,8 @@ def running(config: ClusterConfig, say: Callable[[str], None] = lambda _: None) 
     """
     ours = not ray.is_initialized()
     dashboard = _connect(config) if ours else None
-    for part in ("ray.tune", "ray.train"):  # what befalls trials is told by the study, without tracebacks
-        logging.getLogger(part).setLevel(logging.CRITICAL)
     try:
-        with _termination_as_interrupt():
+        with _termination_as_interrupt(), _quiet():
             grows = config.wait_for_nodes > 0 and not (ours and config.address is None)
             yield Cluster(_await(config, say) if grows else plan(_nodes(), config), dashboard)
     finally:
@@ -153,6 +151,19 @@ def _await(config: ClusterConfig, say: Callable[[str], None]) -> Resources:
                 time.sleep(POLL_SECONDS)
     finally:
         request_resources(bundles=[])  # a standing request would keep nodes when the study is done with them
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray from telling in paragraphs, on stdout, what befalls trials: the study does so in a line."""
+    for part in ("ray.tune", "ray.train"):
+        logging.getLogger(part).setLevel(logging.CRITICAL)
+    worker: Any = ray._private.worker  # there is no public switch
+    before, worker._worker_logs_enabled = worker._worker_logs_enabled, False
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = before
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from spinlock_dist.metrics.record import Metrics
 from study.objective import DIVERGED
 
 STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
-KIND, ATTEMPTS = "kind", "attempts"
+KIND, ATTEMPTS, CHECKPOINT = "kind", "attempts", "checkpoint"
 BORROWED = "borrowed"
 """Attribute of a trial that the study did not run: where it comes from."""
 
@@ -179,4 +179,5 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         reason=known.get(REASON, ""),
         kind=known.get(KIND, ""),
         attempts=attempts_at(trial),
+        checkpoint=known.get(CHECKPOINT, ""),
     )

@@ -11,7 +11,7 @@ import ray
 from rich.console import Console
 
 from results.export import export_config, export_readme, withdraw_export
-from results.files import write_json
+from results.files import digest, write_json
 from results.front import front
 from results.study_folder import StudyFolder
 from results.tournament import Standing, conclude_tournament, standings, write_standings
@@ -219,6 +219,7 @@ class _Study:
             withdraw_export(self.folder)
             write_json(self.folder.verdict, verdict.to_json() | {"conclusion": conclusion})
         else:
+            self.mend_checkpoint(best)
             exported = export_config(self.folder.best, self.trial(best), self.checkpoint(best))
             verification = self.verify(best, baseline, exported)
             conclusion = f"{conclusion} {verification}"
@@ -319,6 +320,17 @@ class _Study:
     def checkpoint(self, record: TrialRecord) -> Path:
         """Return the checkpoint of a trial of a search."""
         return self.folder.arm(arm_of(record.arm)).checkpoint(record.number)
+
+    def mend_checkpoint(self, best: TrialRecord) -> None:
+        """Train the best trial again if its checkpoint is not what was written."""
+        path = self.checkpoint(best)
+        if digest(path) != best.checkpoint:
+            self.progress.say(f"{path} is damaged: trial {best.number} is trained again")
+            config, data = self.trial(best), ray.put(self.data)
+            again = Training(
+                phase="search", arm=best.arm, number=best.number, config=config, data=data, checkpoint=path
+            )
+            list(self.workers.run([again]))
 
     def verify(self, best: TrialRecord, baseline: Sequence[TrialRecord], exported: Path) -> Verification:
         """Train the exported config again on the study's own split, once with the trial's seed, and the baseline."""

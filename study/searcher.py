@@ -29,6 +29,7 @@ from study import faults
 from study.config import GuardsConfig
 from study.distributions import suggest
 from study.journal import (
+    CHECKPOINT,
     CURVE,
     KIND,
     METRICS,
@@ -277,6 +278,7 @@ class AskTellSearcher(Searcher):
                 trial.set_constraint(name, value)
         attributes: dict[str, Any] = {REASON: reason, KIND: kind, CURVE: opened.curve}
         attributes |= {SECONDS: last.get("seconds", 0.0), NODE: last.get("hostname", "")}
+        attributes |= {CHECKPOINT: last.get("checkpoint", "")}
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
         trial.set_user_attr(STATE, state)  # last: with it the outcome is complete

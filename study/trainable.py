@@ -2,8 +2,8 @@
 
 What a worker says in a report: `epoch`, `fvu_worst` (early stopping reads it), `seconds`, `status`, `start` (the epoch
 it went on from), `notice` (what was wrong with the snapshot), and as JSON text `curve` (one flat row) and `metrics`
-(complete). The status is `running` until the last report, which says `complete` or `failed`, with `kind` and `reason`;
-a trial whose last word is `running` was stopped by the scheduler.
+(complete). The status is `running` until the last report, which says `complete`, with the `checkpoint`'s digest, or
+`failed`, with `kind` and `reason`; a trial whose last word is `running` was stopped by the scheduler.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from results.files import digest
 from results.trial_record import Phase, State, TrialRecord
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError, SpinlockError
@@ -75,8 +76,10 @@ def train(
     try:
         config = TrialConfig.model_validate_json(given["config"])
         outcome = objective(config, data, report, kept)
-        outcome.save(Path(checkpoints) / name)
-        tune.report(_message(last[0], outcome.validation, "complete", kept))
+        checkpoint = Path(checkpoints) / name
+        outcome.save(checkpoint)
+        message = _message(last[0], outcome.validation, "complete", kept)
+        tune.report({**message, "checkpoint": digest(checkpoint)})
     except Exception as error:
         seconds = time.monotonic() - began
         tune.report({"status": "failed", "kind": kind_of(error), "reason": _in_a_line(error), "seconds": seconds})
@@ -119,10 +122,11 @@ def evaluate(
     number: int,
     snapshot: Path,
     snapshot_seconds: float,
+    checkpoint: Path | None,
 ) -> TrialRecord:
     """Train `config` to the end, from its last snapshot if there is one, and return its record.
 
-    Finals and verification score the test rows as well.
+    Finals and verification score the test rows as well. The model is kept as `checkpoint` if that is asked for.
     """
     use_resources(resources)
     began = time.monotonic()
@@ -132,6 +136,8 @@ def evaluate(
         outcome = objective(config, data, lambda metrics: curve.append(curve_row(metrics)), kept)
     except DivergedError as error:
         return _record(phase, arm, number, config, curve, began, state="diverged", reason=str(error))
+    if checkpoint is not None:
+        outcome.save(checkpoint)
     test = outcome.evaluate("test") if phase in ("final", "verification") else None
     return _record(phase, arm, number, config, curve, began, state="complete", metrics=outcome.validation, test=test)
 

@@ -30,6 +30,8 @@ class Training:
     number: int
     config: TrialConfig
     data: Any
+    checkpoint: Path | None = None
+    """Where to keep the model, if at all."""
 
     @property
     def name(self) -> str:
@@ -86,6 +88,7 @@ class Workers:
             number=training.number,
             snapshot=self.snapshots / training.name,
             snapshot_seconds=self.snapshot_seconds,
+            checkpoint=training.checkpoint,
         )
 
     def _record(self, done: Any, training: Training) -> TrialRecord:

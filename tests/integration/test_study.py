@@ -5,41 +5,30 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 import ray
 
 import spinlock_dist.train
 from results.study_folder import StudyFolder
-from results.trial_record import TrialRecord, feasible_records, read_curves, read_records, read_trials
-from search_spaces import load_space
-from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
+from results.trial_record import TrialRecord, read_curves, read_records, read_trials
+from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
-from spinlock_dist.metrics.record import EpochMetrics, Metrics
-from spinlock_dist.training.snapshot import State
+from spinlock_dist.metrics.record import Metrics
+from spinlock_dist.training.snapshot import Snapshots
 from study import StudyConfig, run
 from study.command_line import make_parser, study_config
-from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StoppingConfig, UntilConfig
+from study.config import ClusterConfig, StoppingConfig, UntilConfig
 from study.faults import StudyError
 from study.journal import read_journal
 from study.phases import dry_run
 from study.resources import ResourceError
 from study.status import read_status, read_story
-
-SPACE = """
-description: A space for tests, in which the baseline itself is a trial
-parameters:
-  compression.strategy: {type: categorical, choices: [uniform, balanced]}
-  compression.rule: {type: categorical, choices: [graded, spinlock]}
-  compression.sharpness: {type: float, low: 0.5, high: 2.0}
-"""
+from tests.toy import make_toy, small_study, write_dataset
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,33 +41,12 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 rows of twelve columns in three correlated groups of different difficulty."""
-    rng = np.random.default_rng(0)
-    sources = rng.normal(size=(300, 3))
-    noise = rng.normal(size=(300, 12)) * np.repeat([0.1, 0.5, 1.0], 4)
-    path = tmp_path_factory.mktemp("data") / "table.parquet"
-    names = [f"summary::f{index}" for index in range(12)]
-    pd.DataFrame(np.repeat(sources, 4, axis=1) + noise, columns=names).to_parquet(path)
-    return path
+    return write_dataset(tmp_path_factory.mktemp("data") / "table.parquet")
 
 
 @pytest.fixture
 def config(tmp_path: Path, dataset: Path) -> StudyConfig:
-    (tmp_path / "space.yaml").write_text(SPACE)
-    return StudyConfig(
-        name="s",
-        runs=str(tmp_path / "runs"),
-        space=str(tmp_path / "space.yaml"),
-        trials=4,
-        baseline_seeds=1,
-        finals=FinalsConfig(replicates=2, seeds=2),
-        base=TrialConfig(
-            prepare=PrepareConfig(dataset=str(dataset)),
-            training=TrainingConfig(epochs=6, evaluate_every=2, batch_size=64),
-        ),
-        guards=GuardsConfig(utilization=0, perplexity_ratio=0),
-        cluster=ClusterConfig(gpus=0, max_concurrent=2),
-    )
+    return small_study(tmp_path, dataset)
 
 
 # ---------------------------------------------------------------- the real core
@@ -112,65 +80,6 @@ def test_a_study_exports_a_config_that_trains_to_the_same_metrics(config, capsys
 # ---------------------------------------------------------------- stand-ins for the core
 
 
-def make_toy(fault=None):
-    """Return an objective that reports a falling curve at once; `fault(config, epoch)` may do its worst.
-
-    Functions and classes in here are pickled by value: workers cannot import a test module.
-    """
-
-    def score(config: TrialConfig, epoch: int, split: str = "validation") -> Metrics:
-        offset = 0.0 if config.compression.strategy == "uniform" else 0.1 * (config.compression.sharpness - 1.2)
-        worst, best = 0.5 + offset + 0.4 / epoch, 0.1
-        healthy = dict.fromkeys(("utilization", "utilization_split", "perplexity_ratio", "entropy_ratio"), 1.0)
-        return Metrics(
-            split=split,
-            fvu={"a": worst, "b": best},
-            mse_raw={"a": worst, "b": best},
-            fvu_mean=(worst + best) / 2,
-            fvu_worst=worst,
-            worst_category="a",
-            imbalance=worst / best,
-            log10_imbalance=float(np.log10(worst / best)),
-            imbalance_by_chance=1.0,
-            imbalance_raw=worst / best,
-            gini=0.0,
-            collapsed=0,
-            dead_codes=0,
-            bits_per_sample=10.0,
-            reference_fvu={"a": worst, "b": best},
-            reference_imbalance=worst / best,
-            reference_distance=1.0,
-            topographic_pre=1.0,
-            topographic_post=1.0,
-            **healthy,
-        )
-
-    def toy(config: TrialConfig, data, report, snapshots) -> SimpleNamespace:
-        epochs = config.training.epochs
-        earlier = snapshots.load("toy")
-        begun = earlier.facts["epoch"] if earlier else 0
-        for epoch in range(1, epochs + 1):
-            if fault is not None and epoch > begun:
-                fault(config, epoch)
-            losses = {"total": 1 / epoch}
-            validation = score(config, epoch)
-            report(
-                EpochMetrics(epoch=epoch, finished=epoch == epochs, losses=losses, validation=validation, seconds=0.1)
-            )
-            if snapshots.due and begun < epoch < epochs:
-                snapshots.save(State({}, {"epoch": epoch}))
-
-        def save(folder: Path) -> None:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "device").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
-
-        return SimpleNamespace(
-            validation=score(config, epochs), save=save, evaluate=lambda split: score(config, epochs, split)
-        )
-
-    return toy
-
-
 def devices(folder: Path) -> list[str]:
     return [path.read_text() for path in folder.glob("tune/checkpoints/*/device")]
 
@@ -181,7 +90,7 @@ def meet_another(folder: Path):
     Trainings of the baseline, which are no trials, neither wait nor count.
     """
 
-    def wait(config: TrialConfig, epoch: int) -> None:
+    def wait(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
         if config.compression.strategy == "uniform":
             return
         (folder / f"{os.getpid()}").touch()
@@ -298,7 +207,7 @@ def test_a_limit_ends_the_search_now_and_after_a_resume_and_an_extension_goes_on
 
 
 def test_finals_that_were_cut_off_go_on_with_what_is_missing(config):
-    def break_second(config: TrialConfig, epoch: int) -> None:
+    def break_second(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
         if config.seed == 2:
             raise ZeroDivisionError("a bug")
 
@@ -336,7 +245,7 @@ def test_a_tournament_gives_every_strategy_the_same_and_is_not_run_twice(config)
     table = read_trials(first.folder.trials)
     assert table["levelling.worst_helped"].notna().all()
 
-    def refuse(config: TrialConfig, epoch: int) -> None:
+    def refuse(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
         raise ZeroDivisionError("trained again")
 
     again = run(config, resume=True, objective=make_toy(refuse))
@@ -344,52 +253,8 @@ def test_a_tournament_gives_every_strategy_the_same_and_is_not_run_twice(config)
     assert again.conclusion == first.conclusion
 
 
-def test_divergence_faults_and_deaths_are_recorded_and_the_study_goes_on(config, tmp_path):
-    def kind(config: TrialConfig) -> int:
-        """By sharpness, which differs from trial to trial; the baseline has exactly 1."""
-        return int(config.compression.sharpness * 1000) % 5 if config.compression.strategy == "balanced" else 4
-
-    def fault(config: TrialConfig, epoch: int) -> None:
-        if epoch != 3:
-            return
-        if kind(config) == 0:
-            raise DivergedError(epoch, "commitment")
-        if kind(config) == 1:
-            raise ZeroDivisionError("a bug")
-        marker = tmp_path / f"{config.compression.sharpness}"
-        if kind(config) in (2, 3) and not marker.exists():
-            marker.touch()
-            os._exit(1) if kind(config) == 2 else os.kill(os.getpid(), signal.SIGKILL)
-
-    cluster = config.cluster.model_copy(update={"snapshot_seconds": 0})
-    config = config.model_copy(update={"trials": 14, "deterministic": True, "cluster": cluster})
-    result = run(config, objective=make_toy(fault))
-    assert [record.number for record in result.search] == list(range(1, 15))  # trial 0 is the baseline
-    expected = {
-        0: ("diverged", "non-finite", [("non-finite", 0, 2)]),
-        1: ("failed", "exception", [("exception", 0, 2)]),
-        2: ("complete", "", [("worker lost", 0, 2), ("", 2, 6)]),
-        3: ("complete", "", [("worker lost", 0, 2), ("", 2, 6)]),
-        4: ("complete", "", [("", 0, 6)]),
-    }
-    seen = set()
-    space = load_space(config.space)
-    for record in result.search:
-        what = kind(space.to_config(config.base, record.params))
-        seen.add(what)
-        story = [(attempt.kind, attempt.start, attempt.epochs) for attempt in record.attempts]
-        assert (record.state, record.kind, story) == expected[what], record.number
-    assert seen == set(expected)
-    table = read_trials(result.folder.trials).set_index(["phase", "number"]).loc["search"]
-    assert table["attempts"].tolist() == [len(record.attempts) for record in result.search]
-    assert not list((result.folder.tune / "snapshots").iterdir())
-    assert {path.name for path in result.folder.tune.iterdir()} == {"checkpoints", "snapshots"}  # no clutter of Tune's
-    best = sorted(f"trial-{record.number:04d}" for record in feasible_records(result.search)[:5])
-    assert sorted(path.name for path in (result.folder.tune / "checkpoints").iterdir()) == best
-
-
 def test_a_study_in_which_every_trial_fails_is_given_up(config):
-    def fault(config: TrialConfig, epoch: int) -> None:
+    def fault(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
         if config.compression.rule == "spinlock" or config.compression.sharpness != 1.0:
             raise ZeroDivisionError("a bug")
 
@@ -398,7 +263,7 @@ def test_a_study_in_which_every_trial_fails_is_given_up(config):
 
 
 def test_a_baseline_that_diverges_ends_the_study(config):
-    def fault(config: TrialConfig, epoch: int) -> None:
+    def fault(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
         raise DivergedError(epoch, "reconstruction")
 
     with pytest.raises(StudyError, match="uniform baseline diverged in epoch 1: reconstruction"):
