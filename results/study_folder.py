@@ -54,6 +54,11 @@ class StudyFolder:
         return self.path / "tune"
 
     @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard files, if they are asked for."""
+        return self.path / "tensorboard"
+
+    @property
     def scratch(self) -> Path:
         """Folder of Ray Tune's own state, while it runs."""
         return self.tune / "ray"

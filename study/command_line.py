@@ -117,6 +117,10 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         "cluster.dashboard_host",
         {"metavar": "HOST", "help": "interface of Ray's dashboard (default: 127.0.0.1)"},
     ),
+    "--tensorboard": (
+        "tensorboard",
+        {"action": "store_const", "const": True, "help": "write TensorBoard files, in runs/<study>/tensorboard"},
+    ),
     "--no-dashboard": ("cluster.dashboard", {"action": "store_const", "const": False, "help": "no Ray dashboard"}),
 }
 

@@ -127,6 +127,8 @@ class StudyConfig(Section):
     """Trials of a batch in a deterministic study; as many as run at a time when it is started, if absent."""
     keep_checkpoints: int = Field(5, ge=1)
     """Trials whose checkpoint is kept: the best so far, at least as many as there are finalists, and a whole front."""
+    tensorboard: bool = False
+    """Write the curves of all trials as TensorBoard files, in the study's folder."""
     baseline_seeds: int = Field(2, ge=1)
     """Trainings of the uniform baseline; trials are held against the first, which has their seed."""
     finals: FinalsConfig = FinalsConfig()

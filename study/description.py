@@ -20,7 +20,7 @@ from spinlock_dist.prepare import PreparedData
 from study.cluster import Cluster
 from study.config import StudyConfig
 
-FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints"}
+FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints", "tensorboard"}
 """Settings that a resumed study may be given anew: how long the search goes on, where, and what it leaves."""
 
 PACKAGES = ("spinlock-dist", "torch", "ray", "optuna", "numpy", "pandas")

@@ -38,6 +38,7 @@ from study.borrowed import (
 from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
 from study.description import begin, check_data, continued, describe, study_space
+from study.event_files import check_tensorboard
 from study.faults import StudyError, explained
 from study.finals import REPLICATES, Finals
 from study.forecast import Forecast, fly, forecast
@@ -85,6 +86,7 @@ def run(
     space = study_space(config)
     config = _resolved(config)
     check_sampler(config, space)
+    check_tensorboard(config)
     arms(config, space)
     preflight(config.cluster)
     check_lasting(Path(config.runs))
@@ -245,6 +247,7 @@ class _Study:
         """Return where a study can be watched beside the terminal, by what is shown there."""
         runs = "" if self.folder.path.parent == Path("runs").resolve() else f" --runs {self.folder.path.parent}"
         own = {"Optuna dashboard (trials, curves)": f"python -m study.dashboard {self.config.name}{runs}"}
+        own |= {"TensorBoard": f"tensorboard --logdir {self.folder.tensorboard}"} if self.config.tensorboard else {}
         return own | ({"Ray dashboard (nodes, processes, logs)": self.cluster.notice} if self.cluster.notice else {})
 
     # ------------------------------------------------------------ baseline

@@ -28,6 +28,8 @@ from study.borrowed import (
 )
 from study.cluster import Cluster
 from study.config import StudyConfig
+from study.event_files import EventFiles
+from study.exported import StudyMetrics
 from study.faults import StudyError, killed_by_memory_monitor
 from study.journal import borrowed, open_journal, read_search, release, settled
 from study.keeping import Kept
@@ -71,6 +73,8 @@ class Search:
         self.kept = Kept(folder, max(config.keep_checkpoints, config.finals.top), config.objective == "pareto")
         self.warm: list[TrialRecord] = []
         """Trials of earlier studies, of which the sampler knows."""
+        self.watchers: list[StudyMetrics | EventFiles] = []
+        """Beside the terminal."""
         self.reason = ""
         """Why the search ended."""
 
@@ -124,12 +128,19 @@ class Search:
         """Let Ray Tune run trials until as many as asked for have an outcome."""
         self.progress.say(f"search: {self.config.trials} trials of up to {self.base.training.epochs} epochs")
         epochs, addresses = self.base.training.epochs, self.addresses
-        self.progress.begin(self.config.trials, read_search(study), baseline, epochs=epochs, addresses=addresses)
+        records, trials, concurrent = read_search(study), self.config.trials, self.cluster.resources.concurrent
+        self.progress.begin(trials, records, baseline, epochs=epochs, addresses=addresses)
+        self.watchers = [
+            StudyMetrics(self.config.name, baseline, records, target=trials, concurrent=concurrent),
+            *([EventFiles(self.folder.tensorboard)] if self.config.tensorboard else []),
+        ]
         try:
             while not self.fitted(study, baseline, limits):
                 self.progress.say("Ray's memory monitor killed a process: the trials that ran get twice the room")
         finally:
             self.progress.end()
+            for watcher in self.watchers:
+                watcher.close()
             shutil.rmtree(self.folder.scratch, ignore_errors=True)  # the journal has all that is gone on from
 
     def fitted(self, study: optuna.Study, baseline: Metrics, limits: Limits) -> bool:
@@ -162,7 +173,8 @@ class Search:
         limits.keep()
         discard(self.folder.snapshots / trial_name(record.number))
         self.kept.add([record])
-        self.progress.told(record)
+        for watcher in (self.progress, *self.watchers):
+            watcher.told(record)
 
     def tuner(self, study: optuna.Study, searcher: AskTellSearcher) -> tune.Tuner:
         """Return a new Tuner: what it needs from earlier runs is in the journal, not in Tune's snapshots."""
@@ -191,7 +203,7 @@ class Search:
                 name=self.folder.scratch.name,
                 storage_path=str(self.folder.tune),
                 stop=GivenUp(searcher),
-                callbacks=[self.progress, Deaths(searcher.on_death)],
+                callbacks=[self.progress, *self.watchers, Deaths(searcher.on_death)],
                 verbose=0,
             ),
         )

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +25,7 @@ from spinlock_dist.training.snapshot import Snapshots
 from study import StudyConfig, run
 from study.command_line import make_parser, study_config
 from study.config import ClusterConfig, StoppingConfig, UntilConfig
+from study.exported import METRICS
 from study.faults import StudyError
 from study.journal import read_journal
 from study.phases import dry_run
@@ -158,7 +161,7 @@ def outcome_of(record: TrialRecord) -> dict:
 
 
 def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(config):
-    update = {"objective": "pareto", "sampler": "nsga2", "trials": 6, "deterministic": True}
+    update = {"objective": "pareto", "sampler": "nsga2", "trials": 6, "deterministic": True, "tensorboard": True}
     config = config.model_copy(update=update)
     result = run(config, objective=make_toy())
     assert [record.state for record in result.search] == ["complete"] * 6
@@ -171,6 +174,8 @@ def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(con
     status = read_status(result.folder)
     assert status["front"] == [record.number for record in result.front]
 
+    assert len(list(result.folder.tensorboard.glob("trial-*/events*"))) == 6
+
     again = study_config(make_parser().parse_args(["--config", str(result.folder.description), "--name", "again"]))
     repeated = run(again, objective=make_toy())  # study.yaml as it stands runs the same study
     assert [outcome_of(record) for record in repeated.search] == [outcome_of(record) for record in result.search]
@@ -181,6 +186,19 @@ def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(con
     assert set(table.loc[table["phase"] == "warm", "arm"]) == {f"s/{record.arm}" for record in result.search}
     assert [record.number for record in warm.search] == [7, 8]  # after the baseline and six trials that it did not run
     assert read_status(warm.folder)["states"] == {"complete": 2}
+    assert exported("t") >= {f"ray_{name}" for name in METRICS if "best" not in name}
+
+
+def exported(study: str) -> set[str]:
+    """Return the names of a study's metrics as Prometheus would find them; Ray hands them on every few seconds."""
+    address = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(address, timeout=10) as answer:
+            if found := set(re.findall(rf'^(\w+){{.*study="{study}"', answer.read().decode(), re.MULTILINE)):
+                return found
+        time.sleep(0.5)
+    return set()
 
 
 def test_a_limit_ends_the_search_now_and_after_a_resume_and_an_extension_goes_on(config):
