@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from spinlock_dist.errors import SpinlockError, run_command
+from spinlock_dist.errors import ConfigError, SpinlockError, run_command
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -28,17 +28,30 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("name", help="study")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies are kept")
+    parser.add_argument("--arm", metavar="STRATEGY", help="of a tournament: whose trials")
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port (default: {PORT})")
     args = parser.parse_args(argv)
     from results.study_folder import open_study
+    from study.tournament import tournament_arms
 
     folder = open_study(args.runs, args.name)
+    if (known := folder.read_description())["config"].get("tournament"):
+        folder = folder.arm(_arm(args.arm, tournament_arms(known["space"])))
+    elif args.arm is not None:
+        raise ConfigError(f"--arm: study '{folder.name}' is no tournament; leave it out")
     if not folder.journal.exists():
         raise SpinlockError(f"study '{folder.name}' has no trials yet: its search begins after the baseline")
     if find_spec("optuna_dashboard") is None:
         raise SpinlockError("the Optuna dashboard is not installed: pip install optuna-dashboard")
     serve(folder.journal, args.port)
     return 0
+
+
+def _arm(given: str | None, arms: list[str]) -> str:
+    """Return the arm of a tournament to show. Raises `ConfigError` naming them all if it is none of them."""
+    if given not in arms:
+        raise ConfigError(f"a tournament has trials of each strategy: choose one with --arm: {', '.join(arms)}")
+    return given
 
 
 def serve(journal: Path, port: int) -> None:

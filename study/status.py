@@ -14,6 +14,9 @@ from spinlock_dist.errors import ConfigError, run_command
 if TYPE_CHECKING:
     from results.study_folder import StudyFolder
 
+MOST_RUNNING = 8
+"""Trials that run with a line each."""
+
 EXAMPLES = """examples:
   python -m study.status                 every study in runs/
   python -m study.status operators       one of them, with its leaderboard
@@ -95,6 +98,12 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
         for arm, study in studies.items()
         for record in read_search(study)
     ]
+    running = [
+        {"trial": full_arm(arm, f"trial-{trial.number}"), **last_report(trial.intermediate_values)}
+        for arm, study in studies.items()
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.name == "RUNNING"
+    ]
     reasons = [studies[arm].user_attrs.get(ENDED) if arm in studies else None for arm in arms]
     ended = reasons[-1] if all(reasons) else None
     target = known["config"]["trials"] * len(arms)
@@ -108,6 +117,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
         "trials": target,
         "ended": ended,
         "states": dict(Counter(record.state for record in search)),
+        "running": running,
         "collapsed": count_outcomes(search)["collapsed"],
         "baseline": baseline.metrics.imbalance if baseline and baseline.metrics else None,
         "front": [record.number for record in front(search)] if pareto else None,
@@ -117,11 +127,30 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     }
 
 
+def last_report(reports: dict[int, float]) -> dict[str, Any]:
+    """Return epoch and worst FVU of the last report of a trial; of several objectives the storage keeps none."""
+    epoch = max(reports, default=None)
+    return {"epoch": epoch, "fvu_worst": None if epoch is None else reports[epoch]}
+
+
+def _running(trials: list[dict[str, Any]]) -> list[str]:
+    """Return lines about the trials without an outcome: the furthest of them, and how many others."""
+    furthest = sorted(trials, key=lambda trial: -(trial["epoch"] or 0))[:MOST_RUNNING]
+    lines = [
+        f"          {trial['trial'].replace('-', ' ')}"
+        + (f"  epoch {trial['epoch']}  worst {trial['fvu_worst']:.3f}" if trial["epoch"] else "")
+        for trial in furthest
+    ]
+    lines += [f"          and {len(trials) - len(lines)} more"] if len(trials) > len(lines) else []
+    return [f"running   {len(trials)}; if no driver is, --resume takes them up", *lines] if trials else []
+
+
 def _text(status: dict[str, Any]) -> str:
     states = ", ".join(f"{count} {state}" for state, count in status["states"].items()) or "none yet"
     states += f" ({status['collapsed']} collapsed)" if status["collapsed"] else ""
     best = status["best"]
     lines = [f"{status['study']}: {status['phase']}", f"trials    {states}, of {status['trials']}"]
+    lines += _running(status["running"])
     lines += [f"search    ended: {status['ended']}"] if status["ended"] else []
     lines += [f"baseline  imbalance {status['baseline']:.2f}x"] if status["baseline"] else []
     lines += [f"best      imbalance {best['imbalance']:.2f}x, {best['arm'].replace('-', ' ')}"] if best else []

@@ -48,6 +48,20 @@ def test_a_study_that_is_not_there_or_has_no_trials_is_refused(runs):
         main(["s", "--runs", str(runs)])
 
 
+def test_of_a_tournament_a_strategy_has_to_be_named(runs):
+    space = {"parameters": {"compression.strategy": {"choices": ["uniform", "balanced"]}}}
+    StudyFolder(runs / "s").write_description({"config": {"tournament": True}, "space": space, "fingerprint": "f"})
+    with pytest.raises(ConfigError, match="--arm: uniform, balanced"):
+        main(["s", "--runs", str(runs)])
+    with pytest.raises(SpinlockError, match="no trials yet"):
+        main(["s", "--runs", str(runs), "--arm", "balanced"])
+
+
+def test_an_arm_of_no_tournament_is_refused(runs):
+    with pytest.raises(ConfigError, match="no tournament"):
+        main(["s", "--runs", str(runs), "--arm", "balanced"])
+
+
 @pytest.mark.skipif(INSTALLED, reason="the Optuna dashboard is installed")
 def test_a_dashboard_that_is_not_installed_is_named(runs):
     with pytest.raises(SpinlockError, match="pip install optuna-dashboard"):

@@ -1,0 +1,190 @@
+"""Trials until one of the best 1 % is found, by TPE + ASHA and by random search, on a table of recorded trials.
+
+    python benchmarks/samplers.py [--table benchmarks/trials.parquet] [--seeds 10] [--at-a-time 4]
+
+Searcher, samplers and early stopping are those of a study. A suggestion is answered by the recorded trial nearest to
+it, report for report, so that every search meets the same landscape and costs no training. Sought is one of the
+feasible trials of least imbalance, 1 % of the table (at least one), trained to its end. Trials count as they end,
+stopped ones too; a search that finds none ends after as many as the table has, and counts that many. No arm is given
+the known answers that a study tries first. Distance: numbers by their scale in [0, 1]; choices that differ, or count on
+one side only, 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import optuna
+import pandas as pd
+from ray.tune.schedulers import TrialScheduler
+from record_trials import BASELINE, KEPT, OUT
+
+from results.statistics import paired_effect
+from results.trial_record import TrialRecord
+from search_spaces import Categorical, SearchSpace, load_space
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.metrics.record import Metrics
+from study.config import GuardsConfig, StoppingConfig, StudyConfig
+from study.distributions import to_unit
+from study.objective import guards
+from study.resources import Resources
+from study.sampler import make_sampler
+from study.searcher import AskTellSearcher
+from study.stopping import make_scheduler
+
+ARMS = {
+    "random": ("random", "none"),
+    "random + ASHA": ("random", "asha"),
+    "TPE": ("tpe", "none"),
+    "TPE + ASHA": ("tpe", "asha"),
+}
+SHARE = 0.01
+GRACE = 4
+"""Epochs before a trial can be stopped: a third of twelve, as 15 of a study's 40."""
+
+
+def main() -> None:
+    """Search with every arm under every seed, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=OUT)
+    parser.add_argument("--space", default="adaptive_compression", help="the space it was recorded over")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--at-a-time", type=int, default=4)
+    args = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    table = Table(pd.read_parquet(args.table), load_space(args.space))
+    print(f"{len(table.points)} recorded trials, {len(table.feasible)} feasible, sought: {sorted(table.best)}")
+    found = {arm: [search(table, *ARMS[arm], seed, args.at_a_time) for seed in range(args.seeds)] for arm in ARMS}
+    print("\n| arm | trials, median (min to max) | not found | epochs, median | trials / random's (95 %) |")
+    print("|---|--:|--:|--:|--:|")
+    for arm, runs in found.items():
+        trials, epochs = [run.trials for run in runs], [run.epochs for run in runs]
+        ratios = [ours / theirs.trials for ours, theirs in zip(trials, found["random"], strict=True)]
+        effect = "" if arm == "random" else str(paired_effect(ratios))
+        missed = sum(not run.found for run in runs)
+        span = f"{np.median(trials):g} ({min(trials)} to {max(trials)})"
+        print(f"| {arm} | {span} | {missed} | {np.median(epochs):g} | {effect} |")
+
+
+class Table:
+    """Recorded trials, and which of them answers for a config that was not."""
+
+    def __init__(self, rows: pd.DataFrame, space: SearchSpace):
+        self.space = space
+        self.curves = {point: list(curve(part)) for point, part in rows.groupby("point")}
+        params = rows.drop_duplicates("point").set_index("point")["params"]
+        self.points = [point for point in self.curves if point != BASELINE]
+        self.epochs = int(rows["epoch"].max())
+        self.baseline = cast(Metrics, self.curves[BASELINE][-1][1])
+        self._places = np.array([self._place(json.loads(params[point])) for point in self.points])
+        self.feasible = [point for point in self.points if self._is_feasible(point)]
+        ranked = sorted(self.feasible, key=lambda point: self.curves[point][-1][1].log10_imbalance)
+        self.best = set(ranked[: max(1, round(SHARE * len(self.points)))])
+
+    def _is_feasible(self, point: int) -> bool:
+        epoch, metrics = self.curves[point][-1]
+        if metrics is None or epoch < self.epochs or metrics.collapsed:
+            return False
+        return all(value <= 0 for value in guards(metrics, self.baseline, GuardsConfig()).values())
+
+    def _place(self, params: dict[str, Any]) -> list[float]:
+        """Return a point as coordinates; a choice has one for each value, so that two that differ are 1 apart."""
+        place: list[float] = []
+        for name, parameter in self.space.parameters.items():
+            if isinstance(parameter, Categorical):
+                place += [0.5**0.5 * (params.get(name) == choice) for choice in parameter.choices]
+            else:
+                counts = name in params
+                place += [
+                    to_unit(parameter, params[name]) if counts else 0.5,
+                    1.0 * (not counts and bool(parameter.when)),
+                ]
+        return place
+
+    def nearest(self, params: dict[str, Any]) -> int:
+        """Return the recorded point that answers for `params`."""
+        return self.points[int(((self._places - np.array(self._place(params))) ** 2).sum(axis=1).argmin())]
+
+
+def curve(rows: pd.DataFrame) -> Iterator[tuple[int, Metrics | None]]:
+    """Yield epoch and metrics of every report, None where training diverged."""
+    for row in rows.sort_values("epoch").to_dict("records"):
+        known = {name: row[name] for name in KEPT}
+        yield int(row["epoch"]), None if np.isnan(known["fvu_worst"]) else metrics_of(known)
+
+
+def metrics_of(known: dict[str, float]) -> Metrics:
+    """Return recorded figures as metrics; what is not read here is not a number."""
+    names = Metrics.__dataclass_fields__
+    blank = {name: {} if name in ("fvu", "mse_raw", "reference_fvu") else float("nan") for name in names}
+    words = {"split": "validation", "worst_category": "", "codebooks": [], "imbalance": 10 ** known["log10_imbalance"]}
+    return Metrics(**cast(Any, {**blank, **words, **known, "collapsed": int(known["collapsed"])}))
+
+
+def search(table: Table, sampler: str, rule: str, seed: int, at_a_time: int) -> SimpleNamespace:
+    """Search until one of the best is found; return `trials`, `epochs` spent, and whether one was `found`."""
+    study = optuna.create_study()
+    config = StudyConfig(name="s", sampler=cast(Any, sampler), seed=seed)
+    study.sampler = make_sampler(config, table.space)
+    scheduler = make_scheduler(StoppingConfig(rule=cast(Any, rule), grace=GRACE), table.epochs, [])
+    ended: list[TrialRecord] = []
+    searcher = AskTellSearcher(
+        study,
+        table.space,
+        TrialConfig(),
+        target=len(table.points),
+        baseline=table.baseline,
+        guards_config=config.guards,
+        resources=Resources(at_a_time, 1, 0),
+        told=ended.append,
+    )
+    running: dict[str, tuple[Any, int, Iterator[tuple[int, Metrics | None]]]] = {}
+    spent = 0
+    for step in range(10**9):
+        while len(running) < at_a_time and isinstance(
+            given := searcher.suggest(name := f"{step}.{len(running)}"), dict
+        ):
+            trial: Any = SimpleNamespace(trial_id=name, config=given)
+            point = table.nearest(study.trials[given["number"]].params)
+            scheduler.on_trial_add(cast(Any, None), trial)
+            running[name] = trial, point, iter(table.curves[point])
+        for name, (trial, point, reports) in list(running.items()):
+            before, (epoch, metrics) = trial.config.get("epoch", 0), next(reports)
+            trial.config["epoch"] = epoch
+            spent += epoch - before
+            over = epoch == table.epochs
+            result = message(epoch, metrics, over)
+            stopped = not over and scheduler.on_trial_result(cast(Any, None), trial, result) == TrialScheduler.STOP
+            searcher.on_trial_result(name, result)
+            if over or stopped or metrics is None:
+                del running[name]
+                searcher.on_trial_complete(name)
+            if over and point in table.best:
+                return SimpleNamespace(trials=len(ended), epochs=spent, found=True)
+        if not running or searcher.failure:
+            return SimpleNamespace(trials=len(table.points), epochs=spent, found=False)
+    raise AssertionError
+
+
+def message(epoch: int, metrics: Metrics | None, over: bool) -> dict[str, Any]:
+    """Return a report as a worker makes it."""
+    if metrics is None:
+        return {"status": "failed", "kind": "non-finite", "reason": f"diverged in epoch {epoch}", "seconds": 0.0}
+    row = {"epoch": epoch, "fvu_worst": metrics.fvu_worst}
+    return {
+        **row,
+        "seconds": 0.0,
+        "status": "complete" if over else "running",
+        "curve": json.dumps(row),
+        "metrics": json.dumps(metrics.__dict__),
+    }
+
+
+if __name__ == "__main__":
+    main()
