@@ -112,9 +112,15 @@ def _connect(config: ClusterConfig) -> str | None:
         }
     try:
         context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
+    except ray.exceptions.AuthenticationError:
+        raise ResourceError(
+            f"Ray's token for {config.address or 'this machine'} is missing or another's: where the cluster "
+            "was started `ray get-auth-token` prints it; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here"
+        ) from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {config.address}" if config.address else "on this machine"
-        raise ResourceError(f"no Ray cluster {where}: {str(error).splitlines()[0]}") from None
+        hint = "; has it a token that is not set here? (deploy/README.md)" if config.address else ""
+        raise ResourceError(f"no Ray cluster {where}: {str(error).splitlines()[0]}{hint}") from None
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
 
 

@@ -160,11 +160,18 @@ def outcome_of(record: TrialRecord) -> dict:
     return {**record.to_json(), "attempts": len(record.attempts), "seconds": None, "node": None}
 
 
-def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(config):
+def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(config, tmp_path):
+    (workers := tmp_path / "workers").mkdir()
+
+    def sign(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        if ray.get_runtime_context().get_actor_id():  # a trial of the search; other trainings are tasks
+            (workers / f"{os.getpid()}").touch()
+
     update = {"objective": "pareto", "sampler": "nsga2", "trials": 6, "deterministic": True, "tensorboard": True}
     config = config.model_copy(update=update)
-    result = run(config, objective=make_toy())
+    result = run(config, objective=make_toy(sign))
     assert [record.state for record in result.search] == ["complete"] * 6
+    assert 1 <= len(list(workers.iterdir())) <= 2  # processes outlive their trials
     assert result.front
     assert result.front[0].metrics.imbalance == min(
         record.metrics.imbalance for record in result.search if record.feasible and record.metrics
