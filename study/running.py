@@ -33,7 +33,7 @@ class RunningTrials:
         """Take a report of Tune's; one without an epoch tells that the trial failed."""
         if "epoch" not in result:
             return
-        before = self._last.get(number, Running(number)).epoch
+        before = max(self._last.get(number, Running(number)).epoch, int(result.get("start", 0)))  # of a snapshot
         epoch = int(result["epoch"])
         self._last[number] = replace(Running(number), epoch=epoch, fvu_worst=result.get("fvu_worst"))
         self._reports.append((time.monotonic() if now is None else now, max(epoch - before, 0)))

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from results.trial_record import TrialRecord
+from study.launch import main
 from study.progress import Progress
 from study.running import Running, RunningTrials, lines
 
@@ -48,6 +49,8 @@ def test_reports_are_followed_and_trials_that_ended_are_forgotten():
     assert running.epochs_per_second(now=100.0) == 0.0
     running.keep([5])
     assert running.trials == [Running(5)]
+    running.report(5, {"epoch": 31, "start": 30, "fvu_worst": 0.3}, now=100.0)  # it went on from a snapshot
+    assert running.epochs_per_second(now=101.0) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("count", [2, 200])
@@ -80,3 +83,17 @@ def test_elsewhere_a_trial_is_a_line(make_record: Callable[..., TrialRecord], ma
     progress.end()
     [line] = console.file.getvalue().splitlines()
     assert line.startswith("   1/10  trial 1")
+
+
+@pytest.mark.parametrize(("flags", "shown"), [([], True), (["--quiet"], False)])
+def test_quiet_shows_the_result_alone(monkeypatch, capsys, flags, shown):
+    def run(config, *, resume: bool, console: Console) -> SimpleNamespace:
+        console.print("what happens meanwhile")
+        return SimpleNamespace(conclusion="found")
+
+    monkeypatch.setattr("study.phases.run", run)
+    monkeypatch.setattr("study.launch._show", lambda result, console: console.print(result.conclusion))
+    assert main(["--name", "s", *flags]) == 0
+    assert capsys.readouterr().out.split("\n") == (
+        ["study runs/s", "what happens meanwhile", "found", ""] if shown else ["found", ""]
+    )
