@@ -21,7 +21,7 @@ test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 test-faults: .venv/installed-dev
-	FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
+	FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/faults $(ARGS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check
