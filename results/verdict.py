@@ -208,7 +208,8 @@ def _sentence(
     text = (
         f"{opening[0].upper()}{opening[1:]}: on {imbalance.pairs} {replicates} its imbalance is {imbalance.ratio:.2f} "
         f"times the baseline's ({_range(imbalance)}, lower in {imbalance.lower_in} of {imbalance.pairs}), its worst "
-        f"category's error {_times(effects['fvu_worst'])}, its mean error {_times(effects['fvu_mean'])}."
+        f"category's error {_times(effects['fvu_worst'])}, its best category's {_times(effects['fvu_best'])}, its mean "
+        f"error {_times(effects['fvu_mean'])}."
     )
     if broken:
         text += " Shown to break " + ", ".join(f"{name} ({_times(guards[name])} its limit)" for name in broken) + "."
@@ -224,7 +225,7 @@ def spoken(arm: str) -> str:
 
 
 def _range(effect: Effect) -> str:
-    return f"{effect.confidence:.3g} interval {effect.low:.2f} to {effect.high:.2f}"
+    return f"{100 * effect.confidence:.4g} % interval {effect.low:.2f} to {effect.high:.2f}"
 
 
 def _times(effect: Effect) -> str:

@@ -44,7 +44,7 @@ class FinalsConfig(Section):
 
     top: int = Field(1, ge=1)
     """Finalists: the feasible trials of lowest imbalance."""
-    replicates: int = Field(8, ge=2)
+    replicates: int = Field(6, ge=2)
     """Trainings of each finalist and of the baseline, each pair on a split of its own. 20 for publication."""
     data: Literal["splits", "simulations"] = "splits"
     """Split the same rows anew, or simulate new ones."""

@@ -66,7 +66,7 @@ def test_the_sentence_holds_the_figures(finals):
     effect = finding.effects["imbalance"]
     assert finding.why.startswith("Trial 7 is better than the uniform baseline: on 8 new splits its imbalance is ")
     assert f"{effect.ratio:.2f} times" in finding.why
-    assert f"0.95 interval {effect.low:.2f} to {effect.high:.2f}, lower in 8 of 8" in finding.why
+    assert f"95 % interval {effect.low:.2f} to {effect.high:.2f}, lower in 8 of 8" in finding.why
 
 
 def test_levelling_splits_the_effect_on_the_imbalance(finals):
