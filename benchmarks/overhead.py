@@ -33,7 +33,7 @@ from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from study import StudyConfig, run
 from study.config import ClusterConfig, GuardsConfig
-from study.journal import read_journal
+from study.journal import read_journal, settled
 
 SPACE = "adaptive_compression"
 
@@ -65,8 +65,10 @@ def compare(trials: int, seconds: float, slots: int, folder: Path) -> None:
     config = make_config(f"study-{trials}", trials, slots, folder)
     began = time.monotonic()
     run(config, objective=make_objective(seconds))
+    wall = time.monotonic() - began
+    tell("study, its search alone", searched(config), ideal)
     ideal += math.ceil(config.baseline_seeds / slots) * seconds
-    tell(f"study, {trials} trials and {config.baseline_seeds} baselines", time.monotonic() - began, ideal)
+    tell(f"study, {trials} trials and {config.baseline_seeds} baselines", wall, ideal)
 
 
 def tell(what: str, wall: float, ideal: float) -> None:
@@ -102,19 +104,23 @@ def plain(trials: int, seconds: float, slots: int, folder: Path) -> float:
 def trivial(trials: int, slots: int, folder: Path) -> None:
     """Print seconds a trial of a study whose trials do nothing, and what the driver's memory comes to."""
     config = make_config(f"trivial-{trials}", trials, slots, folder)
-    before = resident()
+    before, busy = resident(), time.process_time()
     run(config, objective=make_objective(0.0))
-    journal = read_journal(Path(config.runs) / config.name / "optuna.journal", config.name)
-    ran = [trial for trial in journal.trials if trial.datetime_start and trial.datetime_complete and trial.params]
-    ran = ran[-trials:]  # what came before is the baseline, which the study did not run as a trial
-    last = max(trial.datetime_complete for trial in ran if trial.datetime_complete)
-    first = min(trial.datetime_start for trial in ran if trial.datetime_start)
+    busy = time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{f'study, {trials} trials of 0 s':40s} {(last - first).total_seconds() / trials:7.3f} s a trial   "
-        f"driver {before:.0f} -> {resident():.0f} MiB, at most {peak:.0f}",
+        f"{f'study, {trials} trials of 0 s':40s} {searched(config) / trials:7.3f} s a trial   "
+        f"driver {busy / trials:.3f} s of CPU a trial, {before:.0f} -> {resident():.0f} MiB, at most {peak:.0f}",
         flush=True,
     )
+
+
+def searched(config: StudyConfig) -> float:
+    """Return the seconds from the start of a study's first trial to the end of its last."""
+    journal = read_journal(Path(config.runs) / config.name / "optuna.journal", config.name)
+    ran = settled(journal)
+    last = max(trial.datetime_complete for trial in ran if trial.datetime_complete)
+    return (last - min(trial.datetime_start for trial in ran if trial.datetime_start)).total_seconds()
 
 
 def resident() -> float:
