@@ -154,6 +154,8 @@ def search(table: Table, sampler: str, rule: str, seed: int, at_a_time: int) -> 
             point = table.nearest(study.trials[given["number"]].params)
             scheduler.on_trial_add(cast(Any, None), trial)
             running[name] = trial, point, iter(table.curves[point])
+        if not running:  # every trial asked for has ended, or most of them failed
+            return SimpleNamespace(trials=len(table.points), epochs=spent, found=False)
         for name, (trial, point, reports) in list(running.items()):
             before, (epoch, metrics) = trial.config.get("epoch", 0), next(reports)
             trial.config["epoch"] = epoch
@@ -167,8 +169,6 @@ def search(table: Table, sampler: str, rule: str, seed: int, at_a_time: int) -> 
                 searcher.on_trial_complete(name)
             if over and point in table.best:
                 return SimpleNamespace(trials=len(ended), epochs=spent, found=True)
-        if not running or searcher.failure:
-            return SimpleNamespace(trials=len(table.points), epochs=spent, found=False)
     raise AssertionError
 
 
