@@ -227,11 +227,9 @@ class FeedbackConfig(Section):
 
     start: str = "waterfill"
     """Strategy whose allocation the first pilot measures."""
-    share: float = Field(0.5, gt=0, lt=1)
-    """Of `training.epochs` that pilots may take; the training that follows has what they leave. Four pilots of one
-    epoch come first, the rest is for `rounds`."""
     rounds: int = Field(2, ge=1)
-    """Long pilots at most; they end sooner when reallocation no longer shrinks the spread of log FVU."""
+    """Pilots as long as the training after them, which share `training.epochs` with it; four of one epoch come first.
+    They end sooner when reallocation no longer shrinks the spread of log FVU."""
     step: float = Field(0.8, gt=0, le=1)
     """Share of the correction that high-rate theory asks for."""
 

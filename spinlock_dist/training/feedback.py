@@ -33,9 +33,9 @@ def plan_by_feedback(
     """Return the plan that pilots led to, and the epochs they cost.
 
     After each pilot bits are reallocated from what it measured. The first pilots are short and rough; those that
-    follow are long, because training lowers the error of some categories more than of others. They end when the
-    standard deviation of log FVU across categories no longer shrinks, or when `rounds` is spent. A pilot's epoch counts
-    as a whole one, although it sees fewer rows.
+    follow are as long as the training itself, because the longer it is, the more it lowers the error of some categories
+    below that of others. They end when the standard deviation of log FVU across categories no longer shrinks, or when
+    `rounds` is spent. A pilot's epoch counts as a whole one, although it sees fewer rows.
     Raises `ConfigError` if there is no epoch for any pilot, `DivergedError` if one diverges.
     """
     settings, rows = config.compression, len(data.split.train)
@@ -65,19 +65,16 @@ def plan_by_feedback(
 
 
 def pilot_lengths(config: TrialConfig) -> list[int]:
-    """Return the epochs of each pilot: one for every fold, then `rounds` that share what is left for pilots equally.
+    """Return the epochs of each pilot: one for every fold, then `rounds` pilots as long as the training after them.
 
-    Raises `ConfigError` if the share of `training.epochs` that pilots may take is less than one epoch.
+    Where `training.epochs` are too few for that, only the first ones remain. Raises `ConfigError` if it is 1.
     """
-    settings = config.compression.feedback
-    available = int(settings.share * config.training.epochs + 1e-9)
-    if available == 0:
-        raise ConfigError(
-            f"compression.feedback.share {settings.share:g} of training.epochs {config.training.epochs} is no whole "
-            "epoch for a pilot; raise one"
-        )
-    long = max(0, available - FOLDS) // settings.rounds
-    return [1] * min(FOLDS, available) + [long] * (settings.rounds if long else 0)
+    epochs, rounds = config.training.epochs, config.compression.feedback.rounds
+    if epochs == 1:
+        raise ConfigError("training.epochs 1 leaves strategy 'feedback' no epoch for a pilot; give it 2 or more")
+    short = min(FOLDS, epochs - 1)
+    long = (epochs - short) // (rounds + 1)
+    return [1] * short + [long] * (rounds if long else 0)
 
 
 def _folds(train_rows: np.ndarray, seed: int) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
     dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz", rows=1200, sizes=(30, 4, 10))
     return TrialConfig(
         prepare={"dataset": str(dataset), "categories": {"count": 3}},
-        compression={"strategy": "feedback", "feedback": {"rounds": 1, "share": 0.6}},
+        compression={"strategy": "feedback", "feedback": {"rounds": 1}},
         training={"epochs": 8, "evaluate_every": 2, "batch_size": 128, "device": "cpu"},
         model={"hidden": 8},
     )
@@ -81,18 +81,15 @@ def test_pilots_count_towards_the_epochs_and_see_no_validation_row(config: Trial
     assert np.array_equal(blind.tokenizer.plan.codes, outcome.tokenizer.plan.codes)
 
 
-@given(st.integers(1, 500), st.floats(0.01, 0.99), st.integers(1, 10))
-def test_pilots_stay_within_their_share_of_the_epochs(epochs: int, share: float, rounds: int) -> None:
-    config = TrialConfig(training={"epochs": epochs}, compression={"feedback": {"share": share, "rounds": rounds}})
-    try:
-        lengths = pilot_lengths(config)
-    except ConfigError:
-        assert share * epochs < 1 + 1e-6
-        return
-    assert 1 <= sum(lengths) <= share * epochs + 1e-6 and sum(lengths) < epochs
-    assert all(length >= 1 for length in lengths)
-    short, long = lengths[:FOLDS], lengths[FOLDS:]
-    assert short == [1] * len(short) and len(set(long)) <= 1 and len(long) in (0, rounds)
+@given(st.integers(2, 500), st.integers(1, 10))
+def test_long_pilots_last_as_long_as_the_training_after_them(epochs: int, rounds: int) -> None:
+    lengths = pilot_lengths(TrialConfig(training={"epochs": epochs}, compression={"feedback": {"rounds": rounds}}))
+    short, long, left = lengths[:FOLDS], lengths[FOLDS:], epochs - sum(lengths)
+    assert short == [1] * min(FOLDS, epochs - 1) and left >= 1
+    if long:
+        assert len(long) == rounds and set(long) == {long[0]} and long[0] <= left <= long[0] + rounds
+    else:
+        assert left <= rounds  # too few to share
 
 
 def test_every_training_row_is_held_out_once_in_a_cycle(data: PreparedData) -> None:
@@ -120,8 +117,8 @@ def test_a_member_with_pilots_equals_itself_alone(config: TrialConfig, data: Pre
 
 
 def test_settings_that_cannot_work_are_refused(config: TrialConfig, data: PreparedData) -> None:
-    with pytest.raises(ConfigError, match=r"share 0\.1 of training\.epochs 8 is no whole epoch for a pilot"):
-        run_trial(config.with_overrides({"compression.feedback.share": 0.1}), data)
+    with pytest.raises(ConfigError, match=r"training\.epochs 1 leaves strategy 'feedback' no epoch for a pilot"):
+        run_trial(config.with_overrides({"training.epochs": 1}), data)
     with pytest.raises(ConfigError, match="cannot start from itself"):
         run_trial(config.with_overrides({"compression.feedback.start": "feedback"}), data)
     with pytest.raises(DivergedError, match="in a pilot"):
