@@ -227,9 +227,9 @@ class FeedbackConfig(Section):
 
     start: str = "waterfill"
     """Strategy whose allocation the first pilot measures."""
-    rounds: int = Field(2, ge=1)
+    rounds: int = Field(1, ge=1)
     """Pilots as long as the training after them, which share `training.epochs` with it; four of one epoch come first.
-    They end sooner when reallocation no longer shrinks the spread of log FVU."""
+    More of them need more epochs. They end sooner when reallocation no longer shrinks the spread of log FVU."""
     step: float = Field(0.8, gt=0, le=1)
     """Share of the correction that high-rate theory asks for."""
 
