@@ -159,7 +159,7 @@ def make_objective(seconds: float):
         time.sleep(seconds)
         worst = 0.6 + 0.01 * config.compression.sharpness
         metrics = make_metrics(worst)
-        report(EpochMetrics(epoch=1, finished=True, losses={}, validation=metrics, seconds=seconds))
+        report(EpochMetrics(epoch=1, trained=1, finished=True, losses={}, validation=metrics, seconds=seconds))
         return SimpleNamespace(validation=metrics, save=lambda folder: None, evaluate=lambda split: metrics)
 
     def make_metrics(worst: float) -> Metrics:

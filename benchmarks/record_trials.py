@@ -73,7 +73,9 @@ def main() -> None:
         ]
         known = pd.concat([known, pd.DataFrame(rows)], ignore_index=True)
         with replacing(args.out) as draft:
-            known.astype({"point": "int32", "epoch": "int32"}).to_parquet(draft, index=False, compression="zstd")
+            known.astype({"point": "int32", "epoch": "int32", "trained": "int32"}).to_parquet(
+                draft, index=False, compression="zstd"
+            )
         print(f"{known['point'].nunique()} of {len(points)} points", flush=True)
 
 
@@ -91,9 +93,10 @@ def rows_of(point: int, params: dict[str, Any], curve: list[EpochMetrics], diver
     """Yield a row a report; a training that diverged ends in one without figures."""
     known = {"point": point, "params": json.dumps(params)}
     for report in curve:
-        yield {**known, "epoch": report.epoch, **{name: float(getattr(report.validation, name)) for name in KEPT}}
+        reached = {"epoch": report.epoch, "trained": report.trained}
+        yield {**known, **reached, **{name: float(getattr(report.validation, name)) for name in KEPT}}
     if diverged:
-        yield {**known, "epoch": curve[-1].epoch + 1 if curve else 1}
+        yield {**known, "epoch": curve[-1].epoch + 1 if curve else 1, "trained": curve[-1].trained + 1 if curve else 1}
 
 
 if __name__ == "__main__":

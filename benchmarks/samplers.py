@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import optuna
@@ -81,14 +81,14 @@ class Table:
         params = rows.drop_duplicates("point").set_index("point")["params"]
         self.points = [point for point in self.curves if point != BASELINE]
         self.epochs = int(rows["epoch"].max())
-        self.baseline = cast(Metrics, self.curves[BASELINE][-1][1])
+        self.baseline = cast(Metrics, self.curves[BASELINE][-1].metrics)
         self._places = np.array([self._place(json.loads(params[point])) for point in self.points])
         self.feasible = [point for point in self.points if self._is_feasible(point)]
-        ranked = sorted(self.feasible, key=lambda point: self.curves[point][-1][1].log10_imbalance)
+        ranked = sorted(self.feasible, key=lambda point: self.curves[point][-1].metrics.log10_imbalance)
         self.best = set(ranked[: max(1, round(SHARE * len(self.points)))])
 
     def _is_feasible(self, point: int) -> bool:
-        epoch, metrics = self.curves[point][-1]
+        epoch, _, metrics = self.curves[point][-1]
         if metrics is None or epoch < self.epochs or metrics.collapsed:
             return False
         return all(value <= 0 for value in guards(metrics, self.baseline, GuardsConfig()).values())
@@ -112,11 +112,20 @@ class Table:
         return self.points[int(((self._places - np.array(self._place(params))) ** 2).sum(axis=1).argmin())]
 
 
-def curve(rows: pd.DataFrame) -> Iterator[tuple[int, Metrics | None]]:
-    """Yield epoch and metrics of every report, None where training diverged."""
+class Said(NamedTuple):
+    """A recorded report: epochs with pilots and without, and the metrics, None where training diverged."""
+
+    epoch: int
+    trained: int
+    metrics: Metrics | None
+
+
+def curve(rows: pd.DataFrame) -> Iterator[Said]:
+    """Yield the reports of a trial."""
     for row in rows.sort_values("epoch").to_dict("records"):
         known = {name: row[name] for name in KEPT}
-        yield int(row["epoch"]), None if np.isnan(known["fvu_worst"]) else metrics_of(known)
+        metrics = None if np.isnan(known["fvu_worst"]) else metrics_of(known)
+        yield Said(int(row["epoch"]), int(row["trained"]), metrics)
 
 
 def metrics_of(known: dict[str, float]) -> Metrics:
@@ -144,7 +153,7 @@ def search(table: Table, sampler: str, rule: str, seed: int, at_a_time: int) -> 
         resources=Resources(at_a_time, 1, 0),
         told=ended.append,
     )
-    running: dict[str, tuple[Any, int, Iterator[tuple[int, Metrics | None]]]] = {}
+    running: dict[str, tuple[Any, int, Iterator[Said]]] = {}
     spent = 0
     for step in range(10**9):
         while len(running) < at_a_time and isinstance(
@@ -157,14 +166,14 @@ def search(table: Table, sampler: str, rule: str, seed: int, at_a_time: int) -> 
         if not running:  # every trial asked for has ended, or most of them failed
             return SimpleNamespace(trials=len(table.points), epochs=spent, found=False)
         for name, (trial, point, reports) in list(running.items()):
-            before, (epoch, metrics) = trial.config.get("epoch", 0), next(reports)
-            trial.config["epoch"] = epoch
-            spent += epoch - before
-            over = epoch == table.epochs
-            result = message(epoch, metrics, over)
+            before, said = trial.config.get("epoch", 0), next(reports)
+            trial.config["epoch"] = said.epoch
+            spent += said.epoch - before
+            over = said.epoch == table.epochs
+            result = message(said, over)
             stopped = not over and scheduler.on_trial_result(cast(Any, None), trial, result) == TrialScheduler.STOP
             searcher.on_trial_result(name, result)
-            if over or stopped or metrics is None:
+            if over or stopped or said.metrics is None:
                 del running[name]
                 searcher.on_trial_complete(name)
             if over and point in table.best:
@@ -172,17 +181,17 @@ def search(table: Table, sampler: str, rule: str, seed: int, at_a_time: int) -> 
     raise AssertionError
 
 
-def message(epoch: int, metrics: Metrics | None, over: bool) -> dict[str, Any]:
+def message(said: Said, over: bool) -> dict[str, Any]:
     """Return a report as a worker makes it."""
-    if metrics is None:
-        return {"status": "failed", "kind": "non-finite", "reason": f"diverged in epoch {epoch}", "seconds": 0.0}
-    row = {"epoch": epoch, "fvu_worst": metrics.fvu_worst}
+    if said.metrics is None:
+        return {"status": "failed", "kind": "non-finite", "reason": f"diverged in epoch {said.epoch}", "seconds": 0.0}
+    row = {"epoch": said.epoch, "trained": said.trained, "fvu_worst": said.metrics.fvu_worst}
     return {
         **row,
         "seconds": 0.0,
         "status": "complete" if over else "running",
         "curve": json.dumps(row),
-        "metrics": json.dumps(metrics.__dict__),
+        "metrics": json.dumps(said.metrics.__dict__),
     }
 
 

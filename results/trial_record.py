@@ -181,7 +181,10 @@ def read_trials(path: Path) -> pd.DataFrame:
 
 
 def read_curves(path: Path) -> pd.DataFrame:
-    """Return curves.parquet: phase, arm, number, epoch, seconds, `loss.<term>` and the scalar validation metrics."""
+    """Return curves.parquet: phase, arm, number, epoch, trained, seconds, `loss.<term>`, scalar validation metrics.
+
+    `trained` is `epoch` without the epochs of pilots.
+    """
     return pd.read_parquet(path)
 
 

@@ -53,7 +53,7 @@ class Lender:
         constraints = {DIVERGED: float(record.state in ("diverged", "refused"))}
         if record.metrics is not None:
             constraints |= guards(record.metrics, self.baseline, self.guards_config)
-        reports = {int(row["epoch"]): row["fvu_worst"] for row in record.curve} if count == 1 else {}
+        reports = {int(row["trained"]): row["fvu_worst"] for row in record.curve} if count == 1 else {}
         self.study.add_trial(
             optuna.create_trial(
                 state=TrialState.COMPLETE if complete else TrialState.PRUNED,

@@ -67,8 +67,9 @@ class _Open:
         self.curve = [earlier for earlier in self.curve if earlier["epoch"] < report["epoch"]] + [report]
         if len(self.trial.study.directions) > 1:
             return  # Optuna keeps no intermediate values of several objectives
-        if report["epoch"] not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
-            self.trial.report(result["fvu_worst"], int(report["epoch"]))
+        trained = int(result["trained"])
+        if trained not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
+            self.trial.report(result["fvu_worst"], trained)
 
     def end_attempt(self, kind: Kind, reason: str) -> None:
         """Write down how the present attempt ended."""

@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from study.config import StoppingConfig
 
 METRIC = "fvu_worst"
-TIME = "epoch"
+TIME = "trained"
 
 
 class ByNumber(FIFOScheduler):

@@ -1,9 +1,10 @@
 """A trial on a worker: the only file that reports to Ray Tune, and the task that the other phases run.
 
-What a worker says in a report: `epoch`, `fvu_worst` (early stopping reads it), `seconds`, `status`, `start` (the epoch
-it went on from), `notice` (what was wrong with the snapshot), and as JSON text `curve` (one flat row) and `metrics`
-(complete). The status is `running` until the last report, which says `complete`, with the `checkpoint`'s digest, or
-`failed`, with `kind` and `reason`; a trial whose last word is `running` was stopped by the scheduler.
+What a worker says in a report: `epoch`, `trained` and `fvu_worst` (early stopping reads these two), `seconds`,
+`status`, `start` (the epoch it went on from), `notice` (what was wrong with the snapshot), and as JSON text `curve`
+(one flat row) and `metrics` (complete). The status is `running` until the last report, which says `complete`, with the
+`checkpoint`'s digest, or `failed`, with `kind` and `reason`; a trial whose last word is `running` was stopped by the
+scheduler.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def _message(report: EpochMetrics, metrics: Metrics, status: str, snapshots: Sna
     """Return what is said: `metrics` are of the weights kept, which with patience are not those of the last epoch."""
     return {
         "epoch": report.epoch,
+        "trained": report.trained,
         "fvu_worst": report.validation.fvu_worst,
         "seconds": report.seconds,
         "status": status,
@@ -107,8 +109,9 @@ def _message(report: EpochMetrics, metrics: Metrics, status: str, snapshots: Sna
 
 def curve_row(metrics: EpochMetrics) -> dict[str, float]:
     """Return a report as one flat row."""
+    reached = {"epoch": metrics.epoch, "trained": metrics.trained, "seconds": metrics.seconds}
     losses = {f"loss.{name}": value for name, value in metrics.losses.items()}
-    return {"epoch": metrics.epoch, "seconds": metrics.seconds, **losses, **metrics.validation.scalars()}
+    return {**reached, **losses, **metrics.validation.scalars()}
 
 
 def evaluate(

@@ -113,7 +113,14 @@ def make_toy(fault: Fault | None = None, seconds: float = 0) -> Objective:
             losses = {"total": 1 / epoch}
             validation = score(config, epoch)
             report(
-                EpochMetrics(epoch=epoch, finished=epoch == epochs, losses=losses, validation=validation, seconds=0.1)
+                EpochMetrics(
+                    epoch=epoch,
+                    trained=epoch,
+                    finished=epoch == epochs,
+                    losses=losses,
+                    validation=validation,
+                    seconds=0.1,
+                )
             )
             if snapshots.due and begun < epoch < epochs:
                 snapshots.save(State({}, {"epoch": epoch}))

@@ -219,6 +219,7 @@ class Trainer:
             member.reports.append(
                 EpochMetrics(
                     epoch=member.epochs,
+                    trained=epoch,
                     finished=finished,
                     losses={term: values[index] for term, values in losses_M.items()},
                     validation=metrics,

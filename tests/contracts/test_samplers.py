@@ -149,6 +149,7 @@ class Player:
         metrics = self.make_metrics(worst, 0.05 + 0.02 * sharpness, utilization=0.9 + 0.002 * hidden)
         return {
             "epoch": epoch,
+            "trained": epoch,
             "fvu_worst": metrics.fvu_worst,
             "seconds": 1.0,
             "status": status,

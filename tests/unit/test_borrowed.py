@@ -47,7 +47,10 @@ def study(tmp_path: Path) -> optuna.Study:
 
 @pytest.fixture
 def baseline(make_record, make_metrics) -> TrialRecord:
-    curve = [{"epoch": epoch, "seconds": 1.0, **make_metrics(0.5 + 1 / epoch, 0.1).scalars()} for epoch in (5, 10)]
+    curve = [
+        {"epoch": epoch, "trained": epoch, "seconds": 1.0, **make_metrics(0.5 + 1 / epoch, 0.1).scalars()}
+        for epoch in (5, 10)
+    ]
     return make_record(0, 0.5, 0.1, phase="baseline", arm="baseline", curve=curve)
 
 
@@ -124,7 +127,7 @@ def ran(runs: Path, records: list[TrialRecord]) -> StudyFolder:
 
 @pytest.fixture
 def records(make_record, make_metrics) -> list[TrialRecord]:
-    curve = [{"epoch": 5, "seconds": 1.0, **make_metrics(0.9, 0.1).scalars()}]
+    curve = [{"epoch": 5, "trained": 5, "seconds": 1.0, **make_metrics(0.9, 0.1).scalars()}]
     return [
         make_record(0, 0.45, 0.1, curve=curve),
         make_record(1, 0.45, 0.4),  # breaks fvu_mean

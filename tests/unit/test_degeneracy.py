@@ -47,8 +47,14 @@ def message(metrics: EpochMetrics) -> dict:
     validation = metrics.validation
     row = {"epoch": metrics.epoch, "seconds": metrics.seconds, **validation.scalars()}
     status = "complete" if metrics.finished else "running"
-    said = {"epoch": metrics.epoch, "fvu_worst": validation.fvu_worst, "seconds": metrics.seconds, "status": status}
-    return {**said, "curve": json.dumps(row), "metrics": json.dumps(asdict(validation))}
+    said = {"fvu_worst": validation.fvu_worst, "seconds": metrics.seconds, "status": status}
+    return {
+        "epoch": metrics.epoch,
+        "trained": metrics.trained,
+        **said,
+        "curve": json.dumps(row),
+        "metrics": json.dumps(asdict(validation)),
+    }
 
 
 @pytest.fixture(scope="module")

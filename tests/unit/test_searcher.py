@@ -72,9 +72,10 @@ def build_searcher(*, target: int = 10, space: SearchSpace = SPACE, **given) -> 
 
 
 def report(metrics: Metrics, epoch: int, status: str = "running") -> dict:
-    row = {"epoch": epoch, "seconds": float(epoch), **metrics.scalars()}
+    row = {"epoch": epoch, "trained": epoch, "seconds": float(epoch), **metrics.scalars()}
     return {
         "epoch": epoch,
+        "trained": epoch,
         "fvu_worst": metrics.fvu_worst,
         "seconds": float(epoch),
         "status": status,

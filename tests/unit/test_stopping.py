@@ -24,13 +24,22 @@ def stored(number: int, **values: float) -> optuna.trial.FrozenTrial:
 def decide(scheduler: TrialScheduler, fvu_worst: float, epoch: int = 5) -> str:
     trial = SimpleNamespace(trial_id="new")
     scheduler.on_trial_add(None, trial)
-    return scheduler.on_trial_result(None, trial, {"epoch": epoch, "fvu_worst": fvu_worst})
+    return scheduler.on_trial_result(None, trial, {"trained": epoch, "fvu_worst": fvu_worst})
 
 
 @pytest.mark.parametrize(("fvu_worst", "decision"), [(0.9, TrialScheduler.STOP), (0.3, TrialScheduler.CONTINUE)])
 def test_a_new_trial_is_held_against_stored_ones(fvu_worst, decision):
     told = [stored(0, e5=0.4), stored(1, e5=0.5), stored(2, e5=0.6)]
     assert decide(make_scheduler(CONFIG, 20, told), fvu_worst) == decision
+
+
+def test_epochs_of_pilots_are_no_training():
+    scheduler, told = make_scheduler(CONFIG, 20, [stored(0, e5=0.4), stored(1, e5=0.5), stored(2, e5=0.6)]), []
+    trial = SimpleNamespace(trial_id="feedback")
+    scheduler.on_trial_add(None, trial)
+    for epoch, trained in ((12, 2), (14, 4), (16, 6)):
+        told.append(scheduler.on_trial_result(None, trial, {"epoch": epoch, "trained": trained, "fvu_worst": 0.9}))
+    assert told == [TrialScheduler.CONTINUE, TrialScheduler.CONTINUE, TrialScheduler.STOP]
 
 
 def test_without_stored_trials_the_first_goes_on():

@@ -140,7 +140,9 @@ def test_the_progress_line_has_losses_imbalance_and_utilization(
 
 def test_the_progress_line_drops_terms_from_the_end(make_metrics: Callable[..., Metrics]) -> None:
     losses = {"reconstruction": 0.25, "commitment": 0.125, "total": 0.5}
-    epoch = EpochMetrics(epoch=1, finished=False, losses=losses, validation=make_metrics(0.5, 0.1), seconds=1.0)
+    epoch = EpochMetrics(
+        epoch=1, trained=1, finished=False, losses=losses, validation=make_metrics(0.5, 0.1), seconds=1.0
+    )
     rest = " worst 0.500 imbalance 5.00x util 100%"
     whole = "loss 0.500 rec 0.250 commit 0.125" + rest
     assert epoch_in_words(epoch, len(whole)) == whole
