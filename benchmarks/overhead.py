@@ -27,13 +27,13 @@ import ray
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
+from results.journal import read_journal, settled
 from search_spaces import load_space
 from search_spaces.space import Float
 from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from study import StudyConfig, run
 from study.config import ClusterConfig, GuardsConfig
-from study.journal import read_journal, settled
 
 SPACE = "adaptive_compression"
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from spinlock_dist.prepare import PreparedData
 
 
+FORMAT = 1
+"""Of what a study leaves, as study.yaml says; raised when an earlier version could no longer read it."""
+
+
 @dataclass(frozen=True)
 class StudyFolder:
     """Paths of `<runs>/<study>/`. Only the study that holds `lock()` writes in it."""
@@ -44,9 +48,20 @@ class StudyFolder:
         return self.path / "optuna.journal"
 
     @property
+    def journals(self) -> dict[str, Path]:
+        """Optuna's storages by arm, as far as they are there: of a tournament one a search, else the only one."""
+        arms = [self.path / "optuna.journal", *sorted(self.path.glob("tournament/*/optuna.journal"))]
+        return {path.parent.name if path.parent != self.path else "": path for path in arms if path.exists()}
+
+    @property
     def prepared(self) -> Path:
         """Folder that tells what preparation made of the data."""
         return self.path / "prepared"
+
+    @property
+    def summary(self) -> Path:
+        """summary.json: fingerprint, rows of each split, characteristics of each category."""
+        return self.prepared / "summary.json"
 
     @property
     def tune(self) -> Path:
@@ -140,6 +155,19 @@ class StudyFolder:
             held.release()
 
     @property
+    def is_running(self) -> bool:
+        """Whether a driver holds the study at this moment."""
+        held = FileLock(self.path / ".lock")
+        if not self._holder.exists():
+            return False
+        try:
+            held.acquire(timeout=0)
+        except (Timeout, OSError):
+            return True
+        held.release()
+        return False
+
+    @property
     def _holder(self) -> Path:
         return self.path / ".driver"  # beside the lock, which whoever tries it empties
 
@@ -174,7 +202,7 @@ class StudyFolder:
         }
         rows = {part: len(data.split.part(part)) for part in ("train", "validation", "test")}
         summary = {"fingerprint": data.fingerprint, "rows": rows, "characteristics": characteristics}
-        write_json(self.prepared / "summary.json", summary)
+        write_json(self.summary, summary)
         write_json(self.categories, categories)
         with replacing(self.prepared / "ledger.parquet") as draft:
             pd.DataFrame([asdict(entry) for entry in data.pipeline.cleaning.ledger]).to_parquet(draft, index=False)

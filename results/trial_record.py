@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import pandas as pd
 from results.files import read_json, replacing, write_json
 from results.front import front
 from results.levelling import levelling
+from results.study_folder import StudyFolder
 from spinlock_dist.metrics.record import Metrics
 
 Phase = Literal["baseline", "warm", "search", "final", "verification"]
@@ -148,9 +149,14 @@ def _imbalance(record: TrialRecord) -> float:
 
 # ---------------------------------------------------------------- tables
 
+TRIAL = ("phase", "arm", "number")
+"""Columns that name a trial in both tables."""
+JOURNALS = "journals"
+"""Attribute of both tables: bytes of the journals when they were written."""
 
-def write_tables(trials: Path, curves: Path, records: Sequence[TrialRecord]) -> None:
-    """Write both tables anew, atomically."""
+
+def write_tables(folder: StudyFolder, records: Sequence[TrialRecord]) -> None:
+    """Write both tables of a study anew, atomically. They know how long its journals were, so how new they are."""
     baselines = {(record.phase, record.number): record for record in records if record.arm == "baseline"}
     reports = [
         {"phase": record.phase, "arm": record.arm, "number": record.number, **report}
@@ -162,9 +168,34 @@ def write_tables(trials: Path, curves: Path, records: Sequence[TrialRecord]) -> 
         _row(record) | {"front": any(record is each for each in on_front)} | _levelling(record, baselines)
         for record in records
     ]
-    for path, table in ((trials, rows), (curves, reports)):
+    for path, rows_of in ((folder.trials, rows), (folder.curves, reports)):
+        table = pd.DataFrame(rows_of)
+        table.attrs[JOURNALS] = journal_sizes(folder)
         with replacing(path) as draft:
-            pd.DataFrame(table).to_parquet(draft, index=False)
+            table.to_parquet(draft, index=False)
+
+
+def journal_sizes(folder: StudyFolder) -> int:
+    """Return the length of a study's journals together, in bytes: they only ever grow."""
+    return sum(path.stat().st_size for path in folder.journals.values())
+
+
+def read_tables(folder: StudyFolder) -> tuple[list[TrialRecord], bool]:
+    """Return the records that `write_tables` wrote, and whether the journals are still as they were then.
+
+    Raises `OSError` or `ValueError` if a table is missing or damaged.
+    """
+    trials, curves = read_trials(folder.trials), read_curves(folder.curves)
+    reports: dict[tuple[Any, ...], list[dict[str, float]]] = {}
+    for row in curves.to_dict("records"):
+        report = {str(name): value for name, value in row.items() if name not in TRIAL and value == value}
+        reports.setdefault(tuple(row[name] for name in TRIAL), []).append(report)
+    try:
+        records = [TrialRecord.from_json(json.loads(record)) for record in trials["record"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a table of this version: {error}") from None
+    whole = [replace(each, curve=reports.get((each.phase, each.arm, each.number), [])) for each in records]
+    return whole, trials.attrs.get(JOURNALS) == journal_sizes(folder)
 
 
 def read_trials(path: Path) -> pd.DataFrame:
@@ -174,8 +205,8 @@ def read_trials(path: Path) -> pd.DataFrame:
     (the attempts as JSON text), front (whether no feasible trial beats it in imbalance, mean FVU and utilization at
     once), the scalar validation metrics by name, `test.<metric>`, `fvu.<category>`, `guard.<name>`,
     `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance against the baseline; of finals on the
-    test rows, against the same replicate's), and `param.<setting>` as JSON text (the settings of one space have
-    different types).
+    test rows, against the same replicate's), `param.<setting>` as JSON text (the settings of one space have different
+    types), and `record`, the whole but for the curve as JSON text.
     """
     return pd.read_parquet(path)
 
@@ -199,7 +230,7 @@ def _row(record: TrialRecord) -> dict[str, Any]:
         row |= {f"test.{name}": value for name, value in record.test.scalars().items()}
     row |= {f"guard.{name}": value for name, value in record.guards.items()}
     row |= {f"param.{name}": json.dumps(value) for name, value in record.params.items()}
-    return row
+    return row | {"record": json.dumps({**record.to_json(), "curve": []})}
 
 
 def _levelling(record: TrialRecord, baselines: dict[tuple[Phase, int], TrialRecord]) -> dict[str, float]:

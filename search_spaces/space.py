@@ -276,6 +276,25 @@ class SearchSpace:
         return total
 
 
+def space_content(space: SearchSpace) -> dict[str, Any]:
+    """Return what a space varies, as plain data: its file may change while a study is interrupted."""
+    parameters = {
+        name: {"type": type(parameter).__name__.lower(), **parameter.model_dump(mode="json")}
+        for name, parameter in space.parameters.items()
+    }
+    return {"parameters": parameters, "fixed": dict(space.fixed)}
+
+
+def space_of(content: Mapping[str, Any], name: str) -> SearchSpace:
+    """Return the space that `space_content` made `content` of. Raises `KeyError` or `ValueError` if it did not."""
+    kinds = {kind.__name__.lower(): kind for kind in (Float, Int, Categorical)}
+    parameters = {
+        each: kinds[given["type"]].model_validate({key: value for key, value in given.items() if key != "type"})
+        for each, given in content["parameters"].items()
+    }
+    return SearchSpace(name=name, description="", parameters=parameters, fixed=content["fixed"])
+
+
 def condition_fault(name: str, parameters: Mapping[str, Parameter]) -> str | None:
     """Return what is wrong with the condition of `name`, None if nothing is."""
     for parent, allowed in (parameters[name].when or {}).items():

@@ -15,19 +15,20 @@ import optuna
 from optuna.trial import TrialState
 
 from results.front import objectives
+from results.journal import BORROWED, DIVERGED, borrowed, outcome, read_journal, read_search, warm_records
 from results.study_folder import StudyFolder, open_study
 from results.trial_record import TrialRecord, best_record
 from search_spaces import SearchSpace
+from search_spaces.space import space_content
 from spinlock_dist.config import TrialConfig, parse_config
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData
 from study.config import GuardsConfig, StudyConfig
-from study.description import differences, space_content
+from study.description import differences
 from study.distributions import distribution
 from study.first_points import STRATEGY, UNIFORM, first_points
-from study.journal import BORROWED, borrowed, outcome, read_journal, read_search, record_of
-from study.objective import DIVERGED, guards
+from study.objective import guards
 from study.sampler import FIRST_GENERATION
 
 BASELINE = "baseline"
@@ -91,11 +92,6 @@ def lend_earlier(lender: Lender, folders: Sequence[StudyFolder]) -> None:
             if record.state in ("complete", "pruned", "diverged") and source not in told:
                 lender.lend(record, source)
     lender.study.set_user_attr(WARM_STARTED, True)
-
-
-def warm_records(study: optuna.Study) -> list[TrialRecord]:
-    """Return the records of the trials of earlier studies."""
-    return [record_of(trial) for trial in borrowed(study) if trial.user_attrs[BORROWED] != BASELINE]
 
 
 def known_answers(study: optuna.Study, space: SearchSpace, base: TrialConfig, baseline_is_told: bool) -> None:

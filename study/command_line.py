@@ -221,8 +221,8 @@ def _stored(runs: Path, name: str) -> dict[str, Any]:
 
 
 def _extended(config: StudyConfig, more: int) -> StudyConfig:
+    from results.journal import read_journal
     from results.study_folder import StudyFolder
-    from study.journal import read_journal
     from study.until import extended  # Optuna takes a second to import
 
     folder = StudyFolder(Path(config.runs) / config.name)

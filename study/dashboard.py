@@ -61,7 +61,7 @@ def serve(journal: Path, port: int) -> None:
     from optuna.storages import JournalStorage
     from optuna_dashboard import wsgi
 
-    from study.journal import ReadOnlyBackend
+    from results.journal import ReadOnlyBackend
 
     class Silent(WSGIRequestHandler):
         def log_message(self, format: str, *args: object) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from results.study_folder import StudyFolder, open_study
+from results.study_folder import FORMAT, StudyFolder, open_study
 from search_spaces import SearchSpace, load_space
+from search_spaces.space import space_content
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.prepare import PreparedData
 from study.cluster import Cluster
@@ -29,6 +30,7 @@ PACKAGES = ("spinlock-dist", "torch", "ray", "optuna", "numpy", "pandas")
 def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluster: Cluster) -> dict[str, Any]:
     """Return the content of study.yaml."""
     return {
+        "format": FORMAT,
         "config": config.model_dump(mode="json"),
         "space": space_content(space),
         "fingerprint": data.fingerprint,
@@ -66,15 +68,6 @@ def check_space(config: StudyConfig, known: dict[str, Any], source: str) -> None
             f"{source}: the search space {config.space} has changed: {setting} was {before!r}, now it is {now!r}; "
             "restore it, or name one with --space"
         )
-
-
-def space_content(space: SearchSpace) -> dict[str, Any]:
-    """Return what a space varies, as plain data: its file may change while a study is interrupted."""
-    parameters = {
-        name: {"type": type(parameter).__name__.lower(), **parameter.model_dump(mode="json")}
-        for name, parameter in space.parameters.items()
-    }
-    return {"parameters": parameters, "fixed": dict(space.fixed)}
 
 
 def begin(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyFolder:

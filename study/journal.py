@@ -1,4 +1,4 @@
-"""Optuna's storage of a study: one journal file, written by one driver, and the record of the search."""
+"""Optuna's storage of a study as its driver writes it: one journal file; `results.journal` reads it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,11 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from results.trial_record import Attempt, Kind, TrialRecord
+from results.journal import ATTEMPTS, attempts_at
+from results.trial_record import Attempt, Kind
 from spinlock_dist.errors import SpinlockError
-from spinlock_dist.metrics.record import Metrics
-from study.objective import DIVERGED
-
-STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
-KIND, ATTEMPTS, CHECKPOINT = "kind", "attempts", "checkpoint"
-BORROWED = "borrowed"
-"""Attribute of a trial that the study did not run: where it comes from."""
 
 
 class _WholeLines(JournalFileBackend):
@@ -57,20 +51,6 @@ def open_journal(
     return optuna.create_study(
         storage=storage, study_name=name, directions=["minimize"] * objectives, load_if_exists=True
     )
-
-
-class ReadOnlyBackend(JournalFileBackend):
-    """A journal that only its driver may write: notes, deletions and the like are refused."""
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Refuse."""
-        raise PermissionError("a study's journal is written by its driver alone")
-
-
-def read_journal(path: Path, name: str) -> optuna.Study:
-    """Open a study's journal for reading; a driver may be writing to it meanwhile."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.load_study(storage=JournalStorage(ReadOnlyBackend(str(path))), study_name=name)
 
 
 def repair(path: Path) -> bool:
@@ -124,60 +104,6 @@ def release(study: optuna.Study, kind: Kind, reason: str) -> int:
     return len(stale)
 
 
-def attempts_at(trial: FrozenTrial) -> list[Attempt]:
-    """Return the attempts at a trial so far."""
-    return [Attempt(**attempt) for attempt in trial.user_attrs.get(ATTEMPTS, [])]
-
-
 def keep_attempts(study: optuna.Study, trial_id: int, attempts: Sequence[Attempt]) -> None:
     """Store the attempts at a trial."""
     study._storage.set_trial_user_attr(trial_id, ATTEMPTS, [asdict(attempt) for attempt in attempts])
-
-
-def settled(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that have an outcome, by number: complete, stopped, diverged, refused or failed."""
-    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    trials = study.get_trials(deepcopy=False, states=ended)
-    return [trial for trial in trials if STATE in trial.user_attrs and BORROWED not in trial.user_attrs]
-
-
-def borrowed(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that other studies, or the baseline's phase, ran."""
-    return [trial for trial in study.get_trials(deepcopy=False) if BORROWED in trial.user_attrs]
-
-
-def read_search(study: optuna.Study) -> list[TrialRecord]:
-    """Return the records of the settled trials, by number."""
-    return [record_of(trial) for trial in settled(study)]
-
-
-def outcome(record: TrialRecord) -> dict[str, Any]:
-    """Return what is stored of a trial that ended, for `record_of` to read."""
-    known = {STATE: record.state, REASON: record.reason, CURVE: record.curve, SEED: record.seed}
-    known |= {SECONDS: record.seconds, NODE: record.node, KIND: record.kind}
-    return known if record.metrics is None else known | {METRICS: record.metrics.__dict__}
-
-
-def record_of(trial: FrozenTrial) -> TrialRecord:
-    """Return the record of a trial that has an outcome."""
-    known = trial.user_attrs
-    metrics = Metrics(**known[METRICS]) if METRICS in known else None
-    curve = known.get(CURVE, [])
-    return TrialRecord(
-        phase="warm" if BORROWED in known else "search",
-        arm=known.get(BORROWED, f"trial-{trial.number}"),
-        number=trial.number,
-        state=known[STATE],
-        seed=known[SEED],
-        params=trial.params,
-        metrics=metrics,
-        guards={name: value for name, value in trial.constraints.items() if name != DIVERGED},
-        curve=curve,
-        epochs=int(curve[-1]["epoch"]) if curve else 0,
-        seconds=known.get(SECONDS, 0.0),
-        node=known.get(NODE, ""),
-        reason=known.get(REASON, ""),
-        kind=known.get(KIND, ""),
-        attempts=attempts_at(trial),
-        checkpoint=known.get(CHECKPOINT, ""),
-    )

@@ -13,9 +13,6 @@ from study.config import GuardsConfig
 COUNT = {"single": 1, "pareto": 3}
 """How many of `results.front.objectives` a study minimizes: the first, or all."""
 
-DIVERGED = "diverged"
-"""Constraint of a trial that could not be scored: 1 if it diverged or was refused, 0 otherwise."""
-
 
 def guards(metrics: Metrics, baseline: Metrics, config: GuardsConfig) -> dict[str, float]:
     """Return how far each guard is overstepped, at most 0 if it is kept. Every value is finite."""

@@ -229,7 +229,7 @@ class _Study:
             write_json(self.folder.verdict, verdict.to_json() | told)
             export_readme(self.folder, best, baseline[0], chosen, conclusion)
         warm = [record for each in self.searches.values() for record in each.warm]
-        write_tables(self.folder.trials, self.folder.curves, [*baseline, *warm, *search, *finals])
+        write_tables(self.folder, [*baseline, *warm, *search, *finals])
         return StudyResult(
             folder=self.folder,
             baseline=tuple(baseline),

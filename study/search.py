@@ -11,6 +11,7 @@ import optuna
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from results.journal import borrowed, read_search, settled, warm_records
 from results.study_folder import StudyFolder
 from results.trial_record import TrialRecord, write_tables
 from search_spaces import SearchSpace
@@ -24,14 +25,13 @@ from study.borrowed import (
     known_answers,
     lend_baseline,
     lend_earlier,
-    warm_records,
 )
 from study.cluster import Cluster
 from study.config import StudyConfig
 from study.event_files import EventFiles
 from study.exported import StudyMetrics
 from study.faults import StudyError, killed_by_memory_monitor
-from study.journal import borrowed, open_journal, read_search, release, settled
+from study.journal import open_journal, release
 from study.keeping import Kept
 from study.objective import COUNT
 from study.progress import Progress
@@ -93,7 +93,7 @@ class Search:
                 limits.keep()
             records = read_search(study)
             with suppress(OSError):
-                write_tables(self.folder.trials, self.folder.curves, [*baseline, *self.warm, *records])
+                write_tables(self.folder, [*baseline, *self.warm, *records])
         reason = f"all {len(records)} trials are done" if len(records) >= self.config.trials else limits.reason()
         if reason is None or stopped:  # Tune returns as if all were well when it is interrupted
             raise KeyboardInterrupt

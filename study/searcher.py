@@ -20,17 +20,10 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from results.front import objectives
-from results.trial_record import Attempt, Kind, State, TrialRecord
-from search_spaces import SearchSpace
-from spinlock_dist.config import TrialConfig
-from spinlock_dist.errors import ConfigError
-from spinlock_dist.metrics.record import Metrics
-from study import faults
-from study.config import GuardsConfig
-from study.distributions import suggest
-from study.journal import (
+from results.journal import (
     CHECKPOINT,
     CURVE,
+    DIVERGED,
     KIND,
     METRICS,
     NODE,
@@ -39,12 +32,20 @@ from study.journal import (
     SEED,
     STATE,
     attempts_at,
-    keep_attempts,
     read_search,
     record_of,
     settled,
 )
-from study.objective import DIVERGED, guards
+from results.trial_record import Attempt, Kind, State, TrialRecord
+from search_spaces import SearchSpace
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.metrics.record import Metrics
+from study import faults
+from study.config import GuardsConfig
+from study.distributions import suggest
+from study.journal import keep_attempts
+from study.objective import guards
 from study.resources import Resources
 
 

@@ -57,9 +57,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
     """Return what became of a trial of the search, told and as plain data. Raises `ConfigError` if there is none."""
+    from results.journal import STATE, attempts_at, read_journal, record_of
     from results.outcomes import attempt_lines, in_columns, setting_lines, tell_story
     from results.trial_record import read_records
-    from study.journal import STATE, attempts_at, read_journal, record_of
 
     if folder.read_description()["config"].get("tournament"):
         raise ConfigError(f"--why: each strategy of a tournament has a trial {number}; see {folder.trials}")
@@ -83,9 +83,9 @@ def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
 def read_status(folder: StudyFolder) -> dict[str, Any]:
     """Return where a study stands: its phase, trials by state, and the best so far beside the baseline."""
     from results.front import front
+    from results.journal import read_journal, read_search
     from results.outcomes import count_outcomes
     from results.trial_record import best_record, full_arm, read_records
-    from study.journal import read_journal, read_search
     from study.tournament import tournament_arms
     from study.until import ENDED
 

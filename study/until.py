@@ -9,9 +9,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from results.front import dominates
+from results.journal import settled
 from study.config import StudyConfig, UntilConfig
 from study.grid import GridSampler
-from study.journal import settled
 from study.resources import ResourceError, Resources
 
 ENDED = "ended"

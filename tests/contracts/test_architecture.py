@@ -87,9 +87,10 @@ def test_the_core_imports_one_way(path: Path) -> None:
             assert place_in_core(name[1]) <= place_in_core(part), f"{name_of(path)} imports {'.'.join(name)}"
 
 
-def test_only_the_study_knows_ray_and_optuna() -> None:
-    others = [path for path in FILES if not path.is_relative_to(ROOT / "study")]
-    offenders = [name_of(path) for path in others if ENGINES & {name[0] for name in imported(path)}]
+@pytest.mark.parametrize(("engine", "homes"), [("ray", {"study"}), ("optuna", {"study", "results"})])
+def test_only_the_study_knows_ray_and_only_it_and_its_results_optuna(engine: str, homes: set[str]) -> None:
+    others = [path for path in FILES if path.relative_to(ROOT).parts[0] not in homes]
+    offenders = [name_of(path) for path in others if engine in {name[0] for name in imported(path)}]
     assert not offenders
 
 

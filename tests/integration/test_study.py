@@ -16,6 +16,7 @@ import pytest
 import ray
 
 import spinlock_dist.train
+from results.journal import read_journal
 from results.study_folder import StudyFolder
 from results.trial_record import TrialRecord, read_curves, read_records, read_trials
 from spinlock_dist.config import TrialConfig
@@ -27,7 +28,6 @@ from study.command_line import make_parser, study_config
 from study.config import ClusterConfig, StoppingConfig, UntilConfig
 from study.exported import METRICS
 from study.faults import StudyError
-from study.journal import read_journal
 from study.phases import dry_run
 from study.resources import ResourceError
 from study.status import read_status, read_story

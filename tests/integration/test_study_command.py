@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 import ray
 
+from results.journal import read_journal, read_search
 from results.study_folder import StudyFolder
 from spinlock_dist.errors import run_command
 from study.config import StudyConfig
-from study.journal import read_journal, read_search
 from study.launch import main
 
 

@@ -8,9 +8,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from results.journal import DIVERGED, outcome, read_search, settled, warm_records
 from results.study_folder import StudyFolder
 from results.trial_record import TrialRecord
 from search_spaces import Categorical, Float, SearchSpace
+from search_spaces.space import space_content
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.borrowed import (
@@ -20,13 +22,11 @@ from study.borrowed import (
     known_answers,
     lend_baseline,
     lend_earlier,
-    warm_records,
 )
 from study.config import ClusterConfig, GuardsConfig, StudyConfig
-from study.description import space_content
 from study.distributions import distributions, suggest
-from study.journal import open_journal, outcome, read_search, settled
-from study.objective import COUNT, DIVERGED
+from study.journal import open_journal
+from study.objective import COUNT
 from study.sampler import make_sampler
 
 SPACE = SearchSpace(

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
+from results.journal import read_search
 from results.outcomes import count_outcomes, outcomes_in_words
 from results.trial_record import TrialRecord, feasible_records
 from search_spaces import Categorical, SearchSpace
@@ -19,7 +20,7 @@ from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import run_trial
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
-from study.journal import open_journal, read_search
+from study.journal import open_journal
 from study.resources import Resources
 from study.sampler import make_sampler
 from study.searcher import AskTellSearcher

@@ -62,8 +62,8 @@ def test_tables_have_a_row_a_trial_and_a_row_a_report(tmp_path, make_record, mak
         make_record(1, 0.4, 0.1, phase="final", test=make_metrics(0.6, 0.1)),
         make_record(2, state="failed", reason="its process died"),
     ]
-    write_tables(tmp_path / "t.parquet", tmp_path / "c.parquet", records)
-    trials, curves = read_trials(tmp_path / "t.parquet"), read_curves(tmp_path / "c.parquet")
+    write_tables(StudyFolder(tmp_path), records)
+    trials, curves = read_trials(tmp_path / "trials.parquet"), read_curves(tmp_path / "curves.parquet")
     assert trials["number"].tolist() == [0, 1, 2]
     assert trials["feasible"].tolist() == [False, True, False]
     assert trials["fvu.c0"].tolist()[:2] == [0.5, 0.4]
@@ -81,8 +81,8 @@ def test_every_trial_has_the_levelling_down_meter(tmp_path, make_record, make_me
         *[make_record(0, 0.8, 0.1, phase="final", arm="baseline", test=make_metrics(0.9, 0.1))],
         make_record(0, 0.4, 0.2, phase="final", arm="trial-0", test=make_metrics(0.9, 0.3)),
     ]
-    write_tables(tmp_path / "t.parquet", tmp_path / "c.parquet", records)
-    table = read_trials(tmp_path / "t.parquet")
+    write_tables(StudyFolder(tmp_path), records)
+    table = read_trials(tmp_path / "trials.parquet")
     helped, hurt = table["levelling.worst_helped"].tolist(), table["levelling.best_hurt"].tolist()
     assert helped == pytest.approx([0, math.log10(2), math.nan, 0, 0], nan_ok=True)
     assert hurt == pytest.approx([0, math.log10(2), math.nan, 0, math.log10(3)], nan_ok=True)
@@ -203,7 +203,7 @@ def test_the_leaderboard_shows_the_whole_front_first_and_marks_it(make_record):
 def test_the_front_is_stored(tmp_path, make_record):
     records = [make_record(0, 0.5, 0.1, phase="baseline", arm="baseline"), make_record(1, 0.4, 0.1)]
     records += [make_record(2, 0.3, 0.05), make_record(3, 0.4, 0.2, guards={"bits": 1.0}), make_record(4, 0.5, 0.1)]
-    write_tables(tmp_path / "trials.parquet", tmp_path / "curves.parquet", records)
+    write_tables(StudyFolder(tmp_path), records)
     table = read_trials(tmp_path / "trials.parquet")
     assert table.loc[table["front"], "number"].tolist() == [1, 2]
 

@@ -19,13 +19,14 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from results.journal import attempts_at, read_journal, read_search, settled
 from results.trial_record import TrialRecord
 from search_spaces import Categorical, Float, SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import Metrics
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
-from study.journal import attempts_at, open_journal, read_journal, read_search, release, repair, settled
+from study.journal import open_journal, release, repair
 from study.resources import Resources
 from study.sampler import make_sampler
 from study.searcher import AskTellSearcher, GivenUp

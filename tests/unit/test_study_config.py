@@ -14,12 +14,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from results.study_folder import StudyFolder
+from search_spaces.space import space_content
 from spinlock_dist.config import dump_config, load_config, parse_config
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.preset import merge
 from study.command_line import FLAGS, make_parser, study_config
 from study.config import StudyConfig, UntilConfig
-from study.description import space_content, study_space
+from study.description import study_space
 
 
 def parsed(*argv: str) -> StudyConfig:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from search_spaces import Float, SearchSpace
+from search_spaces.space import space_content
 from spinlock_dist.config import PrepareConfig, TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.config import ClusterConfig, StudyConfig
-from study.description import begin, space_content
+from study.description import begin
 
 SPACE = SearchSpace(name="s", description="", parameters={"compression.sharpness": Float(low=0.5, high=2.0)})
 

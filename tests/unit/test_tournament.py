@@ -14,9 +14,9 @@ from results.study_folder import StudyFolder
 from results.tournament import standings, tournament_sentence, tournament_table, write_standings
 from results.verdict import BASELINE, judge
 from search_spaces import load_space
+from search_spaces.space import space_content
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
-from study.description import space_content
 from study.tournament import arms, tournament_arms
 
 

@@ -8,11 +8,12 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from results.journal import STATE, settled
 from search_spaces import Int, SearchSpace
 from study.config import StudyConfig, UntilConfig
 from study.distributions import suggest
 from study.grid import GridSampler
-from study.journal import STATE, open_journal, settled
+from study.journal import open_journal
 from study.resources import ResourceError, Resources
 from study.until import Limits, check_until, extended, reached
 

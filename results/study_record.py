@@ -1,0 +1,166 @@
+"""All that a study has left so far, read at any time: finished, interrupted, or while it runs.
+
+What is damaged or missing is named in `problems`, a line each, and the rest is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from results.files import read_json
+from results.study_folder import FORMAT, StudyFolder
+from results.trial_record import TrialRecord, best_record, full_arm, read_records, read_tables
+from results.verdict import BASELINE
+from search_spaces import SearchSpace
+from search_spaces.space import space_of
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import SpinlockError
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class StudyRecord:
+    """What is known of one study."""
+
+    folder: StudyFolder
+    description: dict[str, Any]
+    """Content of study.yaml."""
+    records: list[TrialRecord] = field(default_factory=list)
+    """Of all phases."""
+    running: list[str] = field(default_factory=list)
+    """Trials of the search without an outcome, e.g. `trial-7`: they run, or wait for the study to go on."""
+    verdict: dict[str, Any] | None = None
+    """Content of verdict.json; None while there is none."""
+    standings: list[dict[str, Any]] = field(default_factory=list)
+    """Content of tournament.json."""
+    prepared: dict[str, Any] = field(default_factory=dict)
+    """Content of prepared/summary.json: fingerprint, rows of each split, characteristics of each category."""
+    problems: list[str] = field(default_factory=list)
+    """What is damaged or missing, a line each."""
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self.folder.name
+
+    def phase(self, name: str) -> list[TrialRecord]:
+        """Return the records of a phase."""
+        return [record for record in self.records if record.phase == name]
+
+    @property
+    def search(self) -> list[TrialRecord]:
+        """The trials of the search that have an outcome."""
+        return self.phase("search")
+
+    @property
+    def baseline(self) -> TrialRecord | None:
+        """The training of the uniform baseline that the trials are held against."""
+        return next(iter(self.phase("baseline")), None)
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The exported trial; before there is one the feasible trial of lowest imbalance."""
+        exported = self.verdict.get("exported") if self.verdict else None
+        return next((each for each in self.search if each.arm == exported), best_record(self.search))
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the data, split and categories of every trial."""
+        return str(self.description["fingerprint"])
+
+    @property
+    def state(self) -> str:
+        """`finished`, `running`, or `interrupted` before its verdict."""
+        return "running" if self.folder.is_running else "finished" if self.verdict else "interrupted"
+
+    def space(self) -> SearchSpace:
+        """Return the search space as it was. Raises `SpinlockError` if study.yaml does not say it."""
+        try:
+            return space_of(self.description["space"], str(self.description["config"]["space"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpinlockError(f"{self.folder.description}: the search space cannot be read: {error}") from None
+
+    def config(self, record: TrialRecord | None = None) -> TrialConfig:
+        """Return the config of a trial; of the uniform baseline if none is given. Raises `SpinlockError` likewise."""
+        space = self.space()
+        try:
+            base = TrialConfig.model_validate(self.description["config"]["base"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpinlockError(f"{self.folder.description}: the config cannot be read: {error}") from None
+        if record is None:
+            return space.to_config(base, {}).with_overrides({"compression.strategy": "uniform"})
+        return space.to_config(base, record.params)
+
+
+def read_study(folder: StudyFolder) -> StudyRecord:
+    """Return what a study has left. Raises `ConfigError` if not even study.yaml can be read."""
+    study = StudyRecord(folder=folder, description=folder.read_description())
+    written = study.description.get("format", FORMAT)
+    if written != FORMAT:
+        study.problems.append(
+            f"{folder.description}: format {written!r}, this version reads {FORMAT}: update spinlock-dist to see all"
+        )
+    study.records = _records(study)
+    study.verdict = _read(study, folder.verdict.exists(), lambda: _mapping(folder.verdict), "verdict.json")
+    study.prepared = _read(study, True, lambda: _mapping(folder.summary), "prepared/summary.json") or {}
+    study.standings = _read(study, folder.tournament.exists(), lambda: read_json(folder.tournament), "tournament") or []
+    return study
+
+
+def _records(study: StudyRecord) -> list[TrialRecord]:
+    """Return the records from the tables if these are up to date, else from where the driver keeps them."""
+    folder, stale = study.folder, None
+    if folder.trials.exists():
+        tables = _read(study, True, lambda: read_tables(folder), "trials.parquet, curves.parquet")
+        if tables is not None and tables[1]:
+            return tables[0]
+        stale = tables[0] if tables else None
+    searches = _read(study, bool(folder.journals), lambda: _from_journals(study), "optuna.journal")
+    if searches is None and stale is not None:
+        study.problems.append("the trials are those of trials.parquet, which may be older than the study")
+        return stale
+    phases = {name: folder.records(name) for name in (BASELINE, "final")}
+    kept = {
+        name: _read(study, path.exists(), lambda path=path: read_records(path), path.name) or []  # type: ignore[misc]
+        for name, path in phases.items()
+    }
+    return [*kept[BASELINE], *(searches or []), *kept["final"]]
+
+
+def _from_journals(study: StudyRecord) -> list[TrialRecord]:
+    from results.journal import STATE, read_journal, read_search, warm_records
+
+    found = []
+    for arm, path in study.folder.journals.items():
+        journal = read_journal(path, study.name)
+        found += warm_records(journal)
+        found += [replace(record, arm=full_arm(arm, record.arm)) for record in read_search(journal)]
+        study.running += [
+            full_arm(arm, f"trial-{trial.number}")
+            for trial in journal.get_trials(deepcopy=False)
+            if trial.state.name == "RUNNING" and STATE not in trial.user_attrs
+        ]
+    return found
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError("not a mapping")
+    return content
+
+
+def _read(study: StudyRecord, there: bool, read: Callable[[], T], what: str) -> T | None:
+    """Return what `read` returns, or None with a line on what is wrong."""
+    if not there:
+        return None
+    try:
+        return read()
+    except Exception as error:  # damage shows in as many ways as there are readers
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        study.problems.append(f"{what}: cannot be read: {reason}")
+        return None
