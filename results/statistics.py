@@ -12,7 +12,6 @@ from itertools import combinations
 from typing import Literal, TypeVar
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.05
 """Largest share of studies without any difference in which one is claimed."""
@@ -51,6 +50,8 @@ class Effect:
 
 def paired_effect(ratios: Sequence[float], confidence: float = 1 - LEVEL) -> Effect | None:
     """Return the effect that `[R]` positive ratios show; None below two pairs, which show no spread."""
+    from scipy import stats  # takes a second, which whoever reads stored effects need not wait
+
     x_R = np.log(np.asarray(ratios, dtype=np.float64))
     if len(x_R) < 2:
         return None
@@ -84,6 +85,8 @@ def paired_effect(ratios: Sequence[float], confidence: float = 1 - LEVEL) -> Eff
 
 def _sign_flip_p(x_R: np.ndarray, side: str) -> float:
     """Return the one-sided p of mean 0, exact up to 13 pairs: if the arms were alike, both signs would be."""
+    from scipy import stats
+
     test = stats.permutation_test(
         (x_R,), np.mean, permutation_type="samples", alternative=side, n_resamples=RESAMPLES, vectorized=True, rng=0
     )
@@ -99,6 +102,8 @@ def widened_interval(
     test rows / training rows (Nadeau & Bengio 2003, the corrected resampled t). However many the splits, it does not
     shrink to a point: only more rows can do that. None below two pairs.
     """
+    from scipy import stats
+
     x_R = np.log(np.asarray(ratios, dtype=np.float64))
     if len(x_R) < 2:
         return None

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
@@ -202,6 +201,8 @@ class StudyFolder:
         }
         rows = {part: len(data.split.part(part)) for part in ("train", "validation", "test")}
         summary = {"fingerprint": data.fingerprint, "rows": rows, "characteristics": characteristics}
+        import pandas as pd  # only whoever writes needs it, and it takes half a second
+
         write_json(self.summary, summary)
         write_json(self.categories, categories)
         with replacing(self.prepared / "ledger.parquet") as draft:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from results.files import read_json
 from results.study_folder import FORMAT, StudyFolder
-from results.trial_record import TrialRecord, best_record, full_arm, read_records, read_tables
+from results.tables import read_tables
+from results.trial_record import TrialRecord, best_record, full_arm, read_records
 from results.verdict import BASELINE
 from search_spaces import SearchSpace
 from search_spaces.space import space_of
@@ -96,26 +97,29 @@ class StudyRecord:
         return space.to_config(base, record.params)
 
 
-def read_study(folder: StudyFolder) -> StudyRecord:
-    """Return what a study has left. Raises `ConfigError` if not even study.yaml can be read."""
+def read_study(folder: StudyFolder, curves: bool = True) -> StudyRecord:
+    """Return what a study has left; without `curves` those of its trials may be empty, which is quicker.
+
+    Raises `ConfigError` if not even study.yaml can be read.
+    """
     study = StudyRecord(folder=folder, description=folder.read_description())
     written = study.description.get("format", FORMAT)
     if written != FORMAT:
         study.problems.append(
             f"{folder.description}: format {written!r}, this version reads {FORMAT}: update spinlock-dist to see all"
         )
-    study.records = _records(study)
+    study.records = _records(study, curves)
     study.verdict = _read(study, folder.verdict.exists(), lambda: _mapping(folder.verdict), "verdict.json")
     study.prepared = _read(study, True, lambda: _mapping(folder.summary), "prepared/summary.json") or {}
     study.standings = _read(study, folder.tournament.exists(), lambda: read_json(folder.tournament), "tournament") or []
     return study
 
 
-def _records(study: StudyRecord) -> list[TrialRecord]:
+def _records(study: StudyRecord, curves: bool) -> list[TrialRecord]:
     """Return the records from the tables if these are up to date, else from where the driver keeps them."""
     folder, stale = study.folder, None
     if folder.trials.exists():
-        tables = _read(study, True, lambda: read_tables(folder), "trials.parquet, curves.parquet")
+        tables = _read(study, True, lambda: read_tables(folder, curves), "trials.parquet, curves.parquet")
         if tables is not None and tables[1]:
             return tables[0]
         stale = tables[0] if tables else None

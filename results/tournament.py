@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -117,6 +116,8 @@ def conclude_tournament(rows: Sequence[Standing], verdict: Verdict) -> str:
 
 def write_standings(folder: StudyFolder, rows: Sequence[Standing]) -> None:
     """Write tournament.json, and tournament.parquet with effects as `<figure>.<ratio, low, high>`."""
+    import pandas as pd  # whoever reads the standings need not wait for it
+
     write_json(folder.tournament, [asdict(row) for row in rows])
     with replacing(folder.tournament.with_suffix(".parquet")) as draft:
         pd.DataFrame([_flat(row) for row in rows]).to_parquet(draft, index=False)

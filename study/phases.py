@@ -14,6 +14,7 @@ from results.export import export_config, export_readme, withdraw_export
 from results.files import digest, write_json
 from results.front import front
 from results.study_folder import StudyFolder
+from results.tables import write_tables
 from results.tournament import Standing, conclude_tournament, standings, write_standings
 from results.trial_record import (
     Phase,
@@ -23,7 +24,6 @@ from results.trial_record import (
     full_arm,
     read_records,
     write_records,
-    write_tables,
 )
 from results.verdict import BASELINE, Verdict, conclude, judge
 from results.verification import Verification, verify

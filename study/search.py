@@ -13,7 +13,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from results.journal import borrowed, read_search, settled, warm_records
 from results.study_folder import StudyFolder
-from results.trial_record import TrialRecord, write_tables
+from results.tables import write_tables
+from results.trial_record import TrialRecord
 from search_spaces import SearchSpace
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData

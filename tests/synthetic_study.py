@@ -24,6 +24,7 @@ from results.files import digest, write_json
 from results.front import objectives
 from results.journal import ATTEMPTS, CHECKPOINT, DIVERGED, outcome
 from results.study_folder import FORMAT, StudyFolder
+from results.tables import write_tables
 from results.tournament import standings, write_standings
 from results.trial_record import (
     Attempt,
@@ -33,7 +34,6 @@ from results.trial_record import (
     feasible_records,
     full_arm,
     write_records,
-    write_tables,
 )
 from results.verdict import BASELINE, Verdict, conclude, judge
 from results.verification import verify

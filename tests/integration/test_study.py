@@ -18,7 +18,8 @@ import ray
 import spinlock_dist.train
 from results.journal import read_journal
 from results.study_folder import StudyFolder
-from results.trial_record import TrialRecord, read_curves, read_records, read_trials
+from results.tables import read_curves, read_trials
+from results.trial_record import TrialRecord, read_records
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import Metrics

@@ -18,13 +18,11 @@ from results.files import read_json, replacing, write_json
 from results.front import front
 from results.leaderboard import leaderboard, ranking, settings
 from results.study_folder import StudyFolder, open_study
+from results.tables import read_curves, read_trials, write_tables
 from results.trial_record import (
     best_record,
-    read_curves,
     read_records,
-    read_trials,
     write_records,
-    write_tables,
 )
 from results.verdict import Verdict, conclude, judge
 from spinlock_dist.errors import ConfigError, SpinlockError

@@ -13,7 +13,8 @@ from results.files import write_json
 from results.journal import outcome
 from results.study_folder import FORMAT, StudyFolder
 from results.study_record import StudyRecord, read_study
-from results.trial_record import TrialRecord, write_records, write_tables
+from results.tables import write_tables
+from results.trial_record import TrialRecord, write_records
 from search_spaces import load_space
 from search_spaces.space import space_content, space_of
 from spinlock_dist.config import TrialConfig
