@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from scipy.stats import qmc
 
+from results.distributions import from_unit
 from results.files import replacing
 from search_spaces import SearchSpace, load_space
 from spinlock_dist.config import TrialConfig
@@ -26,7 +27,6 @@ from spinlock_dist.errors import DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import run_members
-from study.distributions import from_unit
 
 OUT = Path(__file__).parent / "trials.parquet"
 BASELINE = -1

@@ -25,13 +25,13 @@ import pandas as pd
 from ray.tune.schedulers import TrialScheduler
 from record_trials import BASELINE, KEPT, OUT
 
+from results.distributions import to_unit
 from results.statistics import paired_effect
 from results.trial_record import TrialRecord
 from search_spaces import Categorical, SearchSpace, load_space
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
-from study.distributions import to_unit
 from study.objective import guards
 from study.resources import Resources
 from study.sampler import make_sampler

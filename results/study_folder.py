@@ -120,6 +120,11 @@ class StudyFolder:
         return self.path / "verdict.json"
 
     @property
+    def report(self) -> Path:
+        """report.html: what the study found, for people."""
+        return self.path / "report.html"
+
+    @property
     def best(self) -> Path:
         """Folder of the exported best config."""
         return self.path / "best"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +68,13 @@ class StudyRecord:
         """The exported trial; before there is one the feasible trial of lowest imbalance."""
         exported = self.verdict.get("exported") if self.verdict else None
         return next((each for each in self.search if each.arm == exported), best_record(self.search))
+
+    @cached_property
+    def importances(self) -> dict[str, dict[str, float]]:
+        """How much each setting mattered (`results.analysis.importances`). Raises `SpinlockError` as `space` does."""
+        from results.analysis import importances
+
+        return importances(self.search, self.space())
 
     @property
     def fingerprint(self) -> str:

@@ -211,6 +211,8 @@ def _sentence(
         f"category's error {_times(effects['fvu_worst'])}, its best category's {_times(effects['fvu_best'])}, its mean "
         f"error {_times(effects['fvu_mean'])}."
     )
+    if verdict == "better" and effects["fvu_worst"].high >= 1:
+        text += " Its worst category is not shown to gain: the balance is paid by the best ones."
     if broken:
         text += " Shown to break " + ", ".join(f"{name} ({_times(guards[name])} its limit)" for name in broken) + "."
     if failed:

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from results.distributions import distribution
 from results.front import objectives
 from results.journal import BORROWED, DIVERGED, borrowed, outcome, read_journal, read_search, warm_records
 from results.study_folder import StudyFolder, open_study
@@ -26,7 +27,6 @@ from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData
 from study.config import GuardsConfig, StudyConfig
 from study.description import differences
-from study.distributions import distribution
 from study.first_points import STRATEGY, UNIFORM, first_points
 from study.objective import guards
 from study.sampler import FIRST_GENERATION

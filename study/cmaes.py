@@ -15,9 +15,9 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from results.distributions import distributions, from_unit, to_unit
 from search_spaces import Categorical, Parameter, SearchSpace
 from spinlock_dist.seeding import derive_seed
-from study.distributions import distributions, from_unit, to_unit
 
 FIRST_STEP = 0.3
 """Standard deviation of the first generation in units of each parameter's range (Hansen 2016, on initialization)."""

@@ -15,8 +15,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from results.distributions import distributions
 from search_spaces import Categorical, Parameter, SearchSpace
-from study.distributions import distributions
 
 LARGEST = 100_000
 """Configs in a grid; more would never be tried, and take long to list."""

@@ -63,6 +63,8 @@ def _show(result: StudyResult, console: Console) -> None:
     if result.best is not None:
         again = f"python -m spinlock_dist.train --config {result.folder.best}/config.yaml"
         console.print(f"train it again: {again}", highlight=False, soft_wrap=True)
+    if result.folder.report.exists():
+        console.print(f"read it: {result.folder.report}", highlight=False, soft_wrap=True)
     console.print(f"everything is in {result.folder.path}", highlight=False, soft_wrap=True)
 
 

@@ -13,7 +13,9 @@ from rich.console import Console
 from results.export import export_config, export_readme, withdraw_export
 from results.files import digest, write_json
 from results.front import front
+from results.report import write_report
 from results.study_folder import StudyFolder
+from results.study_record import read_study
 from results.tables import write_tables
 from results.tournament import Standing, conclude_tournament, standings, write_standings
 from results.trial_record import (
@@ -29,6 +31,7 @@ from results.verdict import BASELINE, Verdict, conclude, judge
 from results.verification import Verification, verify
 from search_spaces import SearchSpace, preset_names
 from spinlock_dist.config import TrialConfig, load_config
+from spinlock_dist.errors import SpinlockError
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial
 from study.borrowed import (
@@ -230,6 +233,7 @@ class _Study:
             export_readme(self.folder, best, baseline[0], chosen, conclusion)
         warm = [record for each in self.searches.values() for record in each.warm]
         write_tables(self.folder, [*baseline, *warm, *search, *finals])
+        self.report()
         return StudyResult(
             folder=self.folder,
             baseline=tuple(baseline),
@@ -242,6 +246,13 @@ class _Study:
             standings=tuple(rows),
             conclusion=conclusion,
         )
+
+    def report(self) -> None:
+        """Write the report. A study whose trials are all kept does not fail for want of it."""
+        try:
+            write_report(self.folder.report, read_study(self.folder))
+        except (OSError, SpinlockError) as error:
+            self.progress.say(f"no report was written: {error}")
 
     def addresses(self) -> dict[str, str]:
         """Return where a study can be watched beside the terminal, by what is shown there."""

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from ray import tune
 from ray.tune.search import Searcher
 
+from results.distributions import suggest
 from results.front import objectives
 from results.journal import (
     CHECKPOINT,
@@ -43,7 +44,6 @@ from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 from study import faults
 from study.config import GuardsConfig
-from study.distributions import suggest
 from study.journal import keep_attempts
 from study.objective import guards
 from study.resources import Resources

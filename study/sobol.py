@@ -15,10 +15,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
+from results.distributions import distributions, from_unit
 from results.journal import BORROWED
 from search_spaces import SearchSpace
 from spinlock_dist.seeding import derive_seed
-from study.distributions import distributions, from_unit
 
 
 class SobolSampler(BaseSampler):

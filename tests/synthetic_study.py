@@ -19,6 +19,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from results.distributions import distribution, from_unit
 from results.export import export_config, export_readme
 from results.files import digest, write_json
 from results.front import objectives
@@ -48,7 +49,6 @@ from spinlock_dist.features.cleaning import LedgerEntry
 from spinlock_dist.metrics.reconstruction import distance_to_reference, gini, imbalance
 from spinlock_dist.metrics.record import Metrics
 from study.config import StudyConfig
-from study.distributions import distribution, from_unit
 from study.faults import collapsed
 from study.first_points import first_points
 from study.journal import open_journal

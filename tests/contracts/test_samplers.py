@@ -16,13 +16,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from results.distributions import suggest
 from results.journal import DIVERGED, read_search, settled
 from results.trial_record import TrialRecord
 from search_spaces import Categorical, Float, Int, SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
 from study.config import GuardsConfig, StudyConfig
-from study.distributions import suggest
 from study.first_points import first_points
 from study.journal import open_journal, release
 from study.objective import COUNT, guards

@@ -8,6 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from results.distributions import distributions, suggest
 from results.journal import DIVERGED, outcome, read_search, settled, warm_records
 from results.study_folder import StudyFolder
 from results.trial_record import TrialRecord
@@ -24,7 +25,6 @@ from study.borrowed import (
     lend_earlier,
 )
 from study.config import ClusterConfig, GuardsConfig, StudyConfig
-from study.distributions import distributions, suggest
 from study.journal import open_journal
 from study.objective import COUNT
 from study.sampler import make_sampler

@@ -8,12 +8,12 @@ import numpy as np
 import optuna
 import pytest
 
+from results.distributions import distributions, from_unit, suggest, to_unit
 from search_spaces import Categorical, Float, Int, Parameter, SearchSpace, load_space, preset_names
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.cmaes import CmaEsSampler, Evolution, merit
 from study.config import StudyConfig
-from study.distributions import distributions, from_unit, suggest, to_unit
 from study.grid import GridSampler
 from study.objective import COUNT
 from study.sampler import check_sampler, make_sampler

@@ -8,10 +8,10 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from results.distributions import suggest
 from results.journal import STATE, settled
 from search_spaces import Int, SearchSpace
 from study.config import StudyConfig, UntilConfig
-from study.distributions import suggest
 from study.grid import GridSampler
 from study.journal import open_journal
 from study.resources import ResourceError, Resources
