@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from results.files import read_json
+from results.front import front
+from results.statistics import Effect
 from results.study_folder import FORMAT, StudyFolder
 from results.tables import read_tables
 from results.trial_record import TrialRecord, best_record, full_arm, read_records
-from results.verdict import BASELINE
+from results.verdict import BASELINE, stored_effects
 from search_spaces import SearchSpace
 from search_spaces.space import space_of
 from spinlock_dist.config import TrialConfig
@@ -37,6 +39,8 @@ class StudyRecord:
     """Trials of the search without an outcome, e.g. `trial-7`: they run, or wait for the study to go on."""
     verdict: dict[str, Any] | None = None
     """Content of verdict.json; None while there is none."""
+    effects: dict[str, dict[str, Effect]] = field(default_factory=dict)
+    """Of the verdict, by finalist and figure."""
     standings: list[dict[str, Any]] = field(default_factory=list)
     """Content of tournament.json."""
     prepared: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +81,22 @@ class StudyRecord:
         return importances(self.search, self.space())
 
     @property
+    def front(self) -> list[TrialRecord]:
+        """Of a study that asked for one, the feasible trials that none beats in every respect, by imbalance."""
+        return front(self.search) if self.description["config"].get("objective") == "pareto" else []
+
+    @property
+    def features(self) -> dict[str, int]:
+        """Features of each category, as far as the prepared data says."""
+        found = self.prepared.get("characteristics") or {}
+        return {category: scores["features"] for category, scores in found.items()}
+
+    @property
+    def replicated(self) -> dict[str, Effect]:
+        """Ratio of imbalances to the baseline's on the test rows of the replicates, by finalist."""
+        return {arm: effects["imbalance"] for arm, effects in self.effects.items() if "imbalance" in effects}
+
+    @property
     def fingerprint(self) -> str:
         """Digest of the data, split and categories of every trial."""
         return str(self.description["fingerprint"])
@@ -93,16 +113,19 @@ class StudyRecord:
         except (KeyError, TypeError, ValueError) as error:
             raise SpinlockError(f"{self.folder.description}: the search space cannot be read: {error}") from None
 
-    def config(self, record: TrialRecord | None = None) -> TrialConfig:
-        """Return the config of a trial; of the uniform baseline if none is given. Raises `SpinlockError` likewise."""
-        space = self.space()
+    def base(self) -> TrialConfig:
+        """Return what all trials share: without what is searched. Raises `SpinlockError` likewise."""
         try:
             base = TrialConfig.model_validate(self.description["config"]["base"])
         except (KeyError, TypeError, ValueError) as error:
             raise SpinlockError(f"{self.folder.description}: the config cannot be read: {error}") from None
+        return self.space().to_config(base, {})
+
+    def config(self, record: TrialRecord | None = None) -> TrialConfig:
+        """Return the config of a trial; of the uniform baseline if none is given. Raises `SpinlockError` likewise."""
         if record is None:
-            return space.to_config(base, {}).with_overrides({"compression.strategy": "uniform"})
-        return space.to_config(base, record.params)
+            return self.base().with_overrides({"compression.strategy": "uniform"})
+        return self.space().to_config(self.base(), record.params)
 
 
 def read_study(folder: StudyFolder, curves: bool = True) -> StudyRecord:
@@ -118,6 +141,7 @@ def read_study(folder: StudyFolder, curves: bool = True) -> StudyRecord:
         )
     study.records = _records(study, curves)
     study.verdict = _read(study, folder.verdict.exists(), lambda: _mapping(folder.verdict), "verdict.json")
+    study.effects = _read(study, True, lambda: stored_effects(study.verdict), "verdict.json") or {}
     study.prepared = _read(study, True, lambda: _mapping(folder.summary), "prepared/summary.json") or {}
     study.standings = _read(study, folder.tournament.exists(), lambda: read_json(folder.tournament), "tournament") or []
     return study

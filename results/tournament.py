@@ -69,6 +69,14 @@ def standings(searches: Mapping[str, Sequence[TrialRecord]], verdict: Verdict) -
     return sorted(rows, key=_merit)
 
 
+def standing_of(content: Mapping[str, Any]) -> Standing:
+    """Return a standing from its entry in tournament.json. Raises `TypeError` if that is damaged."""
+    figures = ("imbalance", "worst", "mean")
+    effects = {name: Effect(**content[name]) for name in figures if content.get(name) is not None}
+    ranks = content.get("ranks")
+    return Standing(**{**content, **effects, "ranks": None if ranks is None else (ranks[0], ranks[1])})
+
+
 def _merit(row: Standing) -> tuple[float, float, float]:
     last = float("inf")
     return (*(row.ranks or (last, last)), row.imbalance.ratio if row.imbalance else last)

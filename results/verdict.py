@@ -82,6 +82,12 @@ class Verdict:
         return {"level": LEVEL, **asdict(self)}
 
 
+def stored_effects(verdict: Mapping[str, Any] | None) -> dict[str, dict[str, Effect]]:
+    """Return the effects in verdict.json by finalist and figure; none without one. Raises `TypeError` if damaged."""
+    findings = verdict.get("findings", []) if verdict else []
+    return {each["arm"]: {name: Effect(**effect) for name, effect in each["effects"].items()} for each in findings}
+
+
 def judge(finals: Sequence[TrialRecord], replicates: str, overlap: float = 0) -> Verdict:
     """Compare every finalist among the records with the baseline, paired by replicate; see above for what is said.
 

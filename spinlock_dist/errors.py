@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -61,9 +62,13 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
     """Run `command` as a program: a `SpinlockError` becomes its message on stderr and its exit code."""
     try:
         code = command() or 0
+        sys.stdout.flush()
     except SpinlockError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
+    except BrokenPipeError:  # whoever read the output, `head` for one, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it at exit
+        code = FAILURE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130

@@ -57,7 +57,9 @@ def _show(result: StudyResult, console: Console) -> None:
     if result.standings:
         console.print(tournament_table(result.standings))
     else:
-        console.print(leaderboard(result.baseline[0], result.search, front=result.front))
+        effects = {finding.arm: finding.effects for finding in result.verdict.findings}
+        replicated = {arm: found["imbalance"] for arm, found in effects.items() if "imbalance" in found}
+        console.print(leaderboard(result.baseline[0], result.search, front=result.front, replicated=replicated))
     console.print(outcomes_in_words(result.search), highlight=False)
     console.print(result.conclusion, highlight=False)
     if result.best is not None:

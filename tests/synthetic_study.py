@@ -7,6 +7,7 @@ a study does. The checkpoints hold their description alone, no weights.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from results.front import objectives
 from results.journal import ATTEMPTS, CHECKPOINT, DIVERGED, outcome
 from results.study_folder import FORMAT, StudyFolder
 from results.tables import write_tables
-from results.tournament import standings, write_standings
+from results.tournament import conclude_tournament, standings, write_standings
 from results.trial_record import (
     Attempt,
     TrialRecord,
@@ -40,7 +41,7 @@ from results.verdict import BASELINE, Verdict, conclude, judge
 from results.verification import verify
 from search_spaces import SearchSpace, load_space
 from search_spaces.space import space_content
-from spinlock_dist.checkpoint import FORMAT_VERSION, META
+from spinlock_dist.checkpoint_meta import FORMAT_VERSION, META
 from spinlock_dist.compression.characteristics import Characteristics, characterize
 from spinlock_dist.compression.limits import gaussian_reference
 from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
@@ -120,7 +121,7 @@ def _data(categories: int, seed: int) -> _Data:
         characteristics=tuple(found),
         difficulty=np.exp(rng.normal(0.2, 0.35, categories)),
         scale=np.array([each.median_variance for each in found]),
-        fingerprint=f"{seed:032x}{categories:032x}",
+        fingerprint=hashlib.sha256(f"{seed} {categories}".encode()).hexdigest(),
     )
 
 
@@ -398,9 +399,12 @@ class _Builder:
         search = [record for records in found.values() for record in records]
         finals = self.finals(found)
         verdict = judge(finals, "new splits of the data", self.config.base.prepare.split.test / 0.7)
+        conclusion = conclude(baseline[0], search, verdict)
         if self.config.tournament:
-            write_standings(self.folder, standings(found, verdict))
-        told = verdict.to_json() | {"conclusion": conclude(baseline[0], search, verdict)}
+            rows = standings(found, verdict)
+            write_standings(self.folder, rows)
+            conclusion = conclude_tournament(rows, verdict)
+        told = verdict.to_json() | {"conclusion": conclusion}
         best = next((each for each in search if verdict.choice and each.arm == verdict.choice.arm), None)
         write_json(self.folder.verdict, told if best is None else told | self.export(best, baseline, verdict, told))
         write_tables(self.folder, [*baseline, *search, *finals])

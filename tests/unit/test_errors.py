@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -75,3 +77,13 @@ def test_divergence_survives_the_way_between_processes() -> None:
     assert (error.epoch, error.term) == (7, "commitment")
     assert "epoch 7" in str(error)
     assert "commitment" in str(error)
+
+
+def test_a_reader_that_has_had_enough_is_no_error_to_tell() -> None:
+    code = "from spinlock_dist.errors import run_command; run_command(lambda: print('x' * 1_000_000))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

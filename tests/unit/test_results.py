@@ -194,7 +194,7 @@ def test_the_leaderboard_shows_the_whole_front_first_and_marks_it(make_record):
     records += [make_record(4, 0.41, 0.1), make_record(5, 0.5, 0.1)]  # both beaten by 1
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(leaderboard(baseline, records, rows=4, front=front(records)))
-    rows = re.findall(r"^ (baseline|\d\*?) ", console.export_text(), re.MULTILINE)
+    rows = re.findall(r"^ +\d? +(baseline|\d\*?) ", console.export_text(), re.MULTILINE)
     assert rows == ["baseline", "3*", "1*", "2*", "4"]
 
 
