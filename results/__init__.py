@@ -1,0 +1,22 @@
+"""What happened in a study: `results.load("runs/mine")` reads one, finished or not, as tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from results.loaded import LoadedStudy
+
+__all__ = ["load"]
+
+
+def load(folder: Path | str) -> LoadedStudy:
+    """Return what the study in `folder` has left so far, e.g. `load("runs/mine").trials`.
+
+    Its DataFrames are `trials`, `curves` and `categories`; `record` is the same as objects, and its `problems` name
+    what is damaged or missing. Raises `ConfigError` if there is no study, or not even its study.yaml can be read.
+    """
+    from results.loaded import load_study  # only now: a command that imports this package need not wait for pandas
+
+    return load_study(Path(folder))

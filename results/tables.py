@@ -108,7 +108,7 @@ def read_tables(folder: StudyFolder, curves: bool = True) -> tuple[list[TrialRec
     from pyarrow import parquet  # not pandas: a command that shows ten rows need not wait for it
 
     try:
-        table = parquet.read_table(folder.trials, columns=["record"])
+        table = parquet.ParquetFile(folder.trials).read(columns=["record"])
         records = [TrialRecord.from_json(json.loads(record)) for record in table["record"].to_pylist()]
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a table of this version: {error}") from None
@@ -116,7 +116,7 @@ def read_tables(folder: StudyFolder, curves: bool = True) -> tuple[list[TrialRec
     if not curves:
         return records, fresh
     reports: dict[tuple[Any, ...], list[dict[str, float]]] = {}
-    for row in parquet.read_table(folder.curves).to_pylist():
+    for row in parquet.ParquetFile(folder.curves).read().to_pylist():
         report = {name: value for name, value in row.items() if name not in TRIAL and value is not None}
         reports.setdefault(tuple(row[name] for name in TRIAL), []).append(report)
     return [replace(each, curve=reports.get((each.phase, each.arm, each.number), [])) for each in records], fresh

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from spinlock_dist.categories.category import Category
+from spinlock_dist.checkpoint_meta import FORMAT_VERSION, META, read_meta
 from spinlock_dist.codecs import Codec, CodecTokenizer
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.sizing import CapacityPlan
@@ -33,8 +34,7 @@ from spinlock_dist.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 2
-WEIGHTS, META = "model.safetensors", "meta.json"
+WEIGHTS = "model.safetensors"
 
 
 def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epochs: int) -> None:
@@ -108,21 +108,6 @@ def _replace_folder(new: Path, folder: Path) -> None:
     os.rename(folder, old / folder.name)
     os.rename(new, folder)
     shutil.rmtree(old)
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """Return the metadata of a checkpoint. Raises `CheckpointError` if there is none, or of another version."""
-    path = Path(folder) / META
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: not a checkpoint (no {META})") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged: {error}") from None
-    version = meta.get("format_version") if isinstance(meta, dict) else None
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}")
-    return meta
 
 
 def load_checkpoint(folder: Path | str, device: str = "auto") -> Tokenizer:

@@ -64,7 +64,10 @@ AS_HERE: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_ema": ((True,), "codebooks follow by moving averages"),
     "levels": ((None, []), "sizes follow from the ratios, on three levels"),
     "factors": ((None, []), "sizes follow from the ratios, on three levels"),
-    "category_assignment": (("auto", None), "categories are discovered; prepare.categories.mapping takes a file"),
+    "category_assignment": (
+        ("auto", "file", None),
+        "categories are discovered; prepare.categories.mapping takes a file",
+    ),
     "category_mapping_file": ((None,), "prepare.categories.mapping takes feature names, not column numbers"),
     "clean_features": ((True,), "features are always cleaned"),
     "enabled": ((True,), "features are always cleaned"),
@@ -184,15 +187,20 @@ def load_spinlock_yaml(path: Path) -> tuple[TrialConfig, list[str]]:
     Raises `ConfigError`, with the line, for an impossible value or an encoder that there is not.
     """
     tree, lines = read_yaml(path)
-    reading = _Reading(str(path))
+    return parse_spinlock(tree, lines, str(path))
+
+
+def parse_spinlock(tree: dict[Any, Any], lines: dict[tuple, int], source: str) -> tuple[TrialConfig, list[str]]:
+    """Return what `load_spinlock_yaml` does, of a file's content and the lines of its keys."""
+    reading = _Reading(source)
     given = _flattened(tree, lines, reading)
     for key, (value, line) in given.items():
         _read_key(key, value, line, reading)
     _read_families(given, lines, reading)
     _read_ratios(given, reading)
-    config_tree = merge(read_preset("spinlock", str(path)), _nested(reading.settings))
+    config_tree = merge(read_preset("spinlock", source), _nested(reading.settings))
     config_tree["prepare"]["families"] = reading.settings["prepare.families"]
-    config = parse_config(TrialConfig, config_tree, str(path), reading.lines)
+    config = parse_config(TrialConfig, config_tree, source, reading.lines)
     return config, [f"{', '.join(keys)} ({reason})" for reason, keys in reading.not_mapped.items()]
 
 

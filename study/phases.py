@@ -10,7 +10,7 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
-from results.export import export_config, export_readme, withdraw_export
+from results.export import export_config, export_readme, export_spinlock, withdraw_export
 from results.files import digest, write_json
 from results.front import front
 from results.report import write_report
@@ -226,6 +226,7 @@ class _Study:
         else:
             self.mend_checkpoint(best)
             exported = export_config(self.folder.best, self.trial(best), self.checkpoint(best))
+            self.export_spinlock(best)
             verification = self.verify(best, baseline, exported)
             conclusion = f"{conclusion} {verification}"
             told = {"exported": best.arm, "verification": verification.to_json(), "conclusion": conclusion}
@@ -345,6 +346,13 @@ class _Study:
                 phase="search", arm=best.arm, number=best.number, config=config, data=data, checkpoint=path
             )
             list(self.workers.run([again]))
+
+    def export_spinlock(self, best: TrialRecord) -> None:
+        """Write the best config as Spinlock reads it; without that a study is still whole."""
+        try:
+            export_spinlock(self.folder, best, self.trial(best), self.folder.best / "spinlock.yaml")
+        except SpinlockError as error:
+            self.progress.say(f"not exported for Spinlock: {error}")
 
     def verify(self, best: TrialRecord, baseline: Sequence[TrialRecord], exported: Path) -> Verification:
         """Train the exported config again on the study's own split, once with the trial's seed, and the baseline."""

@@ -31,9 +31,9 @@ CORE = (
     ("codecs",),
     ("training",),
     ("tokenizer",),
-    ("checkpoint", "diagnosis"),
+    ("checkpoint_meta", "checkpoint", "diagnosis"),
     ("run",),
-    ("spinlock_yaml", "tables"),
+    ("spinlock_yaml", "spinlock_writer", "tables"),
     ("generate", "train", "diagnose"),
 )
 ENGINES = {"ray", "optuna"}

@@ -15,14 +15,17 @@ import pandas as pd
 import pytest
 import ray
 
+import results.export
 import spinlock_dist.train
 from results.journal import read_journal
 from results.study_folder import StudyFolder
 from results.tables import read_curves, read_trials
 from results.trial_record import TrialRecord, read_records
-from spinlock_dist.config import TrialConfig
+from spinlock_dist.categories.mapping import read_names
+from spinlock_dist.config import TrialConfig, load_config
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import Metrics
+from spinlock_dist.spinlock_yaml import load_spinlock_yaml
 from spinlock_dist.training.snapshot import Snapshots
 from study import StudyConfig, run
 from study.command_line import make_parser, study_config
@@ -56,7 +59,7 @@ def config(tmp_path: Path, dataset: Path) -> StudyConfig:
 # ---------------------------------------------------------------- the real core
 
 
-def test_a_study_exports_a_config_that_trains_to_the_same_metrics(config, capsys):
+def test_a_study_exports_configs_that_train_to_the_same_metrics(config, tmp_path, capsys):
     result = run(config)
     assert [record.state for record in result.search] == ["complete"] * 4
     assert result.best is not None
@@ -67,6 +70,19 @@ def test_a_study_exports_a_config_that_trains_to_the_same_metrics(config, capsys
     again = json.loads(capsys.readouterr().out)
     assert Metrics(**again["validation"]).scalars() == pytest.approx(result.best.metrics.scalars(), rel=1e-4)
     assert again["fingerprint"] == result.folder.read_description()["fingerprint"]
+
+    another = next(record for record in result.search if record is not result.best)
+    options = ["--runs", config.runs, "--trial", str(another.number), "--force"]
+    assert results.export.main([config.name, *options, "--out", str(tmp_path / "another.yaml")]) == 0
+    capsys.readouterr()
+    assert spinlock_dist.train.main(["--config", str(tmp_path / "another.yaml"), "--json"]) == 0
+    assert another.metrics is not None
+    again = json.loads(capsys.readouterr().out)
+    assert Metrics(**again["validation"]).scalars() == pytest.approx(another.metrics.scalars(), rel=1e-4)
+
+    theirs, _ = load_spinlock_yaml(result.folder.best / "spinlock.yaml")
+    assert theirs.training.learning_rate == load_config(exported).training.learning_rate
+    assert read_names(str(result.folder.best / "spinlock.categories.json")) == read_names(str(result.folder.categories))
 
     assert {path.name for path in (result.folder.best / "checkpoint").iterdir()} == {"model.safetensors", "meta.json"}
     assert result.conclusion in (result.folder.best / "README.md").read_text()

@@ -1,0 +1,261 @@
+"""python -m results.compare A B ...: studies side by side, where their figures mean the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from results.command import command_parser, read_named
+from results.outcomes import count_outcomes
+from results.statistics import Effect
+from results.study_record import StudyRecord
+from results.trial_record import TrialRecord
+from spinlock_dist.errors import ConfigError, run_command
+
+EXAMPLES = """examples:
+  python -m results.compare first second               two studies of the same data, training, guards and budget
+  python -m results.compare tpe random --reach 3.0     how many trials each took to an imbalance of 3
+  python -m results.compare old new --anyway           others: only what each gained on its own baseline
+  python -m results.compare first second --json
+"""
+
+GIVEN_UP = "these studies are of different things; with --anyway each is held against its own baseline alone"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, compare, print. Reads only."""
+    parser = command_parser("compare", "Put studies side by side.", EXAMPLES)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="studies, two or more")
+    parser.add_argument(
+        "--reach", type=float, metavar="X", help="count trials until an imbalance of X (default: one that all reached)"
+    )
+    parser.add_argument("--anyway", action="store_true", help="compare what can be of studies of different things")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(argv)
+    if len(args.names) < 2 or len(set(args.names)) < len(args.names):
+        parser.error("name two or more different studies")
+    if args.reach is not None and args.reach < 1:
+        parser.error("--reach: an imbalance is at least 1")
+    studies = [read_named(args.runs, name) for name in args.names]
+    found = list(differences(studies))
+    if found and not args.anyway:
+        raise ConfigError(f"not comparable: {in_words(found[0])}{_more(found)};\n{GIVEN_UP}")
+    if found and args.reach is not None:
+        raise ConfigError("--reach: the imbalances of studies of different things do not compare; leave it out")
+    reach = None if found else args.reach or worst_best(studies)
+    rows = [compare(study, reach) for study in studies]
+    if args.json:
+        told = {"reach": reach, "differences": [asdict(each) for each in found]}
+        print(json.dumps({**told, "studies": [asdict(row) for row in rows]}))
+    else:
+        _show(rows, found, reach)
+    return 0
+
+
+# ---------------------------------------------------------------- may they be compared?
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Something that decides what a figure means, and is not the same for two studies."""
+
+    part: str
+    values: dict[str, Any]
+    """By study; the first study and the first that differs from it."""
+
+
+def differences(studies: Sequence[StudyRecord]) -> Iterator[Difference]:
+    """Yield what the figures of the studies rest on and is not the same for all, what is easiest to mend first."""
+    first, *others = studies
+    ours = terms(first)
+    for part, value in ours.items():
+        for other in others:
+            theirs = terms(other).get(part)
+            if theirs != value:
+                yield Difference(part=part, values={first.name: value, other.name: theirs})
+                break
+
+
+def terms(study: StudyRecord) -> dict[str, Any]:
+    """Return what decides what the figures of a study mean: training length, normalization, guards, budget and data.
+
+    Raises `SpinlockError` if study.yaml does not say it.
+    """
+    base = study.base()
+    guards = study.description["config"].get("guards", {})
+    return {
+        "training.epochs": base.training.epochs,
+        "prepare.normalization": base.prepare.normalization,
+        "compression.budget": base.compression.budget,
+        "compression.max_codes": base.compression.max_codes,
+        "compression.min_rows_per_code": base.compression.min_rows_per_code,
+        "quantizer.kind": base.quantizer.kind,
+        **{f"guards.{name}": value for name, value in guards.items()},
+        "fingerprint of the data": study.fingerprint,
+    }
+
+
+def in_words(difference: Difference) -> str:
+    """Return a difference as `epochs: 40 in a, 20 in b`."""
+    values = (f"{_short(value)} in {name}" for name, value in difference.values.items())
+    return f"{difference.part}: {', '.join(values)}"
+
+
+def _short(value: Any) -> str:
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 24 else str(value)
+
+
+def _more(found: Sequence[Difference]) -> str:
+    others = ", ".join(each.part for each in found[1:])
+    return f" (and {others})" if others else ""
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One study. Figures of its best trial and of its baseline are on the validation rows; the ratios beside them are
+    this trial's / the baseline's."""
+
+    study: str
+    state: str
+    trials: int
+    """That have an outcome."""
+    feasible: int
+    seconds: float
+    """Wall time of these trials, added up."""
+    best: str | None
+    """Trial of lowest imbalance that keeps every guard, or the one that was exported; None if none is feasible."""
+    imbalance: float | None
+    fvu_worst: float | None
+    fvu_mean: float | None
+    utilization: float | None
+    baseline_imbalance: float | None
+    imbalance_ratio: float | None
+    worst_ratio: float | None
+    mean_ratio: float | None
+    replicated: Effect | None
+    """Ratio of imbalances to the baseline's, on the test rows of the replicates."""
+    verdict: str | None
+    reached: int | None
+    """Trials until the first feasible one of at most the imbalance asked for; None if there is none."""
+
+
+def compare(study: StudyRecord, reach: float | None) -> Row:
+    """Return a study's row; trials are counted in the order they were asked for, a tournament's search by search."""
+    best, counts = study.best, count_outcomes(study.search)
+    score = best.metrics if best else None
+    base = study.baseline.metrics if study.baseline else None
+    found = {each["arm"]: each["verdict"] for each in (study.verdict or {}).get("findings", [])}
+    return Row(
+        study=study.name,
+        state=study.state,
+        trials=counts["trials"],
+        feasible=counts["feasible"],
+        seconds=sum(record.seconds for record in study.search),
+        best=best.arm if best else None,
+        imbalance=score.imbalance if score else None,
+        fvu_worst=score.fvu_worst if score else None,
+        fvu_mean=score.fvu_mean if score else None,
+        utilization=score.utilization if score else None,
+        baseline_imbalance=base.imbalance if base else None,
+        imbalance_ratio=score.imbalance / base.imbalance if score and base else None,
+        worst_ratio=score.fvu_worst / base.fvu_worst if score and base else None,
+        mean_ratio=score.fvu_mean / base.fvu_mean if score and base else None,
+        replicated=study.replicated.get(best.arm) if best else None,
+        verdict=found.get(best.arm) if best else None,
+        reached=None if reach is None else trials_until(study.search, reach),
+    )
+
+
+def worst_best(studies: Sequence[StudyRecord]) -> float | None:
+    """Return the imbalance that every study with a feasible trial has reached; None if there is no such study."""
+    bests = [study.best.metrics.imbalance for study in studies if study.best and study.best.metrics]
+    return max(bests, default=None)
+
+
+def trials_until(search: Sequence[TrialRecord], reach: float) -> int | None:
+    """Return the trials up to the first feasible one whose imbalance is at most `reach`; None if there is none."""
+    for count, record in enumerate(search, start=1):
+        if record.feasible and record.metrics is not None and record.metrics.imbalance <= reach * (1 + 1e-12):
+            return count
+    return None
+
+
+# ---------------------------------------------------------------- the table
+
+
+def _show(rows: Sequence[Row], found: Sequence[Difference], reach: float | None) -> None:
+    """Print the studies as columns: there are few of them and many figures."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for row in rows:
+        table.add_column(row.study, justify="right", overflow="fold")
+    lines = _ratios if found else _figures
+    columns = [lines(row, reach) for row in rows]
+    for label in columns[0]:
+        table.add_row(label, *[column[label] for column in columns])
+    console.print(table)
+    for each in found:
+        console.print(f"different: {in_words(each)}", highlight=False, soft_wrap=True)
+    if found:
+        console.print(
+            "so only ratios to each study's own baseline are shown, which need not mean the same", highlight=False
+        )
+    console.print("validation rows; replicated: imbalance / the baseline's on test rows, and interval", highlight=False)
+
+
+def _figures(row: Row, reach: float | None) -> Mapping[str, str]:
+    until = {f"trials to {reach:.4g}x": "not reached" if row.reached is None else str(row.reached)} if reach else {}
+    return {
+        "best trial": row.best or "none feasible",
+        "imbalance": _of(row.imbalance, "{:.2f}x"),
+        "baseline's": _of(row.baseline_imbalance, "{:.2f}x"),
+        "replicated": _interval(row.replicated),
+        "verdict": row.verdict or "",
+        "FVU worst": _of(row.fvu_worst, "{:.3f}"),
+        "FVU mean": _of(row.fvu_mean, "{:.3f}"),
+        "utilization": _of(row.utilization, "{:.0%}"),
+        **_effort(row),
+        **until,
+    }
+
+
+def _ratios(row: Row, _: float | None) -> Mapping[str, str]:
+    return {
+        "best trial": row.best or "none feasible",
+        "imbalance / baseline's": _of(row.imbalance_ratio, "{:.2f}"),
+        "replicated": _interval(row.replicated),
+        "verdict": row.verdict or "",
+        "FVU worst / baseline's": _of(row.worst_ratio, "{:.2f}"),
+        "FVU mean / baseline's": _of(row.mean_ratio, "{:.2f}"),
+        **_effort(row),
+    }
+
+
+def _effort(row: Row) -> dict[str, str]:
+    return {
+        "trials": f"{row.trials} ({row.feasible} feasible)",
+        "trial hours": f"{row.seconds / 3600:.3g}",
+        "state": row.state,
+    }
+
+
+def _of(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _interval(effect: Effect | None) -> str:
+    return "" if effect is None else f"{effect.ratio:.2f} ({effect.low:.2f} to {effect.high:.2f})"
+
+
+if __name__ == "__main__":
+    run_command(main)
