@@ -69,13 +69,12 @@ class Difference:
 def differences(studies: Sequence[StudyRecord]) -> Iterator[Difference]:
     """Yield what the figures of the studies rest on and is not the same for all, what is easiest to mend first."""
     first, *others = studies
-    ours = terms(first)
-    for part, value in ours.items():
-        for other in others:
-            theirs = terms(other).get(part)
-            if theirs != value:
-                yield Difference(part=part, values={first.name: value, other.name: theirs})
-                break
+    ours, theirs = terms(first), {other.name: terms(other) for other in others}
+    for part in dict.fromkeys(part for each in (ours, *theirs.values()) for part in each):
+        other = next((name for name, each in theirs.items() if each.get(part) != ours.get(part)), None)
+        if other is not None:
+            values = {first.name: ours.get(part), other: theirs[other].get(part)}
+            yield Difference(part=part, values=values)
 
 
 def terms(study: StudyRecord) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def compare(study: StudyRecord, reach: float | None) -> Row:
     best, counts = study.best, count_outcomes(study.search)
     score = best.metrics if best else None
     base = study.baseline.metrics if study.baseline else None
-    found = {each["arm"]: each["verdict"] for each in (study.verdict or {}).get("findings", [])}
+    found = {each.get("arm"): each.get("verdict") for each in (study.verdict or {}).get("findings", [])}
     return Row(
         study=study.name,
         state=study.state,

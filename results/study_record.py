@@ -143,7 +143,9 @@ def read_study(folder: StudyFolder, curves: bool = True) -> StudyRecord:
     study.verdict = _read(study, folder.verdict.exists(), lambda: _mapping(folder.verdict), "verdict.json")
     study.effects = _read(study, True, lambda: stored_effects(study.verdict), "verdict.json") or {}
     study.prepared = _read(study, True, lambda: _mapping(folder.summary), "prepared/summary.json") or {}
-    study.standings = _read(study, folder.tournament.exists(), lambda: read_json(folder.tournament), "tournament") or []
+    study.standings = (
+        _read(study, folder.tournament.exists(), lambda: _standings(folder.tournament), "tournament.json") or []
+    )
     return study
 
 
@@ -181,6 +183,13 @@ def _from_journals(study: StudyRecord) -> list[TrialRecord]:
             if trial.state.name == "RUNNING" and STATE not in trial.user_attrs
         ]
     return found
+
+
+def _standings(path: Path) -> list[dict[str, Any]]:
+    from results.tournament import standing_of  # brings a table for terminals along, which few studies need
+
+    rows = read_json(path)
+    return [row for row in rows if standing_of(row)]  # raises for one that is not a standing
 
 
 def _mapping(path: Path) -> dict[str, Any]:

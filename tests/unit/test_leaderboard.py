@@ -73,9 +73,15 @@ def test_a_study_that_runs_is_shown_as_far_as_it_is(tmp_path, capsys):
 
 
 def test_a_tournament_shows_its_standings_and_names_searches(tmp_path, capsys):
-    out, _ = shown(build_study(tmp_path, "s", 4, space="quick", tournament=True), capsys, "--rows", "50")
-    assert "strategy" in out
+    folder = build_study(tmp_path, "s", 4, space="quick", tournament=True)
+    out, _ = shown(folder, capsys, "--rows", "50")
+    assert "ratio to the baseline, interval" in out
     assert re.search(r"^ +\d+ +balanced \d ", out, re.MULTILINE)
+    assert len(json.loads(shown(folder, capsys, "--json")[0])["standings"]) == 6
+    folder.tournament.write_text('[{"arm": "balanced"}]')
+    out, err = shown(folder, capsys)
+    assert "ratio to the baseline, interval" not in out
+    assert err.startswith("s: tournament.json: cannot be read")
 
 
 def test_damage_is_a_line_on_stderr(tmp_path: Path, capsys):

@@ -25,6 +25,11 @@ def test_a_loaded_study_has_the_tables_on_disk(folder):
     pd.testing.assert_frame_equal(study.curves, read_curves(folder.curves), check_dtype=False)
 
 
+def test_a_study_is_loaded_from_within_its_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder.path)
+    assert results.load(".").record.name == folder.name
+
+
 def test_a_category_has_its_error_its_scale_and_its_share_of_the_bits(folder):
     study = results.load(str(folder.path))
     table = study.categories
