@@ -1,0 +1,242 @@
+"""What a training step costs: against the plain way of writing it, by members, against the machine's matmul peak.
+
+    python benchmarks/step.py                             every part, at the source's sizes: 10,000 x 139, 8 categories
+    python benchmarks/step.py --parts reference members   some of: reference members peak growth
+    python benchmarks/step.py --json step.json            the same figures for a script
+
+Everything is measured side by side in one run, interleaved, medians over repeats, on one thread. `reference`: epochs
+per second of the batched step and of `benchmarks/reference.py` with a DataLoader, both from the same weights, and
+operator calls per step. `members`: M trainings in lock step against M single ones. `peak`: floating-point operations
+per second of the step as a share of what one large matmul reaches here. `growth`: seconds an epoch as one size grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.reference import PlainVQVAE, from_batched
+from spinlock_dist.categories.category import Category
+from spinlock_dist.compression.characteristics import characterize
+from spinlock_dist.compression.sizing import plan_capacity
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
+from spinlock_dist.model.initialization import initialize
+from spinlock_dist.model.layout import GroupLayout
+from spinlock_dist.prepare import Split
+from spinlock_dist.training.evaluation import EvaluationData
+from spinlock_dist.training.trainer import Trainer
+
+SIZES = (14, 14, 33, 9, 7, 28, 13, 21)
+"""Features of the categories of the source's 10,000-sample comparison."""
+ROWS, BATCH, REPEATS = 10_000, 512, 5
+PARTS = ("reference", "members", "peak", "growth")
+
+
+class CallCounter(TorchDispatchMode):
+    """Counts the operators that are dispatched, those of the backward pass too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count one and go on."""
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+def table(rows: int, sizes: Sequence[int], seed: int = 0) -> Tensor:
+    """Return standardized correlated features `[N, D]`, a few factors a category."""
+    rng = np.random.default_rng(seed)
+    columns = []
+    for size in sizes:
+        factors = max(2, size // 4)
+        mixed = rng.normal(size=(rows, factors)) @ rng.normal(size=(factors, size))
+        columns.append(np.tanh(mixed) + 0.3 * rng.normal(size=(rows, size)))
+    values = np.concatenate(columns, axis=1)
+    return torch.tensor((values - values.mean(0)) / values.std(0), dtype=torch.float32)
+
+
+def make_trainer(values: Tensor, sizes: Sequence[int], members: int = 1, **settings: Any) -> Trainer:
+    """Return a trainer of uniform ratios on all rows, started, with `members` seeds."""
+    config = TrialConfig().with_overrides(
+        {"training.batch_size": BATCH, "compression.strategy": "uniform", "model.initialization": "random", **settings}
+    )
+    edges = np.cumsum([0, *sizes])
+    categories = tuple(
+        Category(f"c{place}", tuple(range(low, high))) for place, (low, high) in enumerate(pairwise(edges.tolist()))
+    )
+    found = tuple(characterize(values.numpy()[:, list(each.columns)]) for each in categories)
+    plan = plan_capacity(config.compression, found, len(values), config.quantizer)
+    layout = GroupLayout(categories)
+    model = HierarchicalVQVAE(layout, [plan] * members, config.model, config.quantizer)
+    rows = np.arange(len(values))
+    data = EvaluationData(
+        values_ND=values.numpy(),
+        grouped_NGF=layout.pack(values),
+        split=Split(train=rows, validation=rows[:1], test=rows[:1]),
+        categories=categories,
+        characteristics=found,
+        pipeline=None,  # type: ignore[arg-type]  # nothing is evaluated here
+        inputs={},
+    )
+    configs = [config.model_copy(update={"seed": seed}) for seed in range(members)]
+    trainer = Trainer(model, configs, data, [0] * members)
+    initialize(model, trainer.train_NGF, list(range(members)), trainer.batch_size)
+    return trainer
+
+
+def interleaved(arms: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
+    """Return the median seconds of each arm, run in turns after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for turn in range(repeats + 1):
+        for name, run in arms.items():
+            began = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: median(each) for name, each in seconds.items()}
+
+
+# ---------------------------------------------------------------- parts
+
+
+def plain_epoch(plain: PlainVQVAE, values: Tensor) -> Callable[[], None]:
+    """Return what trains one epoch the plain way."""
+    loader = DataLoader(TensorDataset(values), batch_size=BATCH, shuffle=True, drop_last=True)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=plain.config.training.learning_rate)
+
+    def epoch() -> None:
+        for (batch,) in loader:
+            optimizer.zero_grad()
+            plain.losses(batch)["total"].backward()
+            optimizer.step()
+            plain.update_codebooks()
+
+    return epoch
+
+
+def reference() -> dict[str, float]:
+    """Measure the batched step against the plain one."""
+    values = table(ROWS, SIZES)
+    trainer = make_trainer(values, SIZES)
+    plain = from_batched(trainer.model, values.var(dim=0, unbiased=False), trainer.shared)
+    seconds = interleaved({"batched": trainer.epoch, "plain": plain_epoch(plain, values)})
+    index = torch.arange(BATCH)[None]
+    with CallCounter() as ours:
+        trainer.step(trainer.train_NGF[index], {})
+    optimizer = torch.optim.Adam(plain.parameters())
+    with CallCounter() as theirs:
+        optimizer.zero_grad()
+        plain.losses(values[:BATCH])["total"].backward()
+        optimizer.step()
+        plain.update_codebooks()
+    return {
+        "epochs per second, batched": 1 / seconds["batched"],
+        "epochs per second, plain": 1 / seconds["plain"],
+        "ratio": seconds["plain"] / seconds["batched"],
+        "operator calls a step, batched": ours.calls,
+        "operator calls a step, plain": theirs.calls,
+        "calls, ratio": theirs.calls / ours.calls,
+    }
+
+
+def members() -> dict[str, float]:
+    """Measure M members in lock step against as many single trainings, and the memory of each member."""
+    values = table(ROWS, SIZES)
+    single = make_trainer(values, SIZES)
+    arms: dict[str, Callable[[], object]] = {"1": single.epoch}
+    cells = {}
+    for count in (2, 4, 8, 16, 32):
+        trainer = make_trainer(values, SIZES, count)
+        arms[str(count)] = trainer.epoch
+        cells[count] = 4 * trainer.optimizer.weights.numel() / count  # bytes of float32
+    seconds = interleaved(arms, repeats=3)
+    found = {
+        f"{count} members, times as fast as single runs": int(count) * seconds["1"] / s for count, s in seconds.items()
+    }
+    state = 4 * cells[32] + sum(4 * buffer.numel() for buffer in single.model.buffers())
+    return {**found, "kB a member (weights, gradients, two moments, codebooks)": state / 1e3}
+
+
+def peak() -> dict[str, float]:
+    """Measure the step's floating-point operations per second against one large matmul."""
+    values = table(ROWS, SIZES)
+    trainer = make_trainer(values, SIZES)
+    batch = trainer.train_NGF[torch.arange(BATCH)[None]]
+    with FlopCounterMode(display=False) as counter:
+        trainer.step(batch, {})
+    size = 1024
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    seconds = interleaved({"step": lambda: [trainer.step(batch, {}) for _ in range(20)], "matmul": lambda: a @ b}, 9)
+    rate, most = 20 * counter.get_total_flops() / seconds["step"], 2 * size**3 / seconds["matmul"]
+    used = sum(n * int(d) for n, dims in zip(SIZES, trainer.model.dims_MGL[0], strict=True) for d in dims)
+    padded = trainer.train_NGF.shape[2] * len(SIZES) * sum(int(x) for x in trainer.model.dims_MGL[0].amax(dim=0))
+    return {
+        "GFLOP a step (matmuls)": counter.get_total_flops() / 1e9,
+        "GFLOP/s of the step": rate / 1e9,
+        "GFLOP/s of one matmul": most / 1e9,
+        "share of the peak": rate / most,
+        "share of the linear maps that is not padding": used / padded,
+    }
+
+
+def growth() -> dict[str, float]:
+    """Measure seconds an epoch as samples, features, categories and codes double."""
+    arms: dict[str, Callable[[], object]] = {}
+    for name, rows, sizes, settings in (
+        ("10,000 rows, 139 features, 8 categories", ROWS, SIZES, {}),
+        ("rows x 2", 2 * ROWS, SIZES, {}),
+        ("features x 2", ROWS, tuple(2 * size for size in SIZES), {}),
+        ("categories x 2", ROWS, (*SIZES, *SIZES), {}),
+        ("hidden x 2", ROWS, SIZES, {"model.hidden": 64}),
+    ):
+        arms[name] = make_trainer(table(rows, sizes), sizes, **settings).epoch
+    seconds = interleaved(arms, repeats=3)
+    return {f"{name}, s an epoch": value for name, value in seconds.items()}
+
+
+def main() -> None:
+    """Measure the parts asked for and print a table of each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    machine = {
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+    }
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    found: dict[str, dict[str, float]] = {}
+    for part in args.parts:
+        found[part] = {"reference": reference, "members": members, "peak": peak, "growth": growth}[part]()
+        print(f"\n| {part} | |\n|---|--:|")
+        for name, value in found[part].items():
+            print(f"| {name} | {value:.4g} |")
+    print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine, **found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
