@@ -35,7 +35,8 @@ def plan_by_feedback(
     After each pilot bits are reallocated from what it measured. The first pilots are short and rough; those that
     follow are as long as the training itself, because the longer it is, the more it lowers the error of some categories
     below that of others. They end when the standard deviation of log FVU across categories no longer shrinks, or when
-    `rounds` is spent. A pilot's epoch counts as a whole one, although it sees fewer rows.
+    `rounds` is spent. A pilot's epoch counts as a whole one, although it sees fewer rows. Where only latent dimensions
+    can move, which carry no information of their own, there is no pilot: the plan is that of the start.
     Raises `ConfigError` if there is no epoch for any pilot, `DivergedError` if one diverges.
     """
     settings, rows = config.compression, len(data.split.train)
@@ -48,6 +49,8 @@ def plan_by_feedback(
         return size_ratios(settings, ratios, categories, rows, config.quantizer)
 
     plan = plan_capacity(settings, categories, rows, config.quantizer)
+    if settings.capacity == "latent" and config.quantizer.kind != "fsq":  # its dimensions are its bits
+        return plan, 0
     moves: list[np.ndarray] = []
     spent, smallest = 0, np.inf
     for pilot, epochs in enumerate(pilot_lengths(config)):

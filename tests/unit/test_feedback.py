@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spinlock_dist.compression.sizing import plan_capacity
 from spinlock_dist.compression.strategies.feedback import reallocate
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
@@ -79,6 +80,20 @@ def test_pilots_count_towards_the_epochs_and_see_no_validation_row(config: Trial
     values[data.split.validation] = 0
     blind = run_trial(config, PreparedData(**{**data.__dict__, "values": values}))
     assert np.array_equal(blind.tokenizer.plan.codes, outcome.tokenizer.plan.codes)
+
+
+def test_latent_dimensions_cost_no_pilot(config: TrialConfig, data: PreparedData) -> None:
+    reports: list[EpochMetrics] = []
+    outcome = run_trial(config.with_overrides({"compression.capacity": "latent"}), data, reports.append)
+    assert reports[0].epoch == config.training.evaluate_every
+    start = config.compression.model_copy(update={"strategy": config.compression.feedback.start, "capacity": "latent"})
+    plan = plan_capacity(start, data.characteristics, len(data.split.train), config.quantizer)
+    assert np.array_equal(outcome.tokenizer.plan.dims, plan.dims)
+    # Dimensions of finite scalar quantization are bits.
+    finite = config.with_overrides({"compression.capacity": "latent", "quantizer.kind": "fsq"})
+    reports.clear()
+    run_trial(finite, data, reports.append)
+    assert reports[0].epoch > sum(pilot_lengths(finite))
 
 
 @given(st.integers(2, 500), st.integers(1, 10))
