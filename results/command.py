@@ -24,14 +24,14 @@ def command_parser(command: str, description: str, examples: str) -> argparse.Ar
 
 
 def read_named(runs: Path, name: str) -> StudyRecord:
-    """Return what a study has left, curves apart; each problem with it is a line on stderr.
+    """Return what a study has left, curves and codebooks apart; each problem with it is a line on stderr.
 
     Raises `ConfigError` if there is no such study, or not even its study.yaml can be read.
     """
     from results.study_folder import open_study
     from results.study_record import read_study
 
-    study = read_study(open_study(runs, name), curves=False)
+    study = read_study(open_study(runs, name), details=False)
     for problem in study.problems:
         print(f"{name}: {problem}", file=sys.stderr)
     return study

@@ -128,8 +128,8 @@ class StudyRecord:
         return self.space().to_config(self.base(), record.params)
 
 
-def read_study(folder: StudyFolder, curves: bool = True) -> StudyRecord:
-    """Return what a study has left; without `curves` those of its trials may be empty, which is quicker.
+def read_study(folder: StudyFolder, details: bool = True) -> StudyRecord:
+    """Return what a study has left; without `details` its trials' curves and codebooks may be empty: that is quicker.
 
     Raises `ConfigError` if not even study.yaml can be read.
     """
@@ -139,7 +139,7 @@ def read_study(folder: StudyFolder, curves: bool = True) -> StudyRecord:
         study.problems.append(
             f"{folder.description}: format {written!r}, this version reads {FORMAT}: update spinlock-dist to see all"
         )
-    study.records = _records(study, curves)
+    study.records = _records(study, details)
     study.verdict = _read(study, folder.verdict.exists(), lambda: _mapping(folder.verdict), "verdict.json")
     study.effects = _read(study, True, lambda: stored_effects(study.verdict), "verdict.json") or {}
     study.prepared = _read(study, True, lambda: _mapping(folder.summary), "prepared/summary.json") or {}
@@ -149,11 +149,11 @@ def read_study(folder: StudyFolder, curves: bool = True) -> StudyRecord:
     return study
 
 
-def _records(study: StudyRecord, curves: bool) -> list[TrialRecord]:
+def _records(study: StudyRecord, details: bool) -> list[TrialRecord]:
     """Return the records from the tables if these are up to date, else from where the driver keeps them."""
     folder, stale = study.folder, None
     if folder.trials.exists():
-        tables = _read(study, True, lambda: read_tables(folder, curves), "trials.parquet, curves.parquet")
+        tables = _read(study, True, lambda: read_tables(folder, details), "trials.parquet, curves.parquet")
         if tables is not None and tables[1]:
             return tables[0]
         stale = tables[0] if tables else None

@@ -40,7 +40,8 @@ def trial_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     once), the scalar validation metrics by name, `test.<metric>`, `fvu.<category>`, `guard.<name>` (relative, at most 0
     when kept), `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance against the baseline; of
     finals on the test rows, against the same replicate's), `param.<setting>` as JSON text (the settings of one space
-    have different types), and `record`, the whole but for the curve as JSON text.
+    have different types), and as JSON text `record`, the whole but for curve and codebooks, and `codebooks`, those of
+    `metrics` and `test`.
     """
     import pandas as pd
 
@@ -100,26 +101,34 @@ def journal_sizes(folder: StudyFolder) -> int:
     return sum(path.stat().st_size for path in folder.journals.values())
 
 
-def read_tables(folder: StudyFolder, curves: bool = True) -> tuple[list[TrialRecord], bool]:
+def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRecord], bool]:
     """Return the records that `write_tables` wrote, and whether the journals are still as they were then.
 
-    Without `curves` theirs are empty. Raises `OSError` or `ValueError` if a table that is read is missing or damaged.
+    Without `details` curves and codebooks, most of what there is to read, are empty. Raises `OSError` or `ValueError`
+    if a table that is read is missing or damaged.
     """
     from pyarrow import parquet  # not pandas: a command that shows ten rows need not wait for it
 
     try:
-        table = parquet.ParquetFile(folder.trials).read(columns=["record"])
-        records = [TrialRecord.from_json(json.loads(record)) for record in table["record"].to_pylist()]
+        table = parquet.ParquetFile(folder.trials).read(columns=["record", *["codebooks"] * details])
+        records = [_record(row) for row in table.to_pylist()]
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a table of this version: {error}") from None
     fresh = _attributes(table).get(JOURNALS) == journal_sizes(folder)
-    if not curves:
+    if not details:
         return records, fresh
     reports: dict[tuple[Any, ...], list[dict[str, float]]] = {}
     for row in parquet.ParquetFile(folder.curves).read().to_pylist():
         report = {name: value for name, value in row.items() if name not in TRIAL and value is not None}
         reports.setdefault(tuple(row[name] for name in TRIAL), []).append(report)
     return [replace(each, curve=reports.get((each.phase, each.arm, each.number), [])) for each in records], fresh
+
+
+def _record(row: Mapping[str, str]) -> TrialRecord:
+    content = json.loads(row["record"])
+    for part, books in json.loads(row.get("codebooks", "{}")).items():
+        content[part]["codebooks"] = books
+    return TrialRecord.from_json(content)
 
 
 def _attributes(table: pyarrow.Table) -> dict[str, Any]:
@@ -159,7 +168,9 @@ def _row(record: TrialRecord) -> dict[str, Any]:
         row |= {f"test.{name}": value for name, value in record.test.scalars().items()}
     row |= {f"guard.{name}": value for name, value in record.guards.items()}
     row |= {f"param.{name}": json.dumps(value) for name, value in record.params.items()}
-    return row | {"record": json.dumps({**record.to_json(), "curve": []})}
+    content = {**record.to_json(), "curve": []}
+    books = {part: content[part].pop("codebooks") for part in ("metrics", "test") if content[part] is not None}
+    return row | {"record": json.dumps(content), "codebooks": json.dumps(books)}
 
 
 def _levelling(record: TrialRecord, baselines: Mapping[tuple[Phase, int], TrialRecord]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,12 +60,20 @@ def test_codebooks_of_a_level_multiply_and_a_level_that_is_off_has_one_code(make
     assert table.loc["c1", "bits"] == 0
 
 
-def test_curves_are_read_only_if_they_are_wanted(folder):
+def test_curves_and_codebooks_are_read_only_if_they_are_wanted(folder):
     whole, _ = read_tables(folder)
-    bare, fresh = read_tables(folder, curves=False)
+    bare, fresh = read_tables(folder, details=False)
     assert fresh
     assert any(record.curve for record in whole)
+    assert all(metrics.codebooks for record in whole for metrics in (record.metrics, record.test) if metrics)
     assert not any(record.curve for record in bare)
+
+    def without(record):
+        parts = {part: getattr(record, part) for part in ("metrics", "test")}
+        bare = {part: metrics and replace(metrics, codebooks=[]) for part, metrics in parts.items()}
+        return replace(record, curve=[], **bare)
+
+    assert bare == [without(record) for record in whole]
 
 
 def test_what_is_no_study_is_refused(tmp_path):
