@@ -5,7 +5,7 @@
     python benchmarks/results.py --stale            the tables are older than the journal, as while a study runs
 
 Each command is a process of its own, its imports counted; the studies are synthetic, of 10 categories. Beside the
-seconds stand the ratio to those of the smallest study, so how much is reading, and to the goal of 2 s.
+seconds stand the ratio to those of the smallest study, so how much is reading, and to the goal of 2 s (report: 10).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT))  # the builder of synthetic studies is among the t
 
 from tests.synthetic_study import build_study  # noqa: E402
 
-GOAL = 2.0
+GOALS = {"report": 10.0}
+"""Seconds; 2 for the other commands."""
 
 COMMANDS = {
     "leaderboard": ("results.leaderboard", "one"),
@@ -31,6 +32,7 @@ COMMANDS = {
     "export": ("results.export", "one", "--out", "out.yaml"),
     "export --format spinlock": ("results.export", "one", "--format", "spinlock", "--out", "out.yaml"),
     "compare": ("results.compare", "one", "two"),
+    "report": ("results.report", "one"),
 }
 
 
@@ -53,7 +55,7 @@ def main() -> None:
             for label, command in COMMANDS.items():
                 seconds = min(run(command, folder) for _ in range(args.repeats))
                 grown = seconds / first.setdefault(label, seconds)
-                print(f"{label:<26}{trials:>7}{seconds:>9.2f}{grown:>7.2f}{seconds / GOAL:>8.2f}")
+                print(f"{label:<26}{trials:>7}{seconds:>9.2f}{grown:>7.2f}{seconds / GOALS.get(label, 2.0):>8.2f}")
 
 
 def run(command: tuple[str, ...], folder: str) -> float:

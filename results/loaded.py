@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from results.study_folder import open_study
 from results.study_record import StudyRecord, read_study
@@ -39,6 +40,13 @@ class LoadedStudy:
     def categories(self) -> pd.DataFrame:
         """A row a trial and category, with FVU, raw error, bits and sizes: `results.tables.category_table`."""
         return category_table(self.record.records, self.record.features)
+
+    @cached_property
+    def figures(self) -> dict[str, go.Figure]:
+        """The figures of the report that there is something to draw for, by the names of `results.plots.PLOTS`."""
+        from results.plots import figures
+
+        return figures(self.record)
 
 
 def load_study(folder: Path) -> LoadedStudy:

@@ -288,10 +288,10 @@ class _Builder:
         epochs = [*range(training.evaluate_every, training.epochs, training.evaluate_every), training.epochs]
         pilots = training.epochs // 4 if config.compression.strategy == "feedback" else 0
         rows = []
-        for epoch in epochs:
+        for epoch in [epoch for epoch in epochs if epoch > pilots]:
             left = np.clip(fvu * (1 + 0.5 * math.exp(-epoch / (0.2 * training.epochs))), 0, 1)
             loss = {"loss.reconstruction": 0.8 * float(left.mean()), "loss.commitment": 0.07}
-            reached = {"epoch": epoch, "trained": max(1, epoch - pilots), "seconds": 0.4 * epoch}
+            reached = {"epoch": epoch, "trained": epoch - pilots, "seconds": 0.4 * epoch}
             loss["loss.total"] = sum(loss.values())
             rows.append(reached | loss | self.metrics(bought, left, "validation").scalars())
         return rows
