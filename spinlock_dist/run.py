@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ def run_members(
     They may differ in seed, compression, loss weights and learning rate. A member that diverges gives its error.
     Raises `ConfigError` naming the first setting that differs and may not.
     """
+    began = time.perf_counter()
     _check_alike(configs)
     shared = configs[0]
     device = resolve_device(shared.training.device)
@@ -107,7 +109,7 @@ def run_members(
         plans, spent = [plan for plan, _ in planned], [spent for _, spent in planned]
     else:
         plans, spent = stored_plans(earlier)
-    model, members = train(configs, plans, prepared, layout, reports, spent, snapshots, earlier)
+    model, members = train(configs, plans, prepared, layout, reports, spent, began, snapshots, earlier)
     return [
         _outcome(model, index, config, member, data)
         for index, (config, member) in enumerate(zip(configs, members, strict=True))

@@ -78,4 +78,4 @@ class EpochMetrics:
     """Mean training loss terms of the epoch, unweighted, in units of FVU, and their weighted sum as `total`."""
     validation: Metrics
     seconds: float
-    """Wall time since training began."""
+    """Wall time since the trial began, pilots and the start of the codebooks included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -97,7 +98,7 @@ def _measure(
     short = config.with_overrides(
         {"training.epochs": epochs, "training.evaluate_every": epochs, "training.patience": None}
     )
-    _, [member] = train([short], [plan], pilot, layout, [lambda _: None], [0])
+    _, [member] = train([short], [plan], pilot, layout, [lambda _: None], [0], time.perf_counter())
     if member.diverged:
         raise DivergedError(member.diverged.epoch, f"in a pilot {member.diverged.term}")
     assert member.validation is not None

@@ -254,16 +254,21 @@ def train(
     layout: GroupLayout,
     reports: Sequence[Report],
     spent: Sequence[int],
+    began: float,
     snapshots: Snapshots | None = None,
     earlier: State | None = None,
 ) -> tuple[HierarchicalVQVAE, list[Member]]:
-    """Build a model with a member per config and plan, start it or restore it, train it on `data`; see `Trainer`."""
+    """Build a model with a member per config and plan, start it or restore it, train it on `data`; see `Trainer`.
+
+    `began` is the `time.perf_counter()` from which seconds are counted, so that pilots and the start count as well.
+    """
     shared = configs[0]
     encoders = trained_encoders(data.pipeline, layout, len(plans))
     model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer, encoders).to(data.grouped_NGF.device)
     trainer = Trainer(model, configs, data, spent)
     if earlier is None:
         initialize(model, trainer.train_NGF, [config.seed for config in configs], trainer.batch_size)
+        trainer.seconds = time.perf_counter() - began
     else:
         trainer.restore(earlier)
     return model, trainer.fit(reports, snapshots)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from spinlock_dist.config import PrepareConfig
 from spinlock_dist.errors import DataError
-from spinlock_dist.features.sources import load_table
+from spinlock_dist.features.sources import MIN_ROWS, load_table
 
 Writer = Callable[[Path, np.ndarray, list[str]], Path]
 
@@ -127,3 +131,36 @@ class TestReader:
         path.write_bytes(b"")
         with pytest.raises(DataError, match=r"not an HDF5 file|not a readable|the file is empty"):
             load_table(PrepareConfig(dataset=str(path)))
+
+
+# ---------------------------------------------------------------- any damage
+
+FUZZ = int(os.environ.get("FUZZ", "100"))
+"""Damaged files of each format."""
+edits = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["flip", "cut", "drop", "repeat"]), st.binary(max_size=8)))
+
+
+def damage(content: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
+    """Return `content` with some bytes overwritten, cut off after, taken out or repeated."""
+    for where, how, by in changes:
+        at = int(where * len(content))
+        after = at + len(by)
+        content = {
+            "flip": content[:at] + by + content[after:],
+            "cut": content[: max(at, 1)],
+            "drop": content[:at] + content[after:],
+            "repeat": content[:after] + content[at:],
+        }[how]
+    return content
+
+
+@settings(max_examples=FUZZ, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits.filter(bool))
+def test_any_damage_is_read_or_refused(tmp_path: Path, write: Writer, values: np.ndarray, changes) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir(exist_ok=True)
+    path = write(whole, values, NAMES)
+    damaged = tmp_path / path.name
+    damaged.write_bytes(damage(path.read_bytes(), changes))
+    with contextlib.suppress(DataError):
+        assert len(load_table(PrepareConfig(dataset=str(damaged)))) >= MIN_ROWS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import spinlock_dist.run
 from spinlock_dist.compression.sizing import plan_capacity
 from spinlock_dist.compression.strategies.feedback import reallocate
 from spinlock_dist.config import TrialConfig
@@ -146,3 +148,18 @@ def test_settings_work_from_yaml(config: TrialConfig, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config))
     assert load_config(path) == config
+
+
+def test_what_pilots_cost_is_told(config: TrialConfig, data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, pilots = spinlock_dist.run.plan_by_feedback, 0.3
+
+    def slow(*given: object) -> object:
+        time.sleep(pilots)
+        return plan(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(spinlock_dist.run, "plan_by_feedback", slow)
+    reports: list[EpochMetrics] = []
+    run_trial(config, data, reports.append)
+    spent = sum(pilot_lengths(config))
+    assert [report.epoch - report.trained for report in reports] == [spent] * len(reports)
+    assert all(report.seconds >= pilots for report in reports)
