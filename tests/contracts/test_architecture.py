@@ -127,6 +127,12 @@ def test_help_is_quick_and_the_command_exists(command: str) -> None:
     assert not {"torch", *ENGINES} & loaded
 
 
+def test_no_benchmark_hides_a_package() -> None:
+    """A script's own folder comes first where Python looks for modules."""
+    hidden = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} & {*HOUSE, *sys.stdlib_module_names, "tests"}
+    assert not hidden
+
+
 # ---------------------------------------------------------------- packaging and text
 
 

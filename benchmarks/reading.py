@@ -1,8 +1,8 @@
 """How long the commands on a study's results take, on studies of few and of many trials.
 
-    python benchmarks/results.py                    10 and 1,000 trials, best of three
-    python benchmarks/results.py --trials 10 5000   other numbers
-    python benchmarks/results.py --stale            the tables are older than the journal, as while a study runs
+    python benchmarks/reading.py                    10 and 1,000 trials, best of three
+    python benchmarks/reading.py --trials 10 5000   other numbers
+    python benchmarks/reading.py --stale            the tables are older than the journal, as while a study runs
 
 Each command is a process of its own, its imports counted; the studies are synthetic, of 10 categories. Beside the
 seconds stand the ratio to those of the smallest study, so how much is reading, and to the goal of 2 s (report: 10).
