@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from spinlock_dist.config import PrepareConfig
 from spinlock_dist.errors import DataError
 from spinlock_dist.features.sources import MIN_ROWS, load_table
+from tests.fuzz import inputs
 
 Writer = Callable[[Path, np.ndarray, list[str]], Path]
 
@@ -135,8 +135,6 @@ class TestReader:
 
 # ---------------------------------------------------------------- any damage
 
-FUZZ = int(os.environ.get("FUZZ", "100"))
-"""Damaged files of each format."""
 edits = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["flip", "cut", "drop", "repeat"]), st.binary(max_size=8)))
 
 
@@ -154,7 +152,7 @@ def damage(content: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
     return content
 
 
-@settings(max_examples=FUZZ, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=inputs(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits.filter(bool))
 def test_any_damage_is_read_or_refused(tmp_path: Path, write: Writer, values: np.ndarray, changes) -> None:
     whole = tmp_path / "whole"

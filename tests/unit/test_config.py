@@ -21,6 +21,7 @@ from spinlock_dist.config import (
     load_config,
 )
 from spinlock_dist.errors import ConfigError
+from tests.fuzz import inputs
 
 in_one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # rewritten for every example
 
@@ -201,13 +202,13 @@ def only_config_error_escapes(path: Path) -> None:
         assert isinstance(load_config(path), TrialConfig)
 
 
-@settings(in_one_file, max_examples=300)
+@settings(in_one_file, max_examples=inputs(300))
 @given(st.dictionaries(st.sampled_from(sorted(TrialConfig.model_fields)), trees, min_size=1))
 def test_any_tree_is_read_or_refused(tmp_path: Path, tree: Any) -> None:
     only_config_error_escapes(written(tmp_path, yaml.safe_dump(tree)))
 
 
-@settings(in_one_file, max_examples=300)
+@settings(in_one_file, max_examples=inputs(300))
 @given(st.text(st.sampled_from("aL01:-[]{}&*!|>?%@`'\"\\,. \n\t#<\x00\x85é"), max_size=40))
 def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
     only_config_error_escapes(written(tmp_path, text))
