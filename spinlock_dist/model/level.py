@@ -30,10 +30,14 @@ class GroupMLP(nn.Module):
 
     def forward(self, x_MGBI: Tensor, contexts: Sequence[Tensor]) -> Tensor:
         """Return `x @ linear + bias + relu([x, contexts] @ hidden) @ out`."""
-        hidden_MGBH = self.hidden_bias_MGH[:, :, None]
+        # Members and groups as one axis, sums inside the products: fewer passes over what is as large as the batch.
+        hidden = self.hidden_bias_MGH.flatten(0, 1)[:, None]
         for seen_MGBI, weights_MGIH in zip((x_MGBI, *contexts), self.hidden_MGIH, strict=True):
-            hidden_MGBH = hidden_MGBH + seen_MGBI @ weights_MGIH
-        return x_MGBI @ self.linear_MGIO + self.bias_MGO[:, :, None] + torch.relu(hidden_MGBH) @ self.out_MGHO
+            hidden = torch.baddbmm(hidden, seen_MGBI.flatten(0, 1), weights_MGIH.flatten(0, 1))
+        bias = self.bias_MGO.flatten(0, 1)[:, None]
+        linear = torch.baddbmm(bias, x_MGBI.flatten(0, 1), self.linear_MGIO.flatten(0, 1))
+        output = torch.baddbmm(linear, torch.relu(hidden), self.out_MGHO.flatten(0, 1))
+        return output.unflatten(0, x_MGBI.shape[:2])
 
     @torch.no_grad()
     def start_hidden(self, member: int, group: int, sizes: Sequence[int], generator: Generator) -> None:

@@ -22,8 +22,8 @@ class MemberAdam:
         self.weights = torch.cat([tensor.detach().flatten() for tensor in tensors])
         self.gradients = torch.zeros_like(self.weights)
         self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
-        self.rates_M = rates_M.to(self.weights)
-        self.member = torch.cat([_member_of_each_cell(tensor) for tensor in tensors])
+        self._member = torch.cat([_member_of_each_cell(tensor) for tensor in tensors])
+        self.rates = self._of_each_cell(rates_M.to(self.weights))
         offset = 0
         for tensor in tensors:
             cells = slice(offset, offset + tensor.numel())
@@ -40,14 +40,18 @@ class MemberAdam:
         """Update the members that are `alive_M`; the others keep their weights whatever their gradients hold."""
         self.steps += 1
         beta1, beta2 = self.betas
-        alive = alive_M[self.member]
+        alive = self._of_each_cell(alive_M)
         gradients = torch.where(alive, self.gradients, 0.0)
         self.first.lerp_(gradients, 1 - beta1)
         self.second.mul_(beta2).addcmul_(gradients, gradients, value=1 - beta2)
         scale = (1 - beta2**self.steps) ** 0.5
         denominator = self.second.sqrt().div_(scale).add_(self.epsilon)
-        rates = torch.where(alive, self.rates_M[self.member], 0.0) / (1 - beta1**self.steps)
-        self.weights.sub_(rates * self.first / denominator)
+        rates = torch.where(alive, self.rates, 0.0) / (1 - beta1**self.steps)
+        self.weights.sub_(self.first.div(denominator).mul_(rates))
+
+    def _of_each_cell(self, values_M: Tensor) -> Tensor:
+        """Return the value of each cell's member; of a single member it goes for all, and no cell is looked up."""
+        return values_M if len(values_M) == 1 else values_M[self._member]
 
 
 def _member_of_each_cell(tensor: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from spinlock_dist.compression.sizing import CapacityPlan
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.device import denormals_flushed
 from spinlock_dist.errors import DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
@@ -271,7 +272,8 @@ def train(
         trainer.seconds = time.perf_counter() - began
     else:
         trainer.restore(earlier)
-    return model, trainer.fit(reports, snapshots)
+    with denormals_flushed():
+        return model, trainer.fit(reports, snapshots)
 
 
 def stored_plans(state: State) -> tuple[list[CapacityPlan], list[int]]:

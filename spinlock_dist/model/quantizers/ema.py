@@ -52,7 +52,9 @@ class EMAQuantizer(Quantizer):
         codebook_MGKZ = self.codebook_MGSKZ[:, :, book]
         # |z|^2 is the same for every code and is left out.
         bias_MGK = (codebook_MGKZ.square().sum(dim=-1) / 2).masked_fill(self.unused_MGSK[:, :, book], torch.inf)
-        return (bias_MGK[:, :, None] - left_MGBZ @ codebook_MGKZ.mT).argmin(dim=-1)
+        bias, left, codebook = bias_MGK.flatten(0, 1), left_MGBZ.flatten(0, 1), codebook_MGKZ.flatten(0, 1)
+        nearest = torch.baddbmm(bias[:, None], left, codebook.mT, alpha=-1).argmin(dim=-1)
+        return nearest.unflatten(0, left_MGBZ.shape[:2])
 
     def lookup(self, tokens_MGBS: Tensor) -> Tensor:
         """Return the codes `[M, G, B, Z]` of tokens, summed over codebooks."""
