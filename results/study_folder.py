@@ -148,7 +148,7 @@ class StudyFolder:
         try:
             since = datetime.now().isoformat(" ", "seconds")
             with suppress(OSError):  # it is for others to read; a full disk is met where it matters
-                self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+                self._holder.write_text(f"{_this_process()} since {since}")
             yield
         finally:
             self._holder.unlink(missing_ok=True)
@@ -160,9 +160,9 @@ class StudyFolder:
 
     @property
     def is_running(self) -> bool:
-        """Whether a driver holds the study at this moment."""
+        """Whether another process drives the study at this moment."""
         held = FileLock(self.path / ".lock")
-        if not self._holder.exists():
+        if not self._holder.exists() or self._driver().startswith(f"{_this_process()} "):
             return False
         try:
             held.acquire(timeout=0)
@@ -216,6 +216,10 @@ class StudyFolder:
     def category_names(self) -> list[str]:
         """Return the categories of the prepared data, in their order."""
         return list(read_json(self.categories))
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def open_study(runs: Path, name: str) -> StudyFolder:

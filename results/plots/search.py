@@ -111,13 +111,15 @@ def pareto(study: StudyRecord) -> go.Figure | None:
             text=[told(record) for record in records],
             hoverinfo="text",
         )
-    best = front(trials)
+    # Of the front, those that no other beats in the two figures drawn here: the rest owe their place to utilization.
+    best = [record.metrics for record in front(trials) if record.metrics]
+    edge = [each for place, each in enumerate(best) if all(each.fvu_mean < other.fvu_mean for other in best[:place])]
     figure.add_scatter(
-        x=[record.metrics.imbalance for record in best if record.metrics],
-        y=[record.metrics.fvu_mean for record in best if record.metrics],
+        x=[metrics.imbalance for metrics in edge],
+        y=[metrics.fvu_mean for metrics in edge],
         mode="lines",
         line={"color": COLOURS["best"], "dash": "dot"},
-        name="front (with utilization)",
+        name="front",
         hoverinfo="skip",
     )
     if study.baseline is not None and study.baseline.metrics is not None:

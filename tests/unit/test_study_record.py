@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,8 +134,20 @@ def test_without_its_description_a_study_is_refused(folder):
 
 
 def test_a_study_knows_whether_it_runs(folder):
-    with folder.lock():
-        assert read_study(folder).state == "running"
+    drive = f"""
+from pathlib import Path
+from results.study_folder import StudyFolder
+with StudyFolder(Path({str(folder.path)!r})).lock():
+    print("held", flush=True)
+    input()
+"""
+    driver = subprocess.Popen([sys.executable, "-c", drive], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert driver.stdout.readline() == "held\n"
+    assert read_study(folder).state == "running"
+    driver.communicate("\n")
+    assert read_study(folder).state == "interrupted"
+    with folder.lock():  # a driver that reads its own study is not in its own way
+        assert read_study(folder).state == "interrupted"
     write_json(folder.verdict, {"exported": "trial-0"})
     assert read_study(folder).state == "finished"
 
