@@ -13,6 +13,7 @@ from results.leaderboard import main, ranking
 from results.study_folder import StudyFolder
 from results.study_record import read_study
 from spinlock_dist.errors import ConfigError
+from tests.driven import driven
 from tests.synthetic_study import build_study
 
 
@@ -62,7 +63,7 @@ def test_scripts_read_every_completed_trial(folder, capsys):
 
 def test_a_study_that_runs_is_shown_as_far_as_it_is(tmp_path, capsys):
     folder = build_study(tmp_path, "s", 10, finished=False, running=2)
-    with folder.lock():
+    with driven(folder):
         out, _ = shown(folder, capsys)
     assert out.startswith("s: running, 2 trials without an outcome\n")
     assert "of 8 trials completed" in out

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from search_spaces.space import space_content, space_of
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.journal import open_journal
+from tests.driven import driven
 
 SPACE = load_space("quick")
 
@@ -134,17 +133,8 @@ def test_without_its_description_a_study_is_refused(folder):
 
 
 def test_a_study_knows_whether_it_runs(folder):
-    drive = f"""
-from pathlib import Path
-from results.study_folder import StudyFolder
-with StudyFolder(Path({str(folder.path)!r})).lock():
-    print("held", flush=True)
-    input()
-"""
-    driver = subprocess.Popen([sys.executable, "-c", drive], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert driver.stdout.readline() == "held\n"
-    assert read_study(folder).state == "running"
-    driver.communicate("\n")
+    with driven(folder):
+        assert read_study(folder).state == "running"
     assert read_study(folder).state == "interrupted"
     with folder.lock():  # a driver that reads its own study is not in its own way
         assert read_study(folder).state == "interrupted"
