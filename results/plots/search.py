@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -32,9 +33,17 @@ def strategies(study: StudyRecord) -> go.Figure | None:
     if not trials:
         return None
     figure = blank()
+    _add_imbalances(figure, trials, strategy_of)
+    baseline_line(figure, study)
+    figure.update_yaxes(title={"text": "imbalance"}, **log_axis(imbalances(trials)))
+    return figure
+
+
+def _add_imbalances(figure: go.Figure, trials: Sequence[TrialRecord], x_of: Callable[[TrialRecord], Any]) -> None:
+    """Add a mark for the imbalance of every trial at `x_of` it, by how it ended."""
     for group, records in grouped(trials):
         figure.add_scatter(
-            x=[strategy_of(record) for record in records],
+            x=[x_of(record) for record in records],
             y=[record.metrics.imbalance for record in records if record.metrics],
             mode="markers",
             name=group,
@@ -42,9 +51,6 @@ def strategies(study: StudyRecord) -> go.Figure | None:
             text=[told(record) for record in records],
             hoverinfo="text",
         )
-    baseline_line(figure, study)
-    figure.update_yaxes(title={"text": "imbalance"}, **log_axis(imbalances(trials)))
-    return figure
 
 
 def importance(study: StudyRecord) -> go.Figure | None:
@@ -70,16 +76,7 @@ def history(study: StudyRecord) -> go.Figure | None:
         return None
     order = {id(record): place for place, record in enumerate(trials)}
     figure = blank()
-    for group, records in grouped(trials):
-        figure.add_scatter(
-            x=[order[id(record)] for record in records],
-            y=[record.metrics.imbalance for record in records if record.metrics],
-            mode="markers",
-            name=group,
-            marker=marker(group),
-            text=[told(record) for record in records],
-            hoverinfo="text",
-        )
+    _add_imbalances(figure, trials, lambda record: order[id(record)])
     best = np.minimum.accumulate([r.metrics.imbalance if r.feasible and r.metrics else np.inf for r in trials])
     known = [(place, value) for place, value in enumerate(best) if np.isfinite(value)]
     figure.add_scatter(

@@ -25,7 +25,6 @@ COLOURS = {
     "infeasible": "#cc79a7",
     "stopped": "#8a939b",
     "failed": "#e69f00",
-    "ink": "#1c2126",
 }
 """By what they stand for, on a light background."""
 PALETTE_ON_DARK = {
@@ -35,7 +34,6 @@ PALETTE_ON_DARK = {
     "#cc79a7": "#e3a1c5",
     "#8a939b": "#8f99a3",
     "#e69f00": "#f5c04a",
-    "#1c2126": "#e6e9ec",
 }
 """What each of them is on a dark background."""
 SYMBOLS = {"feasible": "circle", "infeasible": "x", "stopped": "triangle-down", "failed": "square-open"}
