@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def main() -> None:
         batch = missing[start : start + TOGETHER]
         configs = [space.to_config(base, points[p]) if p >= 0 else base.with_overrides(points[p]) for p in batch]
         curves: list[list[EpochMetrics]] = [[] for _ in batch]
-        outcomes = run_members(configs, data, [partial(list.append, curve) for curve in curves])
+        outcomes = run_members(configs, data, partial(keep, curves))
         rows = [
             row
             for point, curve, outcome in zip(batch, curves, outcomes, strict=True)
@@ -77,6 +77,13 @@ def main() -> None:
                 draft, index=False, compression="zstd"
             )
         print(f"{known['point'].nunique()} of {len(points)} points", flush=True)
+
+
+def keep(curves: list[list[EpochMetrics]], made: Mapping[int, EpochMetrics]) -> tuple[()]:
+    """Take what was measured, and stop nothing."""
+    for member, metrics in made.items():
+        curves[member].append(metrics)
+    return ()
 
 
 def design(space: SearchSpace, count: int) -> Iterator[dict[str, Any]]:

@@ -41,7 +41,7 @@ from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import Split
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.trainer import Trainer
+from spinlock_dist.training.trainer import Member, Trainer
 
 SIZES = (14, 14, 33, 9, 7, 28, 13, 21)
 """Features of the categories of the source's 10,000-sample comparison."""
@@ -97,8 +97,8 @@ def make_trainer(values: Tensor, sizes: Sequence[int], members: int = 1, **setti
         pipeline=None,  # type: ignore[arg-type]  # nothing is evaluated here
         inputs={},
     )
-    configs = [config.model_copy(update={"seed": seed}) for seed in range(members)]
-    trainer = Trainer(model, configs, data, [0] * members)
+    together = [Member(config.model_copy(update={"seed": seed}), plan) for seed in range(members)]
+    trainer = Trainer(model, together, data)
     initialize(model, trainer.train_NGF, list(range(members)), trainer.batch_size)
     return trainer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,16 @@ from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
 from spinlock_dist.compression.strategies import get_strategy
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import resolve_device
-from spinlock_dist.errors import ConfigError, DivergedError
+from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
-from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, extract_member
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.model.trained_encoders import to_device
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.feedback import plan_by_feedback
+from spinlock_dist.training.feedback import Planning, plan_by_feedback, run_pilots
 from spinlock_dist.training.snapshot import Snapshots
-from spinlock_dist.training.trainer import Member, stored_plans, train
+from spinlock_dist.training.trainer import Member, MembersReport, identity, restored_members, train
 
 Report = Callable[[EpochMetrics], None]
 
@@ -72,27 +71,37 @@ def run_trial(
     codebooks' moving averages. Raises `ConfigError` for settings that contradict each other or the data,
     `DivergedError` for a non-finite loss.
     """
-    [outcome] = run_members([config], data, [report], snapshots)
-    if isinstance(outcome, DivergedError):
+
+    def report_it(made: Mapping[int, EpochMetrics]) -> tuple[()]:
+        report(made[0])
+        return ()
+
+    [outcome] = run_members([config], data, report_it, snapshots)
+    if isinstance(outcome, SpinlockError):
         raise outcome
+    assert outcome is not None  # nothing stopped it
     return outcome
 
 
 def run_members(
     configs: Sequence[TrialConfig],
     data: PreparedData,
-    reports: Sequence[Report],
+    report: MembersReport = lambda _: (),
     snapshots: Snapshots | None = None,
-) -> list[TrialOutcome | DivergedError]:
-    """Train several configurations at once, as `run_trial` would train each, up to float rounding.
+) -> list[TrialOutcome | SpinlockError | None]:
+    """Train several configurations in lock step, as `run_trial` would train each, up to float rounding.
 
-    They may differ in seed, compression, loss weights and learning rate. A member that diverges gives its error.
-    Raises `ConfigError` naming the first setting that differs and may not.
+    They may differ in seed, compression, loss weights and learning rate: `lockstep_key` is the same of those that can.
+    `report` is called at every evaluation, with the metrics of those that were evaluated by their place in `configs`,
+    and returns the places of those that are to end there; what it raises ends all.
+
+    Returns, for each config, its outcome, the `ConfigError` or `DivergedError` that it alone ended with, or None if the
+    report ended it. Raises `ConfigError` naming the first setting that differs and may not. Snapshots of more members
+    than these, of the same data, serve as well.
     """
     began = time.perf_counter()
     _check_alike(configs)
-    shared = configs[0]
-    device = resolve_device(shared.training.device)
+    device = resolve_device(configs[0].training.device)
     layout = GroupLayout(data.categories, device)
     prepared = EvaluationData(
         values_ND=data.values,
@@ -103,29 +112,56 @@ def run_members(
         pipeline=data.pipeline,
         inputs=to_device(data.inputs, layout),
     )
-    earlier = snapshots.load(_identity(configs, data, device)) if snapshots else None
+    earlier = None
+    if snapshots is not None:
+        state = snapshots.load(_surroundings(data, device), [identity(config) for config in configs])
+        if state is not None:
+            members, stored = restored_members(state, configs, prepared, layout)
+            earlier = state, stored
     if earlier is None:
-        planned = [_plan(config, data, prepared, layout) for config in configs]
-        plans, spent = [plan for plan, _ in planned], [spent for _, spent in planned]
-    else:
-        plans, spent = stored_plans(earlier)
-    model, members = train(configs, plans, prepared, layout, reports, spent, began, snapshots, earlier)
-    return [
-        _outcome(model, index, config, member, data)
-        for index, (config, member) in enumerate(zip(configs, members, strict=True))
-    ]
+        members = _planned(configs, data, prepared, layout)
+    train(members, prepared, layout, report, began, snapshots, earlier)
+    return [_outcome(member, data) for member in members]
 
 
-def _identity(configs: Sequence[TrialConfig], data: PreparedData, device: torch.device) -> str:
-    """Return what a training is, as far as one may go on from another's snapshot, in 64 hexadecimal digits."""
-    parts = [data.fingerprint, torch.__version__, device.type, *(config.model_dump_json() for config in configs)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def lockstep_key(config: TrialConfig) -> str:
+    """Return what configs that are trained together must have in common, as text."""
+    return config.model_dump_json(exclude=_FREE)
 
 
-def _plan(
-    config: TrialConfig, data: PreparedData, prepared: EvaluationData, layout: GroupLayout
-) -> tuple[CapacityPlan, int]:
-    """Return the sizes for a config, and the epochs that finding them cost.
+def _surroundings(data: PreparedData, device: torch.device) -> str:
+    """Return what a training depends on beside its config, as far as a snapshot is concerned, in 64 hexadecimal
+    digits."""
+    return hashlib.sha256("\n".join([data.fingerprint, torch.__version__, device.type]).encode()).hexdigest()
+
+
+def _planned(
+    configs: Sequence[TrialConfig], data: PreparedData, prepared: EvaluationData, layout: GroupLayout
+) -> list[Member]:
+    """Return a member for each config, with its sizes, or with the error that it ended with before it began."""
+    rows = len(data.split.train)
+    found: dict[int, tuple[CapacityPlan | None, int] | SpinlockError] = {}
+    measured: dict[int, Planning] = {}
+    for index, config in enumerate(configs):
+        try:
+            found[index] = _plan(config, data), 0
+            if get_strategy(config.compression.strategy).measured:
+                measured[index] = plan_by_feedback(config, data.characteristics, rows)
+        except ConfigError as error:
+            found[index] = error
+    found |= dict(zip(measured, run_pilots(list(measured.values()), prepared, layout), strict=True))
+    members = []
+    for index, config in enumerate(configs):
+        planned = found[index]
+        if isinstance(planned, SpinlockError):
+            members.append(Member(config, None, error=planned))
+        else:
+            members.append(Member(config, *planned))
+    return members
+
+
+def _plan(config: TrialConfig, data: PreparedData) -> CapacityPlan:
+    """Return the sizes for a config.
 
     Raises `ConfigError` if no codebook is left with two codes: whatever was trained, tokens would carry nothing.
     """
@@ -136,20 +172,16 @@ def _plan(
             f"every codebook has one code: {rows} training rows, compression.min_rows_per_code "
             f"{settings.min_rows_per_code}, max_codes {settings.max_codes}; use more rows or other settings"
         )
-    if get_strategy(settings.strategy).measured:
-        return plan_by_feedback(config, prepared, layout, data.characteristics)
-    return plan, 0
+    return plan
 
 
-def _outcome(
-    model: HierarchicalVQVAE, index: int, config: TrialConfig, member: Member, data: PreparedData
-) -> TrialOutcome | DivergedError:
-    if member.diverged:
-        return member.diverged
-    assert member.validation is not None
+def _outcome(member: Member, data: PreparedData) -> TrialOutcome | SpinlockError | None:
+    if member.error is not None or member.stopped:
+        return member.error
+    assert member.validation is not None and member.model is not None
     tokenizer = Tokenizer(
-        config=config,
-        model=extract_member(model, index),
+        config=member.config,
+        model=member.model,
         pipeline=data.pipeline,
         categories=data.categories,
         characteristics=data.characteristics,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,20 +164,21 @@ def _train(configs: list[TrialConfig], data: PreparedData, quiet: bool) -> list[
         task = progress.add_task("training", total=epochs, state="")
         left = console.width - len(f"{epochs}/{epochs} ") - (BAR + 1) - (TIME + 1)
 
-        def report(metrics: EpochMetrics) -> None:
-            progress.update(task, completed=metrics.epoch, state=epoch_in_words(metrics, left))
+        def report(made: Mapping[int, EpochMetrics]) -> tuple[()]:
+            if 0 in made:
+                progress.update(task, completed=made[0].epoch, state=epoch_in_words(made[0], left))
+            return ()
 
-        members = run_members(configs, data, [report, *[_silent] * (len(configs) - 1)])
+        members = run_members(configs, data, report)
     return [_finished(member, config) for member, config in zip(members, configs, strict=True)]
 
 
-def _silent(_: EpochMetrics) -> None:
-    pass
-
-
-def _finished(member: TrialOutcome | DivergedError, config: TrialConfig) -> TrialOutcome:
+def _finished(member: TrialOutcome | SpinlockError | None, config: TrialConfig) -> TrialOutcome:
     if isinstance(member, DivergedError):
         raise SpinlockError(f"strategy {config.compression.strategy} {member}")
+    if isinstance(member, SpinlockError):
+        raise member
+    assert member is not None  # nothing stopped it
     return member
 
 

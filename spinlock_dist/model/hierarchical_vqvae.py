@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -130,13 +130,20 @@ def _stack_codes(plans: Sequence[CapacityPlan]) -> np.ndarray:
     return np.stack([np.pad(plan.codes, [*pad, (0, most - plan.codes.shape[2])], constant_values=1) for plan in plans])
 
 
-def extract_member(model: HierarchicalVQVAE, member: int) -> HierarchicalVQVAE:
-    """Return one member as a model of its own, on the same device, without the padding that others needed."""
-    encoders = model.encoders.for_members(1) if model.encoders else None
-    alone = HierarchicalVQVAE(model.layout, [model.plans[member]], model.config, model.quantizer_config, encoders)
-    alone.to(model.layout.mask.device)
-    source = model.state_dict()
-    with torch.no_grad():
-        for name, target in alone.state_dict().items():
-            target.copy_(source[name][member : member + 1][tuple(slice(0, size) for size in target.shape)])
-    return alone
+def select_members(model: HierarchicalVQVAE, members: Sequence[int]) -> HierarchicalVQVAE:
+    """Return some members as a model of their own, on the same device, without the padding that only others needed."""
+    encoders = model.encoders.for_members(len(members)) if model.encoders else None
+    plans = [model.plans[member] for member in members]
+    fewer = HierarchicalVQVAE(model.layout, plans, model.config, model.quantizer_config, encoders)
+    fewer.to(model.layout.mask.device)
+    take_members(fewer.state_dict(), model.state_dict(), members)
+    return fewer
+
+
+@torch.no_grad()
+def take_members(target: Mapping[str, Tensor], source: Mapping[str, Tensor], members: Sequence[int]) -> None:
+    """Fill every tensor with the same one's slices for `members`; the source may be padded to more."""
+    for name, tensor in target.items():
+        cells = tuple(slice(0, size) for size in tensor.shape[1:])
+        for place, member in enumerate(members):
+            tensor[place] = source[name][member][cells]

@@ -22,6 +22,7 @@ class MemberAdam:
         self.weights = torch.cat([tensor.detach().flatten() for tensor in tensors])
         self.gradients = torch.zeros_like(self.weights)
         self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
+        self.shapes = [tensor.shape for tensor in tensors]
         self._member = torch.cat([_member_of_each_cell(tensor) for tensor in tensors])
         self.rates = self._of_each_cell(rates_M.to(self.weights))
         offset = 0
@@ -34,6 +35,15 @@ class MemberAdam:
     def zero_grad(self) -> None:
         """Clear the gradients in place; parameters keep their views."""
         self.gradients.zero_()
+
+    def moments(self) -> dict[str, Tensor]:
+        """Return views of both moments of every parameter, members first."""
+        sizes = [shape.numel() for shape in self.shapes]
+        return {
+            f"{name}/{place}": cells.view(shape)
+            for name, flat in (("first", self.first), ("second", self.second))
+            for place, (cells, shape) in enumerate(zip(flat.split(sizes), self.shapes, strict=True))
+        }
 
     @torch.no_grad()
     def step(self, alive_M: Tensor) -> None:

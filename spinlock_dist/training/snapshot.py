@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,16 +45,17 @@ class Snapshots:
         self._identity = ""
         self._saved = time.monotonic()
 
-    def load(self, identity: str) -> State | None:
+    def load(self, identity: str, members: Sequence[str] = ()) -> State | None:
         """Return the newest snapshot that is whole and belongs to the training called `identity`, None without one.
 
-        Snapshots saved from now on carry the same identity.
+        Of a training of several members it has those of the identities `members`, and maybe others. Snapshots saved
+        from now on carry the same identity.
         """
         self._identity = identity
         present = [path for path in (self.path, _before(self.path)) if path.exists()]
         for path in present:
             state = _read(path)
-            if state is not None and state.facts["identity"] == identity:
+            if state is not None and state.facts["identity"] == identity and _has(state, members):
                 self.epoch = state.facts["epoch"]
                 if path is not present[0]:
                     self.notice = f"{present[0]} is damaged: went on from the one before, epoch {self.epoch}"
@@ -90,6 +93,10 @@ def discard(path: Path) -> None:
     """Remove the snapshots at `path`, of a training that is over."""
     path.unlink(missing_ok=True)
     _before(path).unlink(missing_ok=True)
+
+
+def _has(state: State, members: Sequence[str]) -> bool:
+    return not Counter(members) - Counter(facts["identity"] for facts in state.facts.get("members", ()))
 
 
 def _before(path: Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,9 +15,9 @@ from torch import Generator, Tensor
 from spinlock_dist.compression.sizing import CapacityPlan
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import denormals_flushed
-from spinlock_dist.errors import DivergedError
+from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
-from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, select_members, take_members
 from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.model.trained_encoders import Inputs, trained_encoders
@@ -30,123 +32,135 @@ TERMS = ("reconstruction", "commitment", "informativeness", "orthogonality", "to
 
 PLAN = ("ratios", "dims", "codes")
 
-Report = Callable[[EpochMetrics], None]
+ERRORS: dict[str, type[SpinlockError]] = {error.__name__: error for error in (ConfigError, DivergedError)}
+
+MembersReport = Callable[[Mapping[int, EpochMetrics]], Collection[int]]
+"""Takes what was measured of members, by index, and returns the indices of those that are to end there."""
 
 
 @dataclass
 class Member:
-    """What training keeps of one member. `diverged` is set when it met a non-finite number."""
+    """One config in training, with its plan and the epochs that it spent before, on pilots.
 
-    stopping: EarlyStopping
+    It ends when it has `finished`, when a report has it `stopped`, or with an `error`: it met a non-finite number, or
+    has no plan. `model` is what comes of it: with the weights of its last epoch, or of the best with early stopping.
+    """
+
+    config: TrialConfig
+    plan: CapacityPlan | None
+    spent: int = 0
     validation: Metrics | None = None
     epochs: int = 0
     seconds: float = 0.0
-    diverged: DivergedError | None = None
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    finished: bool = False
+    stopped: bool = False
+    error: SpinlockError | None = None
+    model: HierarchicalVQVAE | None = None
     reports: list[EpochMetrics] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.order = Generator().manual_seed(derive_seed(self.config.seed, "batch order"))
+        self.stopping = EarlyStopping(self.config.training.patience)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it trains no further."""
+        return self.finished or self.stopped or self.error is not None
 
 
 class Trainer:
-    """Trains the members of `model`, one config each; what is not a loss weight, a rate or a seed is common to all.
+    """Trains members in lock step, as one batch; what is not a loss weight, a rate or a seed is common to all.
 
-    A member that meets a non-finite loss is frozen before the step that would have used it; the others go on.
+    Attributes: `members`, all of them; `model`, of those that have not ended, whose indices are in `batch`. A member
+    that meets a non-finite loss is frozen before the step that would have used it. After each epoch whatever has ended
+    leaves the batch, so that the others go on faster.
     """
 
-    def __init__(
-        self, model: HierarchicalVQVAE, configs: Sequence[TrialConfig], data: EvaluationData, spent: Sequence[int]
-    ):
-        self.model, self.configs, self.data, self.spent = model, configs, data, spent
-        self.shared = configs[0]
+    def __init__(self, model: HierarchicalVQVAE, members: Sequence[Member], data: EvaluationData):
+        self.members, self.data = list(members), data
+        self.shared = members[0].config
         device = data.grouped_NGF.device
         self.rows_N = torch.as_tensor(data.split.train, device=device)
         self.train_NGF = data.grouped_NGF[self.rows_N]
         self.variance_GF = self.train_NGF.var(dim=0, unbiased=False)
         self.batch_size = min(self.shared.training.batch_size, len(self.train_NGF))
-        self.weights = {
-            term: torch.tensor([_weight(config, term) for config in configs], device=device) for term in TERMS
-        }
-        self.active_terms = [term for term in TERMS if self.weights[term].any()]
-        rates_M = torch.tensor([config.training.learning_rate for config in configs])
-        self.optimizer = MemberAdam(model.parameters(), rates_M)
-        self.orders = [Generator().manual_seed(derive_seed(config.seed, "batch order")) for config in configs]
-        self.alive_M = torch.ones(model.members, dtype=torch.bool, device=device)
-        self.failed_TM = torch.zeros(len(self.active_terms), model.members, dtype=torch.bool, device=device)
+        self.active_terms = [term for term in TERMS if any(_weight(member.config, term) for member in members)]
         self.steps = self.epochs = 0
         self.seconds = 0.0
-        self.members = [Member(EarlyStopping(config.training.patience)) for config in configs]
+        self._arrange(model, [index for index, member in enumerate(members) if not member.ended])
 
-    def fit(self, reports: Sequence[Report], snapshots: Snapshots | None = None) -> list[Member]:
-        """Train to the end: epoch by epoch, evaluating, reporting, and keeping each member's best weights if asked.
+    def _arrange(self, model: HierarchicalVQVAE, batch: list[int]) -> None:
+        """Train `model` from now on, whose members are those of the indices `batch`."""
+        self.model, self.batch = model, batch
+        configs, device = [self.members[index].config for index in batch], self.train_NGF.device
+        self.weights = {
+            term: torch.tensor([_weight(config, term) for config in configs], device=device)
+            for term in self.active_terms
+        }
+        rates_M = torch.tensor([config.training.learning_rate for config in configs])
+        self.optimizer = MemberAdam(model.parameters(), rates_M)
+        self.alive_M = torch.ones(len(batch), dtype=torch.bool, device=device)
+        self.failed_TM = torch.zeros(len(self.active_terms), len(batch), dtype=torch.bool, device=device)
 
-        A member that has `spent` epochs before (on pilots) trains so many less, and counts them in its reports.
-        A training that was restored first repeats the reports it had made.
+    def fit(self, report: MembersReport, snapshots: Snapshots | None = None) -> None:
+        """Train every member to its end: epoch by epoch, evaluating and reporting.
+
+        A member that has `spent` epochs before trains so many less, and counts them in its reports.
         """
-        for member, report in zip(self.members, reports, strict=True):
-            for made in member.reports:
-                report(made)
         began = time.perf_counter() - self.seconds
-        while self._running():
+        while self.batch:
             self.epochs += 1
             means = self.epoch()
             self._mark_diverged(self.epochs)
-            due = [index for index in self._running() if self._is_due(index, self.epochs)]
+            due = [index for index in self.batch if self._is_due(index, self.epochs)]
             self.seconds = time.perf_counter() - began
             if due:
-                self._evaluate(due, self.epochs, means, self.seconds, reports)
-            if snapshots is not None and snapshots.due and self._running():
+                self._evaluate(due, self.epochs, means, self.seconds, report)
+            self._compact()
+            if snapshots is not None and snapshots.due and self.batch:
                 snapshots.save(self.state())
-        self._restore_best()
-        return self.members
+
+    def _compact(self) -> None:
+        """Let members that have ended leave the batch; keep the models of those that finished."""
+        left = [place for place, index in enumerate(self.batch) if not self.members[index].ended]
+        if len(left) == len(self.batch):
+            return
+        for place, index in enumerate(self.batch):
+            member = self.members[index]
+            if member.finished and member.model is None:
+                member.model = select_members(self.model, [place])
+        if not left:
+            self.batch = []
+            return
+        optimizer, batch = self.optimizer, [self.batch[place] for place in left]
+        self._arrange(select_members(self.model, left), batch)
+        self.optimizer.steps = optimizer.steps
+        take_members(self.optimizer.moments(), optimizer.moments(), left)
 
     def state(self) -> State:
         """Return everything that the epochs to come depend on: a training restored from it ends bit for bit alike."""
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {"first": self.optimizer.first, "second": self.optimizer.second}
-        tensors |= {"alive": self.alive_M, "failed": self.failed_TM}
-        tensors |= {f"order/{index}": generator.get_state() for index, generator in enumerate(self.orders)}
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in self.optimizer.moments().items()}
         for index, member in enumerate(self.members):
-            tensors |= {f"best/{index}/{name}": tensor for name, tensor in member.best_weights.items()}
-        members = [
-            {
-                "stopping": [member.stopping.best, member.stopping.since_best],
-                "validation": asdict(member.validation) if member.validation else None,
-                "ended": [member.epochs, member.seconds],
-                "diverged": member.diverged.args if member.diverged else None,
-                "reports": [asdict(report) for report in member.reports],
-            }
-            for member in self.members
-        ]
-        plans = [{name: getattr(plan, name).tolist() for name in PLAN} for plan in self.model.plans]
-        progress = {"epoch": self.epochs, "steps": self.steps, "seconds": self.seconds}
-        return State(tensors, {**progress, "members": members, "plans": plans, "spent": list(self.spent)})
+            tensors[f"order/{index}"] = member.order.get_state()
+            kept = member.model.state_dict() if member.model is not None else {}
+            tensors |= {f"kept/{index}/{name}": tensor for name, tensor in kept.items()}
+        progress = {"epoch": self.epochs, "steps": self.steps, "seconds": self.seconds, "batch": self.batch}
+        return State(tensors, {**progress, "members": [_facts(member) for member in self.members]})
 
-    def restore(self, state: State) -> None:
-        """Go back to where `state` was taken. The trainer was made with the same model, configs and data."""
+    def restore(self, state: State, stored: Sequence[int]) -> None:
+        """Go back to where `state` was taken. `stored`: where in it each member stands."""
         tensors, facts = state.tensors, state.facts
-        self.model.load_state_dict(_below("model/", tensors))
-        self.optimizer.first.copy_(tensors["first"])
-        self.optimizer.second.copy_(tensors["second"])
-        self.alive_M.copy_(tensors["alive"])
-        self.failed_TM.copy_(tensors["failed"])
         self.epochs, self.seconds = facts["epoch"], facts["seconds"]
         self.steps = self.optimizer.steps = facts["steps"]
-        for index, (member, known) in enumerate(zip(self.members, facts["members"], strict=True)):
-            self.orders[index].set_state(tensors[f"order/{index}"])
-            member.best_weights = {
-                name: tensor.to(self.alive_M.device) for name, tensor in _below(f"best/{index}/", tensors).items()
-            }
-            member.stopping.best, member.stopping.since_best = known["stopping"]
-            member.validation = Metrics(**known["validation"]) if known["validation"] else None
-            member.epochs, member.seconds = known["ended"]
-            member.diverged = DivergedError(*known["diverged"]) if known["diverged"] else None
-            member.reports = [
-                EpochMetrics(**{**report, "validation": Metrics(**report["validation"])}) for report in known["reports"]
-            ]
+        places = [facts["batch"].index(stored[index]) for index in self.batch]
+        take_members(self.model.state_dict(), _below("model/", tensors), places)
+        take_members(self.optimizer.moments(), _below("optimizer/", tensors), places)
 
     def epoch(self) -> dict[str, Tensor]:
         """Pass once over the training rows; return the mean of each loss term `[M]`. No host sync in a step."""
         rows = len(self.train_NGF)
-        order_MN = torch.stack([torch.randperm(rows, generator=generator) for generator in self.orders])
+        order_MN = torch.stack([torch.randperm(rows, generator=self.members[index].order) for index in self.batch])
         order_MN = order_MN.to(self.train_NGF.device)
         sums: dict[str, Tensor] = {}
         batches = rows // self.batch_size
@@ -184,102 +198,155 @@ class Trainer:
         }
         return {term: compute[term]() for term in self.active_terms}
 
-    def _running(self) -> list[int]:
-        return [index for index, alive in enumerate(self.alive_M.tolist()) if alive]
-
     def _mark_diverged(self, epoch: int) -> None:
         """Give every member that failed in this epoch its error; the only host sync of an epoch."""
-        for index, failed in enumerate(self.failed_TM.T.tolist()):
-            if any(failed) and self.members[index].diverged is None:
+        for index, failed in zip(self.batch, self.failed_TM.T.tolist(), strict=True):
+            if any(failed):
                 term = self.active_terms[failed.index(True)]
-                self.members[index].diverged = DivergedError(epoch, f"the {term} loss")
+                self.members[index].error = DivergedError(epoch, f"the {term} loss")
 
     def _is_due(self, index: int, epoch: int) -> bool:
-        return epoch % self.shared.training.evaluate_every == 0 or self._is_last(index, epoch)
+        last = epoch % self.shared.training.evaluate_every == 0 or self._is_last(index, epoch)
+        return last and not self.members[index].ended
 
     def _is_last(self, index: int, epoch: int) -> bool:
-        return epoch + self.spent[index] >= self.shared.training.epochs
+        return epoch + self.members[index].spent >= self.shared.training.epochs
 
     def _evaluate(
-        self, due: list[int], epoch: int, means: dict[str, Tensor], seconds: float, reports: Sequence[Report]
+        self, due: list[int], epoch: int, means: dict[str, Tensor], seconds: float, report: MembersReport
     ) -> None:
-        measured = evaluate(self.model, self.data, "validation")
-        losses_M = {term: value_M.tolist() for term, value_M in means.items()}
+        measured = dict(zip(self.batch, evaluate(self.model, self.data, "validation"), strict=True))
+        losses_M = {term: dict(zip(self.batch, value_M.tolist(), strict=True)) for term, value_M in means.items()}
+        made = {}
         for index in due:
             member, metrics = self.members[index], measured[index]
             bad = next((name for name, value in metrics.scalars().items() if not np.isfinite(value)), None)
             if bad:
-                member.diverged = DivergedError(epoch, f"the metric {bad}")
-                self.alive_M[index] = False
+                member.error = DivergedError(epoch, f"the metric {bad}")
                 continue
-            member.epochs, member.seconds = epoch + self.spent[index], seconds
+            member.epochs, member.seconds = epoch + member.spent, seconds
             self._keep(index, metrics)
-            finished = self._is_last(index, epoch) or member.stopping.exhausted
-            if finished:
-                self.alive_M[index] = False
-            member.reports.append(
-                EpochMetrics(
-                    epoch=member.epochs,
-                    trained=epoch,
-                    finished=finished,
-                    losses={term: values[index] for term, values in losses_M.items()},
-                    validation=metrics,
-                    seconds=seconds,
-                )
+            member.finished = self._is_last(index, epoch) or member.stopping.exhausted
+            made[index] = EpochMetrics(
+                epoch=member.epochs,
+                trained=epoch,
+                finished=member.finished,
+                losses={term: values[index] for term, values in losses_M.items()},
+                validation=metrics,
+                seconds=seconds,
             )
-            reports[index](member.reports[-1])
+            member.reports.append(made[index])
+        for index in report(made) if made else ():
+            self.members[index].stopped = True
 
     def _keep(self, index: int, metrics: Metrics) -> None:
-        """Take these metrics as the member's; with early stopping only if they are its best, and the weights too."""
+        """Take these metrics as the member's; with early stopping only if they are its best, and the model too."""
         member = self.members[index]
         improved = member.stopping.update(metrics.fvu_worst)
         if member.stopping.patience is None:
             member.validation = metrics
         elif improved:
             member.validation = metrics
-            state = self.model.state_dict()
-            member.best_weights = {name: tensor[index].clone() for name, tensor in state.items()}
-
-    @torch.no_grad()
-    def _restore_best(self) -> None:
-        state = self.model.state_dict()
-        for index, member in enumerate(self.members):
-            for name, tensor in member.best_weights.items():
-                state[name][index].copy_(tensor)
+            member.model = select_members(self.model, [self.batch.index(index)])
 
 
 def train(
-    configs: Sequence[TrialConfig],
-    plans: Sequence[CapacityPlan],
+    members: Sequence[Member],
     data: EvaluationData,
     layout: GroupLayout,
-    reports: Sequence[Report],
-    spent: Sequence[int],
+    report: MembersReport,
     began: float,
     snapshots: Snapshots | None = None,
-    earlier: State | None = None,
-) -> tuple[HierarchicalVQVAE, list[Member]]:
-    """Build a model with a member per config and plan, start it or restore it, train it on `data`; see `Trainer`.
+    earlier: tuple[State, Sequence[int]] | None = None,
+) -> None:
+    """Train the members that have not ended on `data`; see `Trainer`.
 
     `began` is the `time.perf_counter()` from which seconds are counted, so that pilots and the start count as well.
+    With `earlier`, the state they were restored from and where in it each stands, they go on from there: first the
+    reports they had made are repeated.
     """
-    shared = configs[0]
-    encoders = trained_encoders(data.pipeline, layout, len(plans))
-    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer, encoders).to(data.grouped_NGF.device)
-    trainer = Trainer(model, configs, data, spent)
+    _repeat(members, report)
+    running = [member for member in members if not member.ended]
+    if not running:
+        return
+    trainer = Trainer(build_model(running, data, layout), members, data)
     if earlier is None:
-        initialize(model, trainer.train_NGF, [config.seed for config in configs], trainer.batch_size)
+        initialize(trainer.model, trainer.train_NGF, [member.config.seed for member in running], trainer.batch_size)
         trainer.seconds = time.perf_counter() - began
     else:
-        trainer.restore(earlier)
+        trainer.restore(*earlier)
     with denormals_flushed():
-        return model, trainer.fit(reports, snapshots)
+        trainer.fit(report, snapshots)
 
 
-def stored_plans(state: State) -> tuple[list[CapacityPlan], list[int]]:
-    """Return the plans of the members of a stored training, and the epochs that finding them cost."""
-    plans = [CapacityPlan(**{name: np.array(plan[name]) for name in PLAN}) for plan in state.facts["plans"]]
-    return plans, state.facts["spent"]
+def _repeat(members: Sequence[Member], report: MembersReport) -> None:
+    for epoch in sorted({made.trained for member in members for made in member.reports}):
+        told = {
+            index: made
+            for index, member in enumerate(members)
+            for made in member.reports
+            if made.trained == epoch and not member.stopped
+        }
+        for index in report(told) if told else ():
+            members[index].stopped = True
+
+
+def build_model(members: Sequence[Member], data: EvaluationData, layout: GroupLayout) -> HierarchicalVQVAE:
+    """Return a model that has yet to be started, on the device of the data."""
+    shared = members[0].config
+    encoders = trained_encoders(data.pipeline, layout, len(members))
+    plans = [cast(CapacityPlan, member.plan) for member in members]
+    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer, encoders)
+    return model.to(data.grouped_NGF.device)
+
+
+def restored_members(
+    state: State, configs: Sequence[TrialConfig], data: EvaluationData, layout: GroupLayout
+) -> tuple[list[Member], list[int]]:
+    """Return the members of a stored training that have these configs, and where in it they stand."""
+    there = [facts["identity"] for facts in state.facts["members"]]
+    stored: list[int] = []
+    for config in configs:
+        stored.append(next(at for at, each in enumerate(there) if each == identity(config) and at not in stored))
+    members = []
+    for at, config in zip(stored, configs, strict=True):
+        facts = state.facts["members"][at]
+        sizes = {name: np.array(each) for name, each in (facts["plan"] or {}).items()}
+        member = Member(config, CapacityPlan(**sizes) if sizes else None, facts["spent"])
+        member.epochs, member.seconds = facts["reached"]
+        member.finished, member.stopped = facts["finished"], facts["stopped"]
+        member.order.set_state(state.tensors[f"order/{at}"])
+        member.stopping.best, member.stopping.since_best = facts["stopping"]
+        member.validation = Metrics(**facts["validation"]) if facts["validation"] else None
+        member.error = ERRORS[facts["error"][0]](*facts["error"][1]) if facts["error"] else None
+        for made in facts["reports"]:
+            member.reports.append(EpochMetrics(**{**made, "validation": Metrics(**made["validation"])}))
+        if kept := _below(f"kept/{at}/", state.tensors):
+            member.model = build_model([member], data, layout)
+            member.model.load_state_dict(kept)
+        members.append(member)
+    return members, stored
+
+
+def identity(config: TrialConfig) -> str:
+    """Return what tells the training of one config from that of another, in 64 hexadecimal digits."""
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+
+
+def _facts(member: Member) -> dict[str, Any]:
+    plan, error = member.plan, member.error
+    return {
+        "identity": identity(member.config),
+        "plan": {name: getattr(plan, name).tolist() for name in PLAN} if plan is not None else None,
+        "spent": member.spent,
+        "stopping": [member.stopping.best, member.stopping.since_best],
+        "validation": asdict(member.validation) if member.validation else None,
+        "reached": [member.epochs, member.seconds],
+        "finished": member.finished,
+        "stopped": member.stopped,
+        "error": [type(error).__name__, error.args] if error else None,
+        "reports": [asdict(report) for report in member.reports],
+    }
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.trainer import Trainer
+from spinlock_dist.training.trainer import Member, Trainer
 from tests.synthetic import write_table
 
 SETTINGS = {"quantizer.expiry_every": 3, "compression.strategy": "balanced", "compression.max_codebooks": 1}
@@ -35,7 +35,7 @@ def both(data: PreparedData, config: TrialConfig) -> tuple[Trainer, PlainVQVAE, 
         pipeline=data.pipeline,
         inputs={},
     )
-    trainer = Trainer(model, [config], seen, [0])
+    trainer = Trainer(model, [Member(config, plan)], seen)
     initialize(model, trainer.train_NGF, [0], trainer.batch_size)
     rows = torch.from_numpy(np.array(data.values))[torch.as_tensor(data.split.train)]
     return trainer, from_batched(model, rows.var(dim=0, unbiased=False), config), rows

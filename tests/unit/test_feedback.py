@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import spinlock_dist.run
+import spinlock_dist.training.feedback
 from spinlock_dist.compression.sizing import plan_capacity
 from spinlock_dist.compression.strategies.feedback import reallocate
 from spinlock_dist.config import TrialConfig
@@ -19,6 +22,7 @@ from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, run_members, run_trial
 from spinlock_dist.training.feedback import FOLDS, _folds, _without_fold, pilot_lengths
+from spinlock_dist.training.trainer import Member
 from tests.synthetic import write_table
 
 
@@ -125,11 +129,34 @@ def test_ratios_stay_within_the_bounds(config: TrialConfig, data: PreparedData) 
 
 def test_a_member_with_pilots_equals_itself_alone(config: TrialConfig, data: PreparedData) -> None:
     configs = [config, config.with_overrides({"compression.strategy": "uniform", "seed": 3})]
-    together = run_members(configs, data, [lambda _: None] * 2)
+    together = run_members(configs, data)
     for member, each in zip(together, configs, strict=True):
         assert isinstance(member, TrialOutcome)
         alone = run_trial(each, data)
         assert member.epochs == alone.epochs == 8
+        assert member.validation.fvu == pytest.approx(alone.validation.fvu, rel=1e-3, abs=1e-4)
+
+
+def test_pilots_of_several_members_run_in_lock_step(
+    config: TrialConfig, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings: list[int] = []
+    train = spinlock_dist.training.feedback.train
+
+    def counted(members: Sequence[Member], *given: Any) -> None:
+        trainings.append(len(members))
+        train(members, *given)
+
+    monkeypatch.setattr(spinlock_dist.training.feedback, "train", counted)
+    configs = [config.with_overrides({"compression.feedback.step": step}) for step in (0.3, 0.6)]
+    wild = config.with_overrides({"training.learning_rate": 1e12})
+    *together, diverged = run_members([*configs, wild], data)
+    assert trainings[0] == 3 and set(trainings[1:]) == {2}
+    assert isinstance(diverged, DivergedError) and "in a pilot" in str(diverged)
+    for member, each in zip(together, configs, strict=True):
+        assert isinstance(member, TrialOutcome)
+        alone = run_trial(each, data)
+        assert np.array_equal(member.tokenizer.plan.codes, alone.tokenizer.plan.codes)
         assert member.validation.fvu == pytest.approx(alone.validation.fvu, rel=1e-3, abs=1e-4)
 
 

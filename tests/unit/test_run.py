@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.prepare import PreparedData, prepare
-from spinlock_dist.run import TrialOutcome, run_members, run_trial
+from spinlock_dist.run import TrialOutcome, lockstep_key, run_members, run_trial
 from tests.synthetic import write_table
 
 QUICK = {"epochs": 6, "evaluate_every": 2, "batch_size": 64, "device": "cpu"}
@@ -90,7 +91,7 @@ def test_members_trained_together_equal_each_alone(
         base.with_overrides({"seed": seed, "compression.strategy": strategy, "training.learning_rate": rate})
         for seed, strategy, rate in [(0, "uniform", 1e-3), (1, "dimensionality", 3e-3), (2, "balanced", 1e-4)]
     ]
-    together = run_members(configs, data, [lambda _: None] * 3)
+    together = run_members(configs, data)
     for member, each in zip(together, configs, strict=True):
         assert isinstance(member, TrialOutcome)
         alone = run_trial(each, data)
@@ -101,7 +102,7 @@ def test_members_trained_together_equal_each_alone(
 
 def test_eight_members_equal_each_alone(config: TrialConfig, data: PreparedData) -> None:
     configs = [config.with_overrides({"seed": seed, "loss.commitment": 1.0 + seed}) for seed in range(8)]
-    together = run_members(configs, data, [lambda _: None] * 8)
+    together = run_members(configs, data)
     for member, each in zip(together, configs, strict=True):
         assert isinstance(member, TrialOutcome)
         assert member.validation.fvu == pytest.approx(run_trial(each, data).validation.fvu, rel=1e-3, abs=1e-4)
@@ -109,13 +110,76 @@ def test_eight_members_equal_each_alone(config: TrialConfig, data: PreparedData)
 
 def test_a_diverging_member_is_named_and_the_others_go_on(config: TrialConfig, data: PreparedData) -> None:
     wild = config.with_overrides({"training.learning_rate": 1e12})
-    healthy, diverged = run_members([config, wild], data, [lambda _: None] * 2)
+    healthy, diverged = run_members([config, wild], data)
     assert isinstance(diverged, DivergedError)
     assert diverged.epoch >= 1 and "loss" in diverged.term
     assert isinstance(healthy, TrialOutcome)
     assert healthy.validation.fvu == pytest.approx(run_trial(config, data).validation.fvu, rel=1e-3, abs=1e-4)
     with pytest.raises(DivergedError, match="is not finite"):
         run_trial(wild, data)
+
+
+STARTS = [("uniform", 1e-3), ("dimensionality", 3e-3), ("balanced", 1e-4), ("uniform", 1e12)]
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_whoever_leaves_a_batch_when_the_others_end_as_alone(
+    config: TrialConfig, data: PreparedData, case: int
+) -> None:
+    """Members end at random epochs: stopped by their report, diverged, out of patience, or with fewer epochs left."""
+    rng, patience = np.random.default_rng(case), [None, 2][case % 2]
+    base = config.with_overrides({"training.evaluate_every": 1, "training.epochs": 8, "training.patience": patience})
+    starts = [STARTS[at] for at in rng.integers(len(STARTS), size=5)]
+    configs = [
+        base.with_overrides({"seed": seed, "compression.strategy": strategy, "training.learning_rate": rate})
+        for seed, (strategy, rate) in enumerate(starts)
+    ]
+    stops = dict(enumerate(rng.integers(1, 14, size=5)))
+    reached: dict[int, list[EpochMetrics]] = {}
+
+    def report(made: Mapping[int, EpochMetrics]) -> list[int]:
+        for member, metrics in made.items():
+            reached.setdefault(member, []).append(metrics)
+        return [member for member, metrics in made.items() if metrics.epoch == stops[member] and not metrics.finished]
+
+    for member, outcome in enumerate(run_members(configs, data, report)):
+        alone: list[EpochMetrics] = []
+        [expected] = run_members([configs[member]], data, lambda made, alone=alone: alone.append(made[0]) or ())
+        if isinstance(expected, DivergedError):
+            assert str(outcome) == str(expected)
+            continue
+        assert isinstance(expected, TrialOutcome)
+        made = reached[member]
+        assert [metrics.epoch for metrics in made] == [metrics.epoch for metrics in alone][: len(made)]
+        for metrics, each in zip(made, alone, strict=False):
+            assert metrics.validation.fvu == pytest.approx(each.validation.fvu, rel=1e-3, abs=1e-4)
+        if outcome is None:
+            assert made[-1].epoch == stops[member]
+        else:
+            assert isinstance(outcome, TrialOutcome)
+            assert (outcome.epochs, made[-1].finished) == (expected.epochs, True)
+            assert outcome.validation.fvu == pytest.approx(expected.validation.fvu, rel=1e-3, abs=1e-4)
+            assert outcome.evaluate("validation").fvu == pytest.approx(outcome.validation.fvu, rel=1e-5)
+
+
+def test_settings_that_cannot_be_end_their_own_member_alone(config: TrialConfig, data: PreparedData) -> None:
+    coarse = config.with_overrides({"compression.min_rows_per_code": 10**6})
+    refused, healthy = run_members([coarse, config], data)
+    assert isinstance(refused, ConfigError)
+    assert "every codebook has one code" in str(refused)
+    assert isinstance(healthy, TrialOutcome)
+    assert healthy.validation == run_trial(config, data).validation
+    assert [type(each) for each in run_members([coarse, coarse], data)] == [ConfigError, ConfigError]
+
+
+def test_what_can_be_trained_together_has_the_same_key(config: TrialConfig, data: PreparedData) -> None:
+    free = {"seed": 5, "compression.sharpness": 2.0, "loss.commitment": 0.1, "training.learning_rate": 1e-4}
+    assert lockstep_key(config.with_overrides(free)) == lockstep_key(config)
+    for setting, value in {"model.hidden": 9, "training.epochs": 7, "loss.reconstruction_balance": "worst"}.items():
+        other = config.with_overrides({setting: value})
+        assert lockstep_key(other) != lockstep_key(config)
+        with pytest.raises(ConfigError, match="must be the same"):
+            run_members([config, other], data)
 
 
 def test_early_stopping_keeps_the_best_evaluation(config: TrialConfig, data: PreparedData) -> None:
@@ -141,7 +205,7 @@ def test_what_a_report_raises_ends_the_trial(config: TrialConfig, data: Prepared
 
 def test_configs_that_cannot_share_a_batch_are_refused(config: TrialConfig, data: PreparedData) -> None:
     with pytest.raises(ConfigError, match=r"model\.hidden must be the same"):
-        run_members([config, config.with_overrides({"model.hidden": 9})], data, [lambda _: None] * 2)
+        run_members([config, config.with_overrides({"model.hidden": 9})], data)
 
 
 def test_an_absent_device_is_refused(config: TrialConfig, data: PreparedData) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from spinlock_dist.model.quantizers import QUANTIZERS
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, run_members, run_trial
 from spinlock_dist.training.snapshot import Snapshots, discard
+from spinlock_dist.training.trainer import MembersReport
 from tests.synthetic import write_table
 
 EPOCHS = 8
@@ -57,6 +59,17 @@ def interrupt(config: TrialConfig, data: PreparedData, path: Path, epoch: int) -
         run_trial(config, data, report, Snapshots(path, every=0))
 
 
+def die_at(epoch: int) -> MembersReport:
+    """Return a report to members after which their process dies."""
+
+    def report(made: Mapping[int, EpochMetrics]) -> tuple[()]:
+        if any(metrics.trained >= epoch for metrics in made.values()):
+            raise Killed
+        return ()
+
+    return report
+
+
 def assert_alike(one: TrialOutcome, other: TrialOutcome) -> None:
     assert one.validation == other.validation
     assert one.epochs == other.epochs
@@ -93,18 +106,54 @@ def test_resumed_is_undisturbed_bit_for_bit(config, data, path, overrides) -> No
 
 def test_members_resume_together_the_diverged_one_included(config, data, path) -> None:
     configs = [config, config.with_overrides({"training.learning_rate": 1e12, "seed": 1})]
-    expected = run_members(configs, data, [lambda _: None] * 2)
-
-    def die(metrics: EpochMetrics) -> None:
-        if metrics.epoch == 6:
-            raise Killed
+    expected = run_members(configs, data)
 
     with pytest.raises(Killed):
-        run_members(configs, data, [die, die], Snapshots(path, every=0))
-    sound, diverged = run_members(configs, data, [lambda _: None] * 2, Snapshots(path, every=0))
+        run_members(configs, data, die_at(6), Snapshots(path, every=0))
+    sound, diverged = run_members(configs, data, snapshots=Snapshots(path, every=0))
     assert_alike(sound, expected[0])
     assert isinstance(diverged, DivergedError)
     assert str(diverged) == str(expected[1])
+
+
+def test_some_members_go_on_without_the_others(config, data, path) -> None:
+    overrides = ({}, {"seed": 1, "compression.strategy": "dimensionality"}, {"training.learning_rate": 1e12, "seed": 2})
+    configs = [config.with_overrides(each) for each in overrides]
+    with pytest.raises(Killed):
+        run_members(configs, data, die_at(6), Snapshots(path, every=0))
+    reports: list[int] = []
+
+    def report(made: Mapping[int, EpochMetrics]) -> tuple[()]:
+        reports.extend(metrics.epoch for metrics in made.values())
+        return ()
+
+    snapshots = Snapshots(path, every=0)
+    [outcome] = run_members(configs[1:2], data, report, snapshots)
+    assert snapshots.epoch == 5
+    assert reports == [2, 4, 6, 8]
+    alone = run_trial(configs[1], data)
+    assert isinstance(outcome, TrialOutcome)
+    assert outcome.validation.fvu == pytest.approx(alone.validation.fvu, rel=1e-3, abs=1e-4)
+
+
+def test_a_member_that_had_ended_needs_no_more_training(config, data, path) -> None:
+    configs = [config.with_overrides({"compression.strategy": strategy}) for strategy in ("feedback", "uniform")]
+    longer = [each.with_overrides({"training.epochs": 12}) for each in configs]
+    trained: list[int] = []
+
+    def die(made: Mapping[int, EpochMetrics]) -> tuple[()]:
+        trained.extend(metrics.trained for member, metrics in made.items() if member == 0)
+        if made[1].trained == 10 if 1 in made else False:
+            raise Killed
+        return ()
+
+    with pytest.raises(Killed):
+        run_members(longer, data, die, Snapshots(path, every=0))
+    repeated: list[int] = []
+    [outcome] = run_members(longer[:1], data, lambda made: repeated.append(made[0].trained) or (), Snapshots(path, 0))
+    assert repeated == trained
+    assert isinstance(outcome, TrialOutcome)
+    assert outcome.validation.fvu == pytest.approx(run_trial(longer[0], data).validation.fvu, rel=1e-3, abs=1e-4)
 
 
 def corrupt(path: Path) -> None:

@@ -29,7 +29,7 @@ from spinlock_dist.run import TrialOutcome, run_members, run_trial
 from spinlock_dist.training import losses
 from spinlock_dist.training.evaluation import EvaluationData
 from spinlock_dist.training.snapshot import Snapshots
-from spinlock_dist.training.trainer import Trainer
+from spinlock_dist.training.trainer import Member, Trainer
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "initial": {"encoder": "initial_hybrid", "embedding": 6},
@@ -224,7 +224,7 @@ class TestTraining:
             pipeline=data.pipeline,
             inputs=inputs,
         )
-        trainer = Trainer(copy.deepcopy(model), [config], evaluated, [0])
+        trainer = Trainer(copy.deepcopy(model), [Member(config, model.plans[0])], evaluated)
         inputs_MB = {name: values[None] for name, values in inputs.items()}
         with torch.no_grad():
             result = model(x_NGF[None], inputs_MB)
@@ -249,7 +249,7 @@ class TestTraining:
             config.with_overrides({"seed": seed, "training.learning_rate": rate, "compression.strategy": strategy})
             for seed, rate, strategy in [(0, 1e-3, "uniform"), (1, 3e-3, "dimensionality"), (2, 1e-4, "balanced")]
         ]
-        together = run_members(configs, data, [lambda _: None] * 3)
+        together = run_members(configs, data)
         for member, each in zip(together, configs, strict=True):
             assert isinstance(member, TrialOutcome)
             alone = run_trial(each, data)
