@@ -18,6 +18,7 @@ import os
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -155,11 +156,18 @@ def write_table(path: Path) -> None:
 def make_objective(seconds: float):
     """Return an objective that sleeps, and scores by the ratios' sharpness."""
 
-    def objective(config: TrialConfig, data, report, snapshots) -> SimpleNamespace:
+    def objective(configs: Sequence[TrialConfig], data, report, snapshots) -> list[SimpleNamespace]:
         time.sleep(seconds)
-        worst = 0.6 + 0.01 * config.compression.sharpness
-        metrics = make_metrics(worst)
-        report(EpochMetrics(epoch=1, trained=1, finished=True, losses={}, validation=metrics, seconds=seconds))
+        scores = [make_metrics(0.6 + 0.01 * config.compression.sharpness) for config in configs]
+        report(
+            {
+                member: EpochMetrics(epoch=1, trained=1, finished=True, losses={}, validation=metrics, seconds=seconds)
+                for member, metrics in enumerate(scores)
+            }
+        )
+        return [outcome(metrics) for metrics in scores]
+
+    def outcome(metrics: Metrics) -> SimpleNamespace:
         return SimpleNamespace(validation=metrics, save=lambda folder: None, evaluate=lambda split: metrics)
 
     def make_metrics(worst: float) -> Metrics:

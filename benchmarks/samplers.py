@@ -4,7 +4,8 @@
 
 Searcher, samplers and early stopping are those of a study. A suggestion is answered by the recorded trial nearest to
 it, report for report, so that every search meets the same landscape and costs no training. Sought is one of the
-feasible trials of least imbalance, 1 % of the table (at least one), trained to its end. Trials count as they end,
+feasible trials of least imbalance, 1 % of the table (at least one), trained to its end. What packs of trials in lock
+step cost stands in their own arms: `--at-a-time` packs at a time, suggested at once. Trials count as they end,
 stopped ones too; a search that finds none ends after as many as the table has, and counts that many. No arm is given
 the known answers that a study tries first. Distance: numbers by their scale in [0, 1]; choices that differ, or count on
 one side only, 1.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -36,13 +37,25 @@ from study.objective import guards
 from study.resources import Resources
 from study.sampler import make_sampler
 from study.searcher import AskTellSearcher
-from study.stopping import make_scheduler
+from study.slots import numbers_of
+from study.stopping import ByNumber, make_scheduler
+
+
+class Arm(NamedTuple):
+    """How one searches: sampler, early stopping, and how many trials train in lock step on a worker."""
+
+    sampler: str
+    rule: str
+    members: int = 1
+
 
 ARMS = {
-    "random": ("random", "none"),
-    "random + ASHA": ("random", "asha"),
-    "TPE": ("tpe", "none"),
-    "TPE + ASHA": ("tpe", "asha"),
+    "random": Arm("random", "none"),
+    "random + ASHA": Arm("random", "asha"),
+    "TPE": Arm("tpe", "none"),
+    "TPE + ASHA": Arm("tpe", "asha"),
+    "TPE + ASHA, packs of 4": Arm("tpe", "asha", 4),
+    "TPE + ASHA, packs of 16": Arm("tpe", "asha", 16),
 }
 SHARE = 0.01
 GRACE = 4
@@ -60,7 +73,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     table = Table(pd.read_parquet(args.table), load_space(args.space))
     print(f"{len(table.points)} recorded trials, {len(table.feasible)} feasible, sought: {sorted(table.best)}")
-    found = {arm: [search(table, *ARMS[arm], seed, args.at_a_time) for seed in range(args.seeds)] for arm in ARMS}
+    found = {arm: [search(table, ARMS[arm], seed, args.at_a_time) for seed in range(args.seeds)] for arm in ARMS}
     print("\n| arm | trials, median (min to max) | not found | epochs, median | trials / random's (95 %) |")
     print("|---|--:|--:|--:|--:|")
     for arm, runs in found.items():
@@ -136,12 +149,49 @@ def metrics_of(known: dict[str, float]) -> Metrics:
     return Metrics(**cast(Any, {**blank, **words, **known, "collapsed": int(known["collapsed"])}))
 
 
-def search(table: Table, sampler: str, rule: str, seed: int, at_a_time: int) -> SimpleNamespace:
+class SimulatedPack:
+    """A pack whose members read their recorded reports, one after every other, in the place of a worker."""
+
+    def __init__(self, table: Table, study: optuna.Study, given: dict[str, Any]):
+        self.config = given
+        self.temporary_state = SimpleNamespace(
+            ray_actor=SimpleNamespace(stop_members=SimpleNamespace(remote=self.stop))
+        )
+        self.points = {number: table.nearest(study.trials[number].params) for number in numbers_of(self)}
+        self.reports = {number: iter(table.curves[point]) for number, point in self.points.items()}
+        self.epochs, self.last = dict.fromkeys(self.points, 0), table.epochs
+        self.final: list[dict[str, Any]] = []
+
+    def stop(self, numbers: Sequence[int]) -> None:
+        """Take out members; the next report tells of it."""
+        self.config["stopped"].extend(numbers)
+        for number in numbers:
+            self.reports.pop(number, None)
+
+    def step(self) -> tuple[dict[str, Any], int]:
+        """Return the next report of every member that goes on, and the epochs that it took."""
+        said, spent, stopped = [], 0, list(self.config["stopped"])
+        for number, reports in list(self.reports.items()):
+            one = next(reports)
+            spent += one.epoch - self.epochs[number]
+            self.epochs[number] = one.epoch
+            over = one.epoch == self.last
+            if over or one.metrics is None:
+                self.final.append({"number": number, **message(one, over)})
+                del self.reports[number]
+            else:
+                said.append({"number": number, **message(one, over)})
+        said = said or self.final  # what has ended is told with the last, as by a worker
+        return {"reports": said, "stopped": stopped}, spent
+
+
+def search(table: Table, arm: Arm, seed: int, at_a_time: int) -> SimpleNamespace:
     """Search until one of the best is found; return `trials`, `epochs` spent, and whether one was `found`."""
     study = optuna.create_study()
-    config = StudyConfig(name="s", sampler=cast(Any, sampler), seed=seed)
+    config = StudyConfig(name="s", sampler=cast(Any, arm.sampler), seed=seed)
     study.sampler = make_sampler(config, table.space)
-    scheduler = make_scheduler(StoppingConfig(rule=cast(Any, rule), grace=GRACE), table.epochs, [])
+    rule = make_scheduler(StoppingConfig(rule=cast(Any, arm.rule), grace=GRACE), table.epochs, [])
+    scheduler, controller = ByNumber(lambda _: rule), cast(Any, None)
     ended: list[TrialRecord] = []
     searcher = AskTellSearcher(
         study,
@@ -151,40 +201,38 @@ def search(table: Table, sampler: str, rule: str, seed: int, at_a_time: int) -> 
         baseline=table.baseline,
         guards_config=config.guards,
         resources=Resources(at_a_time, 1, 0),
+        members=arm.members,
         told=ended.append,
     )
-    running: dict[str, tuple[Any, int, Iterator[Said]]] = {}
+    running: dict[str, SimulatedPack] = {}
     spent = 0
     for step in range(10**9):
         while len(running) < at_a_time and isinstance(
             given := searcher.suggest(name := f"{step}.{len(running)}"), dict
         ):
-            trial: Any = SimpleNamespace(trial_id=name, config=given)
-            point = table.nearest(study.trials[given["number"]].params)
-            scheduler.on_trial_add(cast(Any, None), trial)
-            running[name] = trial, point, iter(table.curves[point])
+            running[name] = SimulatedPack(table, study, given)
+            scheduler.on_trial_add(controller, running[name])
         if not running:  # every trial asked for has ended, or most of them failed
             return SimpleNamespace(trials=len(table.points), epochs=spent, found=False)
-        for name, (trial, point, reports) in list(running.items()):
-            before, said = trial.config.get("epoch", 0), next(reports)
-            trial.config["epoch"] = said.epoch
-            spent += said.epoch - before
-            over = said.epoch == table.epochs
-            result = message(said, over)
-            stopped = not over and scheduler.on_trial_result(cast(Any, None), trial, result) == TrialScheduler.STOP
-            searcher.on_trial_result(name, result)
-            if over or stopped or said.metrics is None:
+        for name, pack in list(running.items()):
+            result, took = pack.step()
+            spent += took
+            stopped = scheduler.on_trial_result(controller, pack, result) == TrialScheduler.STOP
+            if not stopped:
+                searcher.on_trial_result(name, result)
+            if stopped or result["reports"] is pack.final:
                 del running[name]
-                searcher.on_trial_complete(name)
-            if over and point in table.best:
-                return SimpleNamespace(trials=len(ended), epochs=spent, found=True)
+                searcher.on_trial_complete(name, result)
+        if any(record.state == "complete" and table.nearest(record.params) in table.best for record in ended):
+            return SimpleNamespace(trials=len(ended), epochs=spent, found=True)
     raise AssertionError
 
 
 def message(said: Said, over: bool) -> dict[str, Any]:
     """Return a report as a worker makes it."""
     if said.metrics is None:
-        return {"status": "failed", "kind": "non-finite", "reason": f"diverged in epoch {said.epoch}", "seconds": 0.0}
+        failure = {"kind": "non-finite", "reason": f"diverged in epoch {said.epoch}", "own": True}
+        return {"status": "failed", "seconds": 0.0, **failure}
     row = {"epoch": said.epoch, "trained": said.trained, "fvu_worst": said.metrics.fvu_worst}
     return {
         **row,

@@ -41,6 +41,8 @@ class Attempt:
     gpus: float = 0
     memory: int = 0
     """Bytes set aside for it; 0 if nothing was said of them."""
+    pack: str = ""
+    """Common to trials that were trained in lock step; empty if it was alone."""
     node: str = ""
     start: int = 0
     """Epoch of the snapshot it went on from; 0 from the start."""

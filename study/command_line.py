@@ -31,6 +31,13 @@ EXAMPLES = f"""examples:
   python -m study.launch --config runs/operators/study.yaml --name again     the same study once more
 """
 
+
+def _members(text: str) -> int | str:
+    if text != "auto" and not re.fullmatch(r"[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(f"give 'auto' or a number of trials, found '{text}'")
+    return text if text == "auto" else int(text)
+
+
 FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     # flag: the setting it gives, and how it is parsed
     "--dataset": (
@@ -93,6 +100,10 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": int, "metavar": "N", "help": "GPUs in all, 0 for CPU (default: all there are)"},
     ),
     "--gpus-per-trial": ("cluster.gpus_per_trial", {"type": float, "metavar": "X", "help": "0.25: four trials a GPU"}),
+    "--members-per-trial": (
+        "cluster.members_per_trial",
+        {"type": _members, "metavar": "auto|M", "help": "trials a worker trains in lock step (default: auto)"},
+    ),
     "--cpus-per-trial": (
         "cluster.cpus_per_trial",
         {"type": int, "metavar": "N", "help": "cores and threads (default: 1)"},
@@ -161,7 +172,10 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
     given, lines = _file(args.config, other_space=args.space is not None) if args.config else ({}, {})
     if "base" in given:
         given["base"] = over_preset(given["base"], args.config)
-    tree = merge(given, _from_flags(args))
+    flags = _from_flags(args)
+    tree = merge(given, flags)
+    if "prepare" in flags.get("base", {}):
+        tree.pop("fingerprint", None)  # other data is asked for
     runs = Path(tree.get("runs", StudyConfig.model_fields["runs"].default))
     if args.extend and "trials" in tree:
         raise ConfigError("--extend says how many more trials, --trials how many in all: give one of them")
@@ -196,7 +210,7 @@ def _file(path: str, other_space: bool) -> tuple[dict[str, Any], dict[tuple, int
         from study.description import check_space  # only now: it imports torch
 
         check_space(parse_config(StudyConfig, content["config"], path, lines), content["space"], path)
-    return content["config"], lines
+    return {**content["config"], "fingerprint": content["fingerprint"]}, lines
 
 
 def _from_flags(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -63,6 +63,9 @@ class ClusterConfig(Section):
     """GPUs used in all; every GPU that Ray sees when absent, 0 for CPU."""
     gpus_per_trial: float | None = Field(None, gt=0)
     """Share of a GPU a trial gets, or a whole number of GPUs; by default one GPU."""
+    members_per_trial: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Trials that a worker trains in lock step, with what one trial gets. `auto`: one on CPUs, where a process a core
+    is as fast; up to 32 on GPUs, which one leaves idle."""
     cpus_per_trial: int = Field(1, ge=1)
     """CPU cores, and threads, of a trial."""
     memory_per_trial: float | None = Field(None, gt=0)
@@ -135,6 +138,8 @@ class StudyConfig(Section):
     warm_start: tuple[str, ...] = ()
     """Earlier studies whose trials the sampler learns from: names in `runs`, or folders."""
     base: TrialConfig = TrialConfig()
+    fingerprint: str | None = None
+    """Of the prepared data that this was written for; other data is refused. A study.yaml that is run again has it."""
     guards: GuardsConfig = GuardsConfig()
     stopping: StoppingConfig = StoppingConfig()
     until: UntilConfig = UntilConfig()

@@ -104,6 +104,15 @@ def check_data(folder: StudyFolder, data: PreparedData) -> None:
         )
 
 
+def check_rerun(config: StudyConfig, data: PreparedData) -> None:
+    """Raise `ConfigError` if the config was written for other data: the study would not be run again, but another."""
+    if config.fingerprint not in (None, data.fingerprint):
+        raise ConfigError(
+            "the data is not that of the study to be run again (the dataset or the code that prepares it has changed): "
+            "restore it, or say that it is another with --dataset"
+        )
+
+
 def differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
     """Yield setting, value before and value now, for every setting in `now` that was another one."""
     if isinstance(before, dict) and isinstance(now, dict) and path[-1:] != ("families",):

@@ -36,14 +36,12 @@ class EventFiles(tune.Callback):
         return {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """Write a report."""
-        if "curve" not in result:
-            return
-        row = json.loads(result["curve"])
-        writer = self._writer(trial.config["number"])
-        for name, value in row.items():
-            if name != "epoch":
-                writer.add_scalar(name.replace(".", "/"), value, int(row["epoch"]))
+        """Write reports."""
+        for report in result.get("reports", ()):
+            row = json.loads(report.get("curve", "{}"))
+            for name, value in row.items():
+                if name != "epoch":
+                    self._writer(report["number"]).add_scalar(name.replace(".", "/"), value, int(row["epoch"]))
 
     def told(self, record: TrialRecord) -> None:
         """Write settings and outcome of a trial that has ended, and close its file."""

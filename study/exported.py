@@ -27,7 +27,7 @@ METRICS = {
     "spinlock_study_best_fvu_worst": "FVU of the worst category in the best feasible trial",
     "spinlock_study_best_utilization": "Share of codes in use in the best feasible trial",
     "spinlock_study_baseline_imbalance": "Imbalance of the uniform baseline",
-    "spinlock_study_busy_share": "Trials that run / trials that can run at a time",
+    "spinlock_study_busy_share": "Workers that train / workers there is room for",
     "spinlock_study_epochs_per_second": "Epochs trained in the last minute, of all trials together, per second",
 }
 """Name and description of every metric; each has the label `study`, trials `state` as well."""
@@ -58,29 +58,29 @@ class StudyMetrics(tune.Callback):
     def told(self, record: TrialRecord) -> None:
         """Take the record of a trial that has ended."""
         self._records.append(record)
+        self._running.end(record.number)
         self._set_ended()
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """Take a report of a trial that runs."""
-        self._running.report(trial.config["number"], result)
+        """Take reports of trials that run."""
+        self._running.report(result)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Set what changes while trials run, now and then; Tune calls this many times a second."""
         now = time.monotonic()
         if now - self._set_at > SET_SECONDS:
             self._set_at = now
-            running = [trial.config["number"] for trial in trials if trial.status == "RUNNING"]
-            self._running.keep(running)
-            self._set_running(len(running))
+            self._running.keep(trials)
+            self._set_running(sum(trial.status == "RUNNING" for trial in trials))
 
     def close(self) -> None:
         """Say that nothing runs any more."""
         self._running = RunningTrials()
         self._set_running(0)
 
-    def _set_running(self, count: int) -> None:
-        self._set(STATE, count, state="running")
-        self._set("spinlock_study_busy_share", count / self._concurrent)
+    def _set_running(self, busy: int) -> None:
+        self._set(STATE, len(self._running.trials), state="running")
+        self._set("spinlock_study_busy_share", busy / self._concurrent)
         self._set("spinlock_study_epochs_per_second", self._running.epochs_per_second())
 
     def _set_ended(self) -> None:

@@ -1,9 +1,10 @@
 """What goes wrong with trials: its kinds, and how often each is tried again.
 
-A trial is charged only for what it may have caused. A bug or a number that is not finite comes back at every attempt,
-so it is not tried again. A lost node, an interrupted or killed driver and a full disk say nothing about the trial. A
-process that died may have been preempted, or have died of the trial: it is charged where it got no further than the
-attempts before it.
+A trial is charged only for what it may have caused, and only for attempts alone: what befalls a pack of trials in lock
+step may be any one's, and trying again its halves shows whose. A bug or a number that is not finite comes back at every
+attempt, so it is not tried again. A lost node, an interrupted or killed driver and a full disk say nothing about the
+trial. A process that died may have been preempted, or have died of the trial: it is charged where it got no further
+than the attempts before it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ FINAL: tuple[Kind, ...] = ("exception", "non-finite", "refused")
 
 CHARGED: dict[Kind, int] = {"worker lost": 3, "driver lost": 5}
 """At how many attempts in a row that got no further a trial is given up. Kinds in neither list are never charged."""
+
+GOES_ON: tuple[Kind, ...] = ("worker lost", "node lost", "driver lost", "interrupted", "storage")
+"""They end what trials in lock step share: such a pack goes on together from its snapshot."""
 
 SUSPECT = 2
 """After so many such deaths of its process, memory is suspected: the kernel kills without saying why."""
@@ -94,8 +98,9 @@ def stuck(attempts: Sequence[Attempt]) -> int:
 
 def doublings(attempts: Sequence[Attempt]) -> int:
     """Return how often the next attempt's room is doubled, so that half as many share a GPU or a node's memory."""
-    short = sum(attempt.kind == "out of memory" for attempt in attempts)
-    return short + (stuck(attempts) >= SUSPECT and attempts[-1].kind == "worker lost")
+    alone = [attempt for attempt in attempts if not attempt.pack]
+    short = sum(attempt.kind == "out of memory" for attempt in alone)
+    return short + (stuck(alone) >= SUSPECT and alone[-1].kind == "worker lost")
 
 
 def tried_again(attempts: Sequence[Attempt], roomier: bool) -> bool:
@@ -103,7 +108,18 @@ def tried_again(attempts: Sequence[Attempt], roomier: bool) -> bool:
     kind = attempts[-1].kind
     if kind == "out of memory":
         return roomier
-    return kind not in FINAL and (kind not in CHARGED or stuck(attempts) < CHARGED[kind])
+    alone = [attempt for attempt in attempts if not attempt.pack]
+    return kind not in FINAL and (kind not in CHARGED or stuck(alone) < CHARGED[kind])
+
+
+def goes_on_together(attempts: Sequence[Sequence[Attempt]]) -> bool:
+    """Return whether a pack is tried again as it is. `attempts`: those at each of its trials.
+
+    Its process or node was lost, and it does not time after time get no further.
+    """
+    if any(each[-1].kind not in GOES_ON for each in attempts):
+        return False
+    return all(stuck([attempt for attempt in each if attempt.pack]) < SUSPECT for each in attempts)
 
 
 def collapsed(metrics: Metrics) -> bool:

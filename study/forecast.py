@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,8 @@ from typing import Any, cast
 import ray
 
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import SpinlockError
+from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.training.snapshot import Snapshots
 from study.config import StoppingConfig, StudyConfig
@@ -54,6 +56,8 @@ class Forecast:
 
     name: str
     concurrent: int
+    members: int
+    """Trials of the search in lock step on a worker."""
     each: str
     """What a trial gets."""
     device: str
@@ -73,7 +77,8 @@ class Forecast:
     def lines(self) -> Iterator[str]:
         """Yield the plan as it is printed."""
         pilot, hours = self.pilot, f"{self.device}-hours"
-        yield f"{self.concurrent} trials at a time, {self.each} each"
+        together = f", {self.members} trials of the search in lock step on each" if self.members > 1 else ""
+        yield f"{self.concurrent} {'workers' if together else 'trials'} at a time, {self.each} each{together}"
         yield (
             f"a trial: {duration(pilot.start)} to start, {duration(pilot.epoch)} an epoch, "
             f"{duration(self.training_seconds)} in all (two epochs of the baseline, timed)"
@@ -99,26 +104,32 @@ class Forecast:
 FIGURES = ("trainings", "epochs", "seconds", "device_hours")
 
 
-def fly(config: TrialConfig, data: PreparedData, objective: Objective, resources: Resources) -> Pilot:
-    """Train two epochs of `config` on a worker that holds what a trial gets."""
+def fly(config: TrialConfig, members: int, data: PreparedData, objective: Objective, resources: Resources) -> Pilot:
+    """Train two epochs of `config` on a worker that holds what a trial gets, so many times in lock step."""
     task = ray.remote(cast(Any, _two_epochs)).options(
         num_cpus=resources.cpus, num_gpus=resources.gpus, memory=resources.memory or None, max_retries=0
     )
-    return ray.get(task.remote(config, data, objective, resources))
+    return ray.get(task.remote(config, members, data, objective, resources))
 
 
-def _two_epochs(config: TrialConfig, data: PreparedData, objective: Objective, resources: Resources) -> Pilot:
+def _two_epochs(
+    config: TrialConfig, members: int, data: PreparedData, objective: Objective, resources: Resources
+) -> Pilot:
     use_resources(resources)
     short = config.training.model_copy(update={"epochs": 2, "evaluate_every": 1})
     ends: list[float] = []
+
+    def report(made: Mapping[int, EpochMetrics]) -> set[int]:
+        ends.append(time.monotonic())
+        return set()
+
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = objective(
-            config.model_copy(update={"training": short}),
-            data,
-            lambda _: ends.append(time.monotonic()),
-            Snapshots(Path(folder) / "snapshot", math.inf),
-        )
+        configs = [config.model_copy(update={"training": short})] * members
+        outcome, *_ = objective(configs, data, report, Snapshots(Path(folder) / "snapshot", math.inf))
+        if isinstance(outcome, SpinlockError):
+            raise outcome
+        assert outcome is not None  # nothing stopped it
         outcome.save(Path(folder) / "checkpoint")
         size = sum(path.stat().st_size for path in (Path(folder) / "checkpoint").rglob("*") if path.is_file())
     epoch = ends[1] - ends[0]
@@ -126,20 +137,31 @@ def _two_epochs(config: TrialConfig, data: PreparedData, objective: Objective, r
 
 
 def forecast(
-    config: StudyConfig, epochs: int, resources: Resources, pilot: Pilot, prepare_seconds: float, searches: int = 1
+    config: StudyConfig,
+    epochs: int,
+    resources: Resources,
+    pilots: Mapping[int, Pilot],
+    prepare_seconds: float,
+    searches: int = 1,
 ) -> Forecast:
-    """Return the plan of a study whose trials train `epochs` epochs; a tournament has several searches."""
+    """Return the plan of a study whose trials train `epochs` epochs; a tournament has several searches.
+
+    `pilots`: of one training, and of as many in lock step as the search trains on a worker.
+    """
+    pilot, members = pilots[1], max(pilots)
     training = pilot.start + epochs * pilot.epoch
+    together = pilots[members].start + epochs * pilots[members].epoch
     held = resources.gpus or resources.cpus
     finalists = searches if config.tournament else config.finals.top
 
-    def phase(name: str, trainings: int) -> Phase:
-        seconds = math.ceil(trainings / resources.concurrent) * training
-        return Phase(name, trainings, trainings * epochs, seconds, trainings * training * held / 3600)
+    def phase(name: str, trainings: int, members: int = 1, seconds: float = training) -> Phase:
+        packs = math.ceil(trainings / members)
+        clock = math.ceil(packs / resources.concurrent) * seconds
+        return Phase(name, trainings, trainings * epochs, clock, packs * seconds * held / 3600)
 
     phases = (
         phase("baseline", config.baseline_seeds),
-        phase("search", config.trials * searches),
+        phase("search", config.trials * searches, members, together),
         phase("finals", (finalists + 1) * config.finals.replicates),
         phase("verification", config.finals.seeds + 1),
     )
@@ -147,6 +169,7 @@ def forecast(
     return Forecast(
         name=config.name,
         concurrent=resources.concurrent,
+        members=members,
         each=str(resources),
         device="GPU" if resources.gpus else "CPU",
         pilot=pilot,
@@ -154,8 +177,8 @@ def forecast(
         prepare_seconds=prepare_seconds,
         phases=phases,
         mean_epochs=_mean_epochs(config.stopping, epochs) if config.objective == "single" else epochs,
-        first_result_seconds=prepare_seconds + phases[0].seconds + training,
-        disk=pilot.checkpoint * (kept + 2 * SNAPSHOT_PER_CHECKPOINT * resources.concurrent),
+        first_result_seconds=prepare_seconds + phases[0].seconds + together,
+        disk=pilot.checkpoint * (kept + 2 * SNAPSHOT_PER_CHECKPOINT * resources.concurrent * members),
     )
 
 

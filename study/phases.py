@@ -33,19 +33,20 @@ from search_spaces import SearchSpace, preset_names
 from spinlock_dist.config import TrialConfig, load_config
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.prepare import PreparedData, prepare
-from spinlock_dist.run import run_trial
+from spinlock_dist.run import run_members
 from study.borrowed import (
     check_fingerprint,
     earlier_studies,
 )
 from study.cluster import Cluster, preflight, running
 from study.config import StudyConfig
-from study.description import begin, check_data, continued, describe, study_space
+from study.description import begin, check_data, check_rerun, continued, describe, study_space
 from study.event_files import check_tensorboard
 from study.faults import StudyError, explained
 from study.finals import REPLICATES, Finals
 from study.forecast import Forecast, fly, forecast
 from study.progress import Progress, score
+from study.resources import members_per_worker
 from study.sampler import check_sampler
 from study.search import Search
 from study.storage import check_lasting, check_storage
@@ -78,7 +79,7 @@ class StudyResult:
 
 
 def run(
-    config: StudyConfig, *, resume: bool = False, objective: Objective = run_trial, console: Console | None = None
+    config: StudyConfig, *, resume: bool = False, objective: Objective = run_members, console: Console | None = None
 ) -> StudyResult:
     """Run a study, or with `resume` go on with it, and return what it found; everything is kept in its folder.
 
@@ -114,7 +115,7 @@ def run(
             return _Study(config, space, folder, data, cluster, objective, progress).run()
 
 
-def dry_run(config: StudyConfig, *, objective: Objective = run_trial, console: Console | None = None) -> Forecast:
+def dry_run(config: StudyConfig, *, objective: Objective = run_members, console: Console | None = None) -> Forecast:
     """Return what a new study will cost. It refuses what `run` would, trains two epochs and leaves no folder."""
     space = study_space(config)
     config = _resolved(config)
@@ -132,8 +133,9 @@ def dry_run(config: StudyConfig, *, objective: Objective = run_trial, console: C
     base = space.to_config(config.base, {}).with_overrides({"compression.strategy": "uniform"})
     with running(config.cluster, progress.say) as cluster:
         check_until(config.until, cluster.resources)
-        pilot = fly(base, data, objective, cluster.resources)
-        return forecast(config, base.training.epochs, cluster.resources, pilot, seconds, searches)
+        members = members_per_worker(config.cluster, cluster.resources, config.trials)
+        pilots = {count: fly(base, count, data, objective, cluster.resources) for count in {1, members}}
+        return forecast(config, base.training.epochs, cluster.resources, pilots, seconds, searches)
 
 
 def _resolved(config: StudyConfig) -> StudyConfig:
@@ -157,12 +159,14 @@ def _absolute(path: str | None) -> str | None:
 def _batch(config: StudyConfig, folder: StudyFolder, resume: bool, cluster: Cluster) -> int:
     """Return the trials of a batch: as it was started, wherever the study goes on."""
     stored = folder.read_description()["config"]["batch"] if resume else None
-    return stored or config.batch or cluster.resources.concurrent
+    resources = cluster.resources
+    return stored or config.batch or resources.concurrent * members_per_worker(config.cluster, resources, config.trials)
 
 
 def _prepare(config: StudyConfig, progress: Progress) -> PreparedData:
     progress.say(f"preparing {config.base.prepare.dataset or 'simulated operators'}")
     data = prepare(config.base.prepare)
+    check_rerun(config, data)
     rows, features = data.values.shape
     progress.say(f"  {rows} rows, {features} features in {len(data.categories)} categories")
     return data
@@ -208,7 +212,11 @@ class _Study:
     def run(self) -> StudyResult:
         """Run what is not done yet."""
         resources = self.cluster.resources
-        self.progress.say(f"{resources.concurrent} trials at a time, {resources} each")
+        members = max(search.members for search in self.searches.values())
+        together = f", {members} trials in lock step on each" if members > 1 else ""
+        self.progress.say(
+            f"{resources.concurrent} {'workers' if together else 'trials'} at a time, {resources} each{together}"
+        )
         for what, address in self.addresses().items():
             self.progress.say(f"{what}: {address}")
         baseline = self.baseline()

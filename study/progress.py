@@ -74,6 +74,7 @@ class Progress(tune.Callback):
     def told(self, record: TrialRecord) -> None:
         """Take the record of a trial that has ended."""
         self._records.append(record)
+        self._running.end(record.number)
         if self._live is None:
             self.say(f"  {len(self._records):>{len(str(self._total))}}/{self._total}  {describe(record)}")
 
@@ -82,12 +83,12 @@ class Progress(tune.Callback):
         now = time.monotonic()
         if self._live is not None and now - self._drawn > REFRESH_SECONDS:
             self._drawn = now
-            self._running.keep([trial.config["number"] for trial in trials if trial.status == "RUNNING"])
+            self._running.keep(trials)
             self._live.update(self._view(), refresh=True)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """Take a report of a trial that runs."""
-        self._running.report(trial.config["number"], result)
+        """Take reports of trials that run."""
+        self._running.report(result)
 
     def _view(self) -> RenderableType:
         rows = Table.grid(padding=(0, 2))

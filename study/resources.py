@@ -10,6 +10,8 @@ from spinlock_dist.errors import SpinlockError
 from study.config import ClusterConfig
 
 GIB = 2**30
+MOST_MEMBERS = 32
+LEAST_PACKS = 4
 
 Node = Mapping[str, float]
 """What a node has, by Ray's names: `CPU`, `GPU`, and `memory` in bytes."""
@@ -101,6 +103,19 @@ def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
         node_cpus=int(max(node.get("CPU", 0) for node in nodes)),
         node_memory=int(max(node.get("memory", 0) for node in nodes)),
     )
+
+
+def members_per_worker(config: ClusterConfig, resources: Resources, trials: int) -> int:
+    """Return how many of `trials` a worker trains in lock step.
+
+    On GPUs as many as leave every worker `LEAST_PACKS` packs one after another, at most `MOST_MEMBERS`: what is asked
+    for at once cannot learn from one another.
+    """
+    if config.members_per_trial != "auto":
+        return config.members_per_trial
+    if not resources.gpus:
+        return 1
+    return max(1, min(MOST_MEMBERS, trials // (LEAST_PACKS * resources.concurrent)))
 
 
 def demand(config: ClusterConfig) -> list[dict[str, float]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from study.slots import numbers_of
+
 RATE_SECONDS = 60.0
 """Epochs per second are those of so long a time."""
 
@@ -27,20 +29,31 @@ class RunningTrials:
 
     def __init__(self) -> None:
         self._last: dict[int, Running] = {}
+        self._ended: set[int] = set()
         self._reports: deque[tuple[float, int]] = deque()
 
-    def report(self, number: int, result: dict[str, Any], now: float | None = None) -> None:
-        """Take a report of Tune's; one without an epoch tells that the trial failed."""
-        if "epoch" not in result:
-            return
-        before = max(self._last.get(number, Running(number)).epoch, int(result.get("start", 0)))  # of a snapshot
-        epoch = int(result["epoch"])
-        self._last[number] = replace(Running(number), epoch=epoch, fvu_worst=result.get("fvu_worst"))
-        self._reports.append((time.monotonic() if now is None else now, max(epoch - before, 0)))
+    def report(self, result: dict[str, Any], now: float | None = None) -> None:
+        """Take what a pack reports of its trials; a report without an epoch tells that the trial failed."""
+        for report in result.get("reports", ()):
+            if "epoch" in report:
+                number, epoch = report["number"], int(report["epoch"])
+                before = max(
+                    self._last.get(number, Running(number)).epoch, int(report.get("start", 0))
+                )  # of a snapshot
+                self._last[number] = replace(Running(number), epoch=epoch, fvu_worst=report.get("fvu_worst"))
+                self._reports.append((time.monotonic() if now is None else now, max(epoch - before, 0)))
 
-    def keep(self, numbers: Sequence[int]) -> None:
-        """Forget all but the trials `numbers`, which run now."""
-        self._last = {number: self._last.get(number, Running(number)) for number in numbers}
+    def keep(self, packs: Sequence[Any]) -> None:
+        """Forget all trials but those of the packs that run now."""
+        numbers = [number for pack in packs if pack.status == "RUNNING" for number in numbers_of(pack)]
+        self._last = {
+            number: self._last.get(number, Running(number)) for number in numbers if number not in self._ended
+        }
+
+    def end(self, number: int) -> None:
+        """Take note that a trial has ended; others of its pack may go on."""
+        self._ended.add(number)
+        self._last.pop(number, None)
 
     @property
     def trials(self) -> list[Running]:

@@ -36,9 +36,10 @@ from study.journal import open_journal, release
 from study.keeping import Kept
 from study.objective import COUNT
 from study.progress import Progress
+from study.resources import members_per_worker
 from study.sampler import make_sampler
 from study.searcher import AskTellSearcher, Deaths, GivenUp
-from study.slots import slot, trial_name
+from study.slots import slot
 from study.stopping import ByNumber, make_scheduler
 from study.trainable import Objective, room, train
 from study.until import ENDED, Limits
@@ -71,6 +72,8 @@ class Search:
         """Where the study can be watched, by what is shown there."""
         self.known_first = known_first
         """Whether the known answers are tried before anything is searched."""
+        self.members = members_per_worker(config.cluster, cluster.resources, config.trials)
+        """Trials in lock step on a worker, as far as their settings allow it."""
         self.kept = Kept(folder, max(config.keep_checkpoints, config.finals.top), config.objective == "pareto")
         self.warm: list[TrialRecord] = []
         """Trials of earlier studies, of which the sampler knows."""
@@ -154,10 +157,12 @@ class Search:
             baseline=baseline,
             guards_config=self.config.guards,
             resources=self.cluster.resources,
+            members=self.members,
             batch=self.config.batch,
             limit=limits.reason,
             told=partial(self.ended, limits),
             say=self.progress.say,
+            closed=self.closed,
         )
         try:
             self.tuner(study, searcher).fit()
@@ -172,10 +177,13 @@ class Search:
     def ended(self, limits: Limits, record: TrialRecord) -> None:
         """Take note of a trial of the search that has an outcome."""
         limits.keep()
-        discard(self.folder.snapshots / trial_name(record.number))
         self.kept.add([record])
         for watcher in (self.progress, *self.watchers):
             watcher.told(record)
+
+    def closed(self, pack: str) -> None:
+        """Remove the snapshots of a pack of which nothing goes on."""
+        discard(self.folder.snapshots / pack)
 
     def tuner(self, study: optuna.Study, searcher: AskTellSearcher) -> tune.Tuner:
         """Return a new Tuner: what it needs from earlier runs is in the journal, not in Tune's snapshots."""
@@ -227,5 +235,5 @@ class Search:
 
 
 def _trial_name(trial: tune.experiment.Trial) -> str:
-    number, attempt = trial.config["number"], trial.config["attempt"]
-    return trial_name(number) + (f".{attempt}" if attempt > 1 else "")
+    pack, attempt = trial.config["pack"], trial.config["attempt"]
+    return pack + (f".{attempt}" if attempt > 1 else "")

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -37,62 +35,27 @@ from results.journal import (
     record_of,
     settled,
 )
-from results.trial_record import Attempt, Kind, State, TrialRecord
+from results.trial_record import Kind, State, TrialRecord
 from search_spaces import SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 from study import faults
 from study.config import GuardsConfig
-from study.journal import keep_attempts
 from study.objective import guards
+from study.open_trial import OpenTrial, Pack, form_packs
 from study.resources import Resources
-
-
-@dataclass
-class _Open:
-    """A trial without an outcome. `last` and `curve` are what its present attempt said."""
-
-    trial: optuna.Trial
-    config: TrialConfig
-    attempts: list[Attempt]
-    curve: list[dict[str, float]] = field(default_factory=list)
-    last: dict[str, Any] = field(default_factory=dict)
-
-    def take(self, result: dict[str, Any]) -> None:
-        """Keep a report. One that Tune repeats is dropped; a restarted trial begins a new curve."""
-        self.last = {**self.last, **result}
-        if "curve" not in result:
-            return
-        report = json.loads(result["curve"])
-        self.curve = [earlier for earlier in self.curve if earlier["epoch"] < report["epoch"]] + [report]
-        if len(self.trial.study.directions) > 1:
-            return  # Optuna keeps no intermediate values of several objectives
-        trained = int(result["trained"])
-        if trained not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
-            self.trial.report(result["fvu_worst"], trained)
-
-    def end_attempt(self, kind: Kind, reason: str) -> None:
-        """Write down how the present attempt ended."""
-        self.attempts[-1] = replace(
-            self.attempts[-1],
-            node=self.last.get("hostname", ""),
-            start=int(self.last.get("start", 0)),
-            epochs=int(self.curve[-1]["epoch"]) if self.curve else 0,
-            ended=True,
-            kind=kind,
-            reason=reason,
-        )
-        keep_attempts(self.trial.study, self.trial._trial_id, self.attempts)
 
 
 class AskTellSearcher(Searcher):
     """Asks Optuna for trials until `target` have an outcome, and tells it every outcome as soon as it is known.
 
-    With `batch` it asks for so many at once, and tells their outcomes in the order asked when all are known: what is
-    asked then depends on no timing. An outcome that waits to be told is stored.
+    It asks for `members` at once and hands them out as packs of those that can train in lock step. With `batch` it
+    asks for so many at once, and tells their outcomes in the order asked when all are known: what is asked then depends
+    on no timing. An outcome that waits to be told is stored.
 
-    `told` is called with the record of each trial that ends, `say` with a line on what befell one that goes on.
+    `told` is called with the record of each trial that ends, `say` with a line on what befell one that goes on,
+    `closed` with the name of a pack of which nothing goes on: its snapshots are of no use any more.
     `failure` holds the reason if the search was given up: most trials failed, or nothing can be stored. `ended` holds
     the one that `limit` gave: then no more trials are asked for, and those that run still end.
     """
@@ -107,10 +70,12 @@ class AskTellSearcher(Searcher):
         baseline: Metrics,
         guards_config: GuardsConfig,
         resources: Resources,
+        members: int = 1,
         batch: int | None = None,
         limit: Callable[[], str | None] = lambda: None,
         told: Callable[[TrialRecord], None] = lambda _: None,
         say: Callable[[str], None] = lambda _: None,
+        closed: Callable[[str], None] = lambda _: None,
     ):
         super().__init__()
         self._study = study
@@ -122,13 +87,17 @@ class AskTellSearcher(Searcher):
         self._resources = resources
         self._told = told
         self._say = say
+        self._closed = closed
+        self._members = members
         self._batch = batch
         self._limit = limit
+        self._interrupted = len([trial for trial in _waiting(study) if attempts_at(trial)])
         self._asking = False
         self._untold: list[optuna.Trial] = []
-        self._ready: list[_Open] = []
-        self._running: dict[str, _Open] = {}
-        self._dead: dict[str, _Open] = {}
+        self._asked: list[OpenTrial] = []
+        self._ready: list[Pack] = []
+        self._running: dict[str, Pack] = {}
+        self._dead: dict[str, Pack] = {}
         self._ended: list[TrialRecord] = []
         self.failure: str | None = None
         self.ended: str | None = None
@@ -140,9 +109,9 @@ class AskTellSearcher(Searcher):
     # ------------------------------------------------------------ asking
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
-        """Return the next trial to run; None while only the end of others can show whether there is one."""
+        """Return the next pack to run; None while only the end of others can show whether there is one."""
         while self.failure is None and not self._ready and self._wanted > 0 and not (self._batch and self._running):
-            self._ask_batch() if self._batch else self._ask()
+            self._ask_several()
         if self.failure is None and self._ready:
             return self._start(trial_id, self._ready.pop(0))
         return None if self._running else Searcher.FINISHED
@@ -153,16 +122,28 @@ class AskTellSearcher(Searcher):
         self.ended = self.ended or self._limit()
         if self.ended:
             return 0
-        open_trials = len(self._ready) + len(self._running) + len(self._untold)
+        packs = (*self._ready, *self._running.values(), *self._dead.values())
+        open_trials = sum(len(pack.trials) for pack in packs) + len(self._asked) + len(self._untold)
         return self._target - len(settled(self._study)) - open_trials
 
-    def _ask_batch(self) -> None:
-        """Ask up to the next multiple of the batch, so that a resumed batch ends where it would have."""
-        assert self._batch
+    def _ask_several(self) -> None:
+        """Ask for trials and form packs of those that have to run; first for all that were interrupted.
+
+        A batch goes up to the next multiple of its size, so that a resumed one ends where it would have.
+        """
         self._asking = True
+        count = 0
         while self._wanted > 0:
-            if (self._ask() + 1) % self._batch == 0:
+            number = self._ask()
+            count += 1
+            if self._batch is not None:
+                if (number + 1) % self._batch == 0:
+                    break
+            elif count >= max(self._members, self._interrupted):
                 break
+        self._interrupted = 0
+        self._ready += form_packs(self._asked, self._members)
+        self._asked = []
         self._asking = False
         self._tell_if_due()
 
@@ -174,7 +155,7 @@ class AskTellSearcher(Searcher):
         trial = self._study.ask()
         values = suggest(trial, self._space)
         known = self._study._storage.get_trial(trial._trial_id)
-        opened = _Open(trial, self._base, attempts_at(known))
+        opened = OpenTrial(trial, self._base, attempts_at(known))
         if STATE in known.user_attrs:
             self._note_outcome(opened)
             return trial.number
@@ -184,86 +165,124 @@ class AskTellSearcher(Searcher):
         except ConfigError as error:
             self._settle(opened, "refused", "refused", str(error))
             return trial.number
-        if opened.attempts and opened.attempts[-1].kind not in faults.FINAL and not self._tried_again(opened):
+        last = opened.attempts[-1] if opened.attempts and not opened.attempts[-1].pack else None
+        if last is not None and last.kind not in faults.FINAL and not self._tried_again(opened):
             self._give_up(opened)  # one of FINAL stands here if the driver was lost before it could store the outcome
         else:
-            self._ready.append(opened)
+            self._asked.append(opened)
         return trial.number
 
-    def _start(self, trial_id: str, opened: _Open) -> dict[str, Any]:
-        room = self._resources.roomier(faults.doublings(opened.attempts))
-        began = datetime.now(UTC).isoformat(timespec="seconds")
-        opened.attempts.append(Attempt(began=began, cpus=room.cpus, gpus=room.gpus, memory=room.memory))
-        keep_attempts(self._study, opened.trial._trial_id, opened.attempts)
-        opened.curve, opened.last = [], {}
-        self._running[trial_id] = opened
+    def _start(self, trial_id: str, pack: Pack) -> dict[str, Any]:
+        room = self._resources.roomier(faults.doublings(pack.trials[0].attempts) if pack.alone else 0)
+        for opened in pack.trials:
+            opened.begin_attempt(room, "" if pack.alone else pack.name)
+        self._running[trial_id] = pack
         return {
-            "number": opened.trial.number,
-            "attempt": len(opened.attempts),
-            "config": opened.config.model_dump_json(),
+            "pack": pack.name,
+            "attempt": max(len(opened.attempts) for opened in pack.trials),
+            "members": [{"number": opened.number, "config": opened.config.model_dump_json()} for opened in pack.trials],
+            "stopped": [],
             "room": room.bundle,
         }
 
     # ------------------------------------------------------------ telling
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Keep a report; the storage gets the curve's steering metric at once."""
-        opened = self._running[trial_id]
-        if result.get("notice") and "notice" not in opened.last:
-            self._say(f"trial {opened.trial.number}: {result['notice']}")
-        opened.take(result)
+        """Keep reports; the storage gets the curves' steering metric at once. Members that were stopped have ended."""
+        pack = self._running[trial_id]
+        self._take(pack, result)
+        for number in result.get("stopped", ()):
+            if (opened := pack.leave(number)) is not None:
+                self._end(opened)
+
+    def _take(self, pack: Pack, result: dict[str, Any]) -> None:
+        by_number = {opened.number: opened for opened in pack.trials}
+        for report in result.get("reports", ()):
+            opened = by_number.get(report["number"])
+            if opened is None:
+                continue
+            if report.get("notice") and "notice" not in opened.last:
+                self._say(f"{pack.name.replace('-', ' ')}: {report['notice']}")
+            opened.take({**report, "hostname": result.get("hostname", "")})
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how a trial ended: by what it last said, or as stopped if it had more to say.
+        """Tell Optuna how trials ended: by what they last said, or as stopped if they had more to say.
 
         Of a process that died `on_death` has more to say.
         """
-        opened = self._running.pop(trial_id, None)
-        if opened is None:
+        pack = self._running.pop(trial_id, None)
+        if pack is None:
             return
         if result:
-            opened.take(result)
+            self._take(pack, result)
         if error:
-            self._dead[trial_id] = opened
-        elif not opened.last:
-            self._failed(opened, "worker lost", faults.last_words("worker lost"))
-        elif opened.last["status"] == "running":
-            opened.end_attempt("", "")
-            self._settle(opened, "pruned", "", f"stopped after {opened.curve[-1]['epoch']:g} epochs")
-        elif opened.last["status"] == "complete":
-            opened.end_attempt("", "")
-            self._settle(opened, "complete", "", "")
-        else:
-            self._failed(opened, opened.last["kind"], opened.last["reason"])
+            self._dead[trial_id] = pack
+            return
+        failed = [opened for opened in pack.trials if opened.last.get("status") == "failed"]
+        silent = [opened for opened in pack.trials if not opened.last]
+        for opened in [each for each in pack.trials if each not in (*failed, *silent)]:
+            pack.leave(opened.number)
+            self._end(opened)
+        for opened in failed:
+            opened.end_attempt(opened.last["kind"], opened.last["reason"])
+        for opened in silent:
+            opened.end_attempt("worker lost", faults.last_words("worker lost"))
+        self._failed(pack)
 
     def on_death(self, trial_id: str, text: str) -> None:
-        """Take what Ray says of the death of a trial's process; `on_trial_complete` came before."""
-        if (opened := self._dead.pop(trial_id, None)) is not None:
+        """Take what Ray says of the death of a process; `on_trial_complete` came before."""
+        if (pack := self._dead.pop(trial_id, None)) is not None:
             kind = faults.kind_of_death(text)
-            self._failed(opened, kind, faults.last_words(kind))
+            for opened in pack.trials:
+                opened.end_attempt(kind, faults.last_words(kind))
+            self._failed(pack)
 
-    def _failed(self, opened: _Open, kind: Kind, reason: str) -> None:
-        """End an attempt that failed; try the trial again, or tell that it failed."""
-        opened.end_attempt(kind, reason)
-        if kind == "storage":
-            self.failure = f"{reason}; mend that, then go on with --resume"
-        elif self._tried_again(opened):
-            self._say(f"trial {opened.trial.number}: {reason}; tried again")
-            self._ready.insert(0, opened)
+    def _end(self, opened: OpenTrial) -> None:
+        """Tell of a trial that completed or was stopped."""
+        opened.end_attempt("", "")
+        if opened.last["status"] == "complete":
+            self._settle(opened, "complete", "", "")
         else:
-            self._give_up(opened)
+            self._settle(opened, "pruned", "", f"stopped after {opened.curve[-1]['epoch']:g} epochs")
 
-    def _tried_again(self, opened: _Open) -> bool:
+    def _failed(self, pack: Pack) -> None:
+        """Try again what is left of a pack, together or in parts, or tell that it failed.
+
+        A fault of one's own is known for it. What befell all, other than the loss of their process, may have been any
+        one's: halves then show whose it was.
+        """
+        lasts = [opened.attempts[-1] for opened in pack.trials]
+        if storage := next((last for last in lasts if last.kind == "storage"), None):
+            self.failure = f"{storage.reason}; mend that, then go on with --resume"
+            return
+        again: list[Pack] = []
+        for opened in list(pack.trials):
+            if opened.last.get("own") or pack.alone:
+                pack.leave(opened.number)
+                if self._tried_again(opened):
+                    self._say(f"trial {opened.number}: {opened.attempts[-1].reason}; tried again")
+                    again.append(Pack.of([opened]))
+                else:
+                    self._give_up(opened)
+        if pack.trials:
+            last, together = lasts[0], faults.goes_on_together([opened.attempts for opened in pack.trials])
+            again += [pack] if together else pack.split()
+            self._say(f"{pack.name.replace('-', ' ')}: {last.reason}; tried again{'' if together else ' in parts'}")
+        self._ready = again + self._ready
+        if pack.name not in [each.name for each in again]:
+            self._closed(pack.name)
+
+    def _tried_again(self, opened: OpenTrial) -> bool:
         room, last = self._resources.roomier(faults.doublings(opened.attempts)), opened.attempts[-1]
         before = (last.cpus, last.gpus, last.memory)
         return faults.tried_again(opened.attempts, roomier=(room.cpus, room.gpus, room.memory) != before)
 
-    def _give_up(self, opened: _Open) -> None:
+    def _give_up(self, opened: OpenTrial) -> None:
         last = opened.attempts[-1]
         more = "" if last.kind in faults.FINAL else f" ({len(opened.attempts)} attempts)"
         self._settle(opened, faults.STATE_OF.get(last.kind, "failed"), last.kind, last.reason + more)
 
-    def _settle(self, opened: _Open, state: State, kind: Kind, reason: str) -> None:
+    def _settle(self, opened: OpenTrial, state: State, kind: Kind, reason: str) -> None:
         """Store the outcome of a trial, and tell it when its time has come."""
         trial, last = opened.trial, opened.last
         metrics = Metrics(**json.loads(last["metrics"])) if "metrics" in last else None
@@ -286,7 +305,7 @@ class AskTellSearcher(Searcher):
         trial.set_user_attr(STATE, state)  # last: with it the outcome is complete
         self._note_outcome(opened)
 
-    def _note_outcome(self, opened: _Open) -> None:
+    def _note_outcome(self, opened: OpenTrial) -> None:
         record = record_of(self._study._storage.get_trial(opened.trial._trial_id))
         self._untold.append(opened.trial)
         self._ended.append(record)
@@ -296,7 +315,7 @@ class AskTellSearcher(Searcher):
 
     def _tell_if_due(self) -> None:
         """Tell stored outcomes in the order asked; those of a batch only when it is complete."""
-        if self._batch and (self._asking or self._ready or self._running):
+        if self._batch and (self._asking or self._ready or self._running or self._dead):
             return
         for trial in sorted(self._untold, key=lambda trial: trial.number):
             tell(self._study, trial)
@@ -305,6 +324,11 @@ class AskTellSearcher(Searcher):
     def records(self) -> list[TrialRecord]:
         """Return the records of all trials with an outcome, by number."""
         return read_search(self._study)
+
+
+def _waiting(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that wait to be asked for."""
+    return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
 
 def tell(study: optuna.Study, trial: optuna.Trial) -> None:

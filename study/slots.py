@@ -2,11 +2,12 @@
 
 Tune keeps a process for trial after trial (`reuse_actors`), so that actors can only be called after the study. On Ray's
 pages and in `ray list actors` each would else be a `with_resources.<locals>.ResourceTrainable` that says it is `train`.
+What Tune calls a trial is here a pack: one trial of the study, or several that a process trains in lock step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray._raylet import setproctitle  # type: ignore[attr-defined]  # compiled
@@ -19,8 +20,8 @@ def slot(
 ) -> type[Trainable]:
     """Return `function` as a trainable whose actors bear the name of the study.
 
-    Their processes are called after the trial that they run: `ray::operators trial-0014`. `room` tells what Tune is to
-    reserve for a trial.
+    Their processes are called after the pack that they run: `ray::operators trial-0014`. `room` tells what Tune is to
+    reserve for it.
     """
     wrapped: Any = wrap_function(function, name=f"trials of {study}")
 
@@ -30,8 +31,11 @@ def slot(
             return room(config)
 
         def step(self) -> dict[str, Any]:
-            setproctitle(f"ray::{study} {trial_name(self.config['number'])}")  # Ray writes its own at every call
+            setproctitle(f"ray::{study} {self.config['pack']}")  # Ray writes its own at every call
             return super().step()
+
+        def stop_members(self, numbers: Sequence[int]) -> None:
+            self.config["stopped"].extend(numbers)  # `function` sees it when its report returns
 
     Slot.__name__ = Slot.__qualname__ = study
     return Slot
@@ -40,3 +44,18 @@ def slot(
 def trial_name(number: int) -> str:
     """Return the name of a trial of the search in files, on pages and among processes."""
     return f"trial-{number:04d}"
+
+
+def pack_name(numbers: Sequence[int]) -> str:
+    """Return the name of trials in lock step: that of the trial if there is one, else after the first."""
+    return trial_name(numbers[0]) if len(numbers) == 1 else f"pack-{numbers[0]:04d}"
+
+
+def numbers_of(pack: Any) -> list[int]:
+    """Return the numbers of the trials in a pack, a trial of Tune's."""
+    return [member["number"] for member in pack.config["members"]]
+
+
+def stop_members(pack: Any, numbers: Sequence[int]) -> None:
+    """Have a pack's process stop some of its trials; it knows of it when its next epoch begins."""
+    pack.temporary_state.ray_actor.stop_members.remote(numbers)

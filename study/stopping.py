@@ -11,6 +11,7 @@ import optuna
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from study.config import StoppingConfig
+from study.slots import numbers_of, stop_members
 
 METRIC = "fvu_worst"
 TIME = "trained"
@@ -19,26 +20,39 @@ TIME = "trained"
 class ByNumber(FIFOScheduler):
     """Holds each trial of the study against the rule that `rule_of(number)` returns when the trial is first added.
 
-    A trial that is tried again is a new one to Tune; here it stays the same, and counts once.
+    A trial that is tried again is a new one to Tune; here it stays the same, and counts once. Trials in lock step are
+    one to Tune; here each is held against the rule by itself, and Tune stops what has none left.
     """
 
     def __init__(self, rule_of: Callable[[int], TrialScheduler]):
         super().__init__()
         self._rule_of = rule_of
         self._rules: dict[int, tuple[TrialScheduler, Any]] = {}
+        self._stopped: set[int] = set()
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Find the rule for a trial."""
-        number = trial.config["number"]
-        if number not in self._rules:
-            rule, same = self._rule_of(number), SimpleNamespace(trial_id=f"trial-{number}")
-            self._rules[number] = rule, same
-            rule.on_trial_add(tune_controller, cast(Any, same))
+        """Find the rule for each member."""
+        for number in numbers_of(trial):
+            if number not in self._rules:
+                rule, same = self._rule_of(number), SimpleNamespace(trial_id=f"trial-{number}")
+                self._rules[number] = rule, same
+                rule.on_trial_add(tune_controller, cast(Any, same))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Decide by the rule."""
-        rule, same = self._rules[trial.config["number"]]
-        return rule.on_trial_result(tune_controller, same, result)
+        """Decide for each member that reports."""
+        stop = [report["number"] for report in result.get("reports", ()) if self._stops(tune_controller, report)]
+        self._stopped.update(stop)
+        if self._stopped.issuperset(numbers_of(trial)):
+            return TrialScheduler.STOP
+        if stop:
+            stop_members(trial, stop)
+        return TrialScheduler.CONTINUE
+
+    def _stops(self, tune_controller: Any, report: dict[str, Any]) -> bool:
+        number = report["number"]
+        rule, same = self._rules[number]
+        # One that was stopped may report again: its process was lost before it could end there.
+        return number in self._stopped or rule.on_trial_result(tune_controller, same, report) == TrialScheduler.STOP
 
 
 def make_scheduler(config: StoppingConfig, epochs: int, told: Sequence[optuna.trial.FrozenTrial]) -> TrialScheduler:

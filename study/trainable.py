@@ -1,10 +1,11 @@
-"""A trial on a worker: the only file that reports to Ray Tune, and the task that the other phases run.
+"""A pack of trials on a worker: the only file that reports to Ray Tune, and the task that the other phases run.
 
-What a worker says in a report: `epoch`, `trained` and `fvu_worst` (early stopping reads these two), `seconds`,
-`status`, `start` (the epoch it went on from), `notice` (what was wrong with the snapshot), and as JSON text `curve`
-(one flat row) and `metrics` (complete). The status is `running` until the last report, which says `complete`, with the
-`checkpoint`'s digest, or `failed`, with `kind` and `reason`; a trial whose last word is `running` was stopped by the
-scheduler.
+What a worker tells Tune: `reports`, one of each trial that has something to say, and `stopped`, the numbers of those
+that it stopped because it was told to. In a report: `number`, `epoch`, `trained` and `fvu_worst` (early stopping reads
+these two), `seconds`, `status`, `start` (the epoch it went on from), `notice` (what was wrong with the snapshot), and
+as JSON text `curve` (one flat row) and `metrics` (complete). The status is `running` until the last report, which says
+`complete`, with the `checkpoint`'s digest, or `failed`, with `kind`, `reason` and whether the fault is the trial's
+`own` or may be another's of the pack; a trial whose last word is `running` was stopped by the scheduler.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,16 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError, SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.prepare import PreparedData
-from spinlock_dist.run import Report, TrialOutcome
+from spinlock_dist.run import MembersReport, TrialOutcome
 from spinlock_dist.training.snapshot import Snapshots
 from study.faults import kind_of
 from study.resources import Resources
 from study.slots import trial_name
 
-Objective = Callable[[TrialConfig, PreparedData, Report, Snapshots], TrialOutcome]
-"""The core as the study sees it: `spinlock_dist.run.run_trial`, or a stand-in that can be pickled."""
+Objective = Callable[
+    [Sequence[TrialConfig], PreparedData, MembersReport, Snapshots], Sequence[TrialOutcome | SpinlockError | None]
+]
+"""The core as the study sees it: `spinlock_dist.run.run_members`, or a stand-in that can be pickled."""
 
 
 def use_resources(resources: Resources) -> None:
@@ -45,7 +48,7 @@ def use_resources(resources: Resources) -> None:
 
 
 def room(given: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """Return what Tune is to reserve for a trial."""
+    """Return what Tune is to reserve for a pack."""
     return tune.PlacementGroupFactory([given["room"]])
 
 
@@ -59,31 +62,45 @@ def train(
     snapshots: str,
     snapshot_seconds: float,
 ) -> None:
-    """Run one trial of the search as a Tune function trainable, from its last snapshot if there is one.
+    """Run a pack of trials of the search as a Tune function trainable, from its last snapshot if there is one.
 
     A fault is reported, not raised: whether it is worth another attempt depends on its kind.
     """
     use_resources(resources)
     began = time.monotonic()
-    last: list[EpochMetrics] = []
-    name = trial_name(given["number"])
-    kept = Snapshots(Path(snapshots) / name, snapshot_seconds)
+    numbers = [member["number"] for member in given["members"]]
+    last: dict[int, EpochMetrics] = {}
+    kept = Snapshots(Path(snapshots) / given["pack"], snapshot_seconds)
 
-    def report(metrics: EpochMetrics) -> None:
-        last[:] = [metrics]
-        if not metrics.finished:  # the last report waits for the checkpoint: a trial may be stopped at any report
-            tune.report(_message(metrics, metrics.validation, "running", kept))
+    def report(made: Mapping[int, EpochMetrics]) -> set[int]:
+        last.update(made)
+        # A last report waits for the checkpoint: a trial may be stopped at any report.
+        going = {member: metrics for member, metrics in made.items() if not metrics.finished}
+        if going:
+            said = [_message(numbers[m], metrics, metrics.validation, "running", kept) for m, metrics in going.items()]
+            tune.report({"reports": said, "stopped": list(given["stopped"])})
+        return {numbers.index(number) for number in given["stopped"]}
+
+    def failed(member: int, error: Exception, own: bool) -> dict[str, Any]:
+        fault = {"status": "failed", "kind": kind_of(error), "reason": _in_a_line(error), "own": own}
+        return {"number": numbers[member], "seconds": time.monotonic() - began, **fault}
+
+    def ended(member: int, outcome: TrialOutcome | SpinlockError) -> dict[str, Any]:
+        if isinstance(outcome, SpinlockError):
+            return failed(member, outcome, own=True)
+        checkpoint = Path(checkpoints) / trial_name(numbers[member])
+        outcome.save(checkpoint)
+        message = _message(numbers[member], last[member], outcome.validation, "complete", kept)
+        return {**message, "checkpoint": digest(checkpoint)}
 
     try:
-        config = TrialConfig.model_validate_json(given["config"])
-        outcome = objective(config, data, report, kept)
-        checkpoint = Path(checkpoints) / name
-        outcome.save(checkpoint)
-        message = _message(last[0], outcome.validation, "complete", kept)
-        tune.report({**message, "checkpoint": digest(checkpoint)})
+        configs = [TrialConfig.model_validate_json(member["config"]) for member in given["members"]]
+        outcomes = objective(configs, data, report, kept)
+        said = [ended(member, outcome) for member, outcome in enumerate(outcomes) if outcome is not None]
     except Exception as error:
-        seconds = time.monotonic() - began
-        tune.report({"status": "failed", "kind": kind_of(error), "reason": _in_a_line(error), "seconds": seconds})
+        going_on = [member for member, number in enumerate(numbers) if number not in given["stopped"]]
+        said = [failed(member, error, own=False) for member in going_on]
+    tune.report({"reports": said, "stopped": list(given["stopped"])})
 
 
 def _in_a_line(error: Exception) -> str:
@@ -92,9 +109,10 @@ def _in_a_line(error: Exception) -> str:
     return said if isinstance(error, SpinlockError) else f"{type(error).__name__}: {said}"
 
 
-def _message(report: EpochMetrics, metrics: Metrics, status: str, snapshots: Snapshots) -> dict[str, Any]:
-    """Return what is said: `metrics` are of the weights kept, which with patience are not those of the last epoch."""
+def _message(number: int, report: EpochMetrics, metrics: Metrics, status: str, snapshots: Snapshots) -> dict[str, Any]:
+    """Return a report: `metrics` are of the weights kept, which with patience are not those of the last epoch."""
     return {
+        "number": number,
         "epoch": report.epoch,
         "trained": report.trained,
         "fvu_worst": report.validation.fvu_worst,
@@ -135,10 +153,17 @@ def evaluate(
     began = time.monotonic()
     curve: list[dict[str, float]] = []
     kept = Snapshots(snapshot, snapshot_seconds)
-    try:
-        outcome = objective(config, data, lambda metrics: curve.append(curve_row(metrics)), kept)
-    except DivergedError as error:
-        return _record(phase, arm, number, config, curve, began, state="diverged", reason=str(error))
+
+    def report(made: Mapping[int, EpochMetrics]) -> set[int]:
+        curve.extend(curve_row(metrics) for metrics in made.values())
+        return set()
+
+    [outcome] = objective([config], data, report, kept)
+    if isinstance(outcome, DivergedError):
+        return _record(phase, arm, number, config, curve, began, state="diverged", reason=str(outcome))
+    if isinstance(outcome, SpinlockError):
+        raise outcome
+    assert outcome is not None  # nothing stopped it
     if checkpoint is not None:
         outcome.save(checkpoint)
     test = outcome.evaluate("test") if phase in ("final", "verification") else None

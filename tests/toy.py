@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
+from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.training.snapshot import Snapshots, State
 from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StudyConfig
@@ -69,9 +70,11 @@ def small_study(folder: Path, dataset: Path, space: str = SPACE, **given: Any) -
 
 
 def make_toy(fault: Fault | None = None, seconds: float = 0) -> Objective:
-    """Return an objective that reports a falling curve, an epoch every `seconds`; `fault` may do its worst before each.
+    """Return an objective that reports falling curves, an epoch every `seconds`; before each, `fault` may do its worst
+    to every member.
 
-    It goes on from snapshots as the core does. Functions in here are pickled by value: workers cannot import tests.
+    It goes on from snapshots as the core does. Of what `fault` raises, errors of the core end a member, all others the
+    pack. Functions in here are pickled by value: workers cannot import tests.
     """
 
     def score(config: TrialConfig, epoch: int, split: str = "validation") -> Metrics:
@@ -101,34 +104,48 @@ def make_toy(fault: Fault | None = None, seconds: float = 0) -> Objective:
             **healthy,
         )
 
-    def toy(config: TrialConfig, data, report, snapshots) -> SimpleNamespace:
-        epochs = config.training.epochs
+    def toy(configs: Sequence[TrialConfig], data, report, snapshots) -> list:
         earlier = snapshots.load("toy")
         begun = earlier.facts["epoch"] if earlier else 0
-        for epoch in range(1, epochs + 1):
+        outcomes: list = [outcome_of(config) for config in configs]
+        going = list(range(len(configs)))
+        for epoch in range(1, configs[0].training.epochs + 1):
+            for member in going if epoch > begun else ():
+                try:
+                    if fault is not None:
+                        fault(configs[member], epoch, snapshots)
+                except SpinlockError as error:
+                    outcomes[member] = error
             if epoch > begun:
                 time.sleep(seconds)
-                if fault is not None:
-                    fault(config, epoch, snapshots)
-            losses = {"total": 1 / epoch}
-            validation = score(config, epoch)
-            report(
-                EpochMetrics(
-                    epoch=epoch,
-                    trained=epoch,
-                    finished=epoch == epochs,
-                    losses=losses,
-                    validation=validation,
-                    seconds=0.1,
-                )
-            )
-            if snapshots.due and begun < epoch < epochs:
+            going = [member for member in going if not isinstance(outcomes[member], SpinlockError)]
+            made = {member: epoch_metrics(configs[member], epoch) for member in going}
+            stopped = report(made) if made else set()
+            for member in stopped:
+                outcomes[member] = None
+            going = [member for member in going if member not in stopped]
+            if not going:
+                break
+            if snapshots.due and begun < epoch < configs[0].training.epochs:
                 snapshots.save(State({}, {"epoch": epoch}))
+        return outcomes
 
+    def epoch_metrics(config: TrialConfig, epoch: int) -> EpochMetrics:
+        return EpochMetrics(
+            epoch=epoch,
+            trained=epoch,
+            finished=epoch == config.training.epochs,
+            losses={"total": 1 / epoch},
+            validation=score(config, epoch),
+            seconds=0.1,
+        )
+
+    def outcome_of(config: TrialConfig) -> SimpleNamespace:
         def save(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "device").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
 
+        epochs = config.training.epochs
         return SimpleNamespace(
             validation=score(config, epochs), save=save, evaluate=lambda split: score(config, epochs, split)
         )

@@ -126,29 +126,33 @@ class Player:
         raise AssertionError("the searcher never said that it has finished")
 
     def finish(self, searcher: AskTellSearcher, name: str, given: dict) -> None:
-        config, kind = TrialConfig.model_validate_json(given["config"]), given["number"] % 8
+        [member] = given["members"]
+        number, config = member["number"], TrialConfig.model_validate_json(member["config"])
+        kind = number % 8
         if kind == 5:
-            return searcher.on_trial_complete(name, self.failure("non-finite"))
-        searcher.on_trial_result(name, self.report(config, 5))
+            return searcher.on_trial_complete(name, self.failure(number, "non-finite"))
+        searcher.on_trial_result(name, self.report(number, config, 5))
         if kind == 6 and self.setup.objective == "single":  # the scheduler stops it; there is none for a front
-            return searcher.on_trial_complete(name, self.report(config, 10))
+            return searcher.on_trial_complete(name, self.report(number, config, 10))
         if kind == 4 and given["attempt"] == 1:
             searcher.on_trial_complete(name, None, error=True)
             return searcher.on_death(name, "its process died")
         if kind == 7:
-            return searcher.on_trial_complete(name, self.failure("exception"))
-        return searcher.on_trial_complete(name, self.report(config, 15, "complete"))
+            return searcher.on_trial_complete(name, self.failure(number, "exception"))
+        return searcher.on_trial_complete(name, self.report(number, config, 15, "complete"))
 
     @staticmethod
-    def failure(kind: str) -> dict:
-        return {"status": "failed", "kind": kind, "reason": "epoch 3", "seconds": 1.0}
+    def failure(number: int, kind: str) -> dict:
+        failed = {"number": number, "status": "failed", "kind": kind, "reason": "epoch 3", "seconds": 1.0, "own": True}
+        return {"reports": [failed], "stopped": []}
 
-    def report(self, config: TrialConfig, epoch: int, status: str = "running") -> dict:
+    def report(self, number: int, config: TrialConfig, epoch: int, status: str = "running") -> dict:
         """The higher the sharpness, the lower the imbalance; above 1.2 by way of a worse worst category."""
         sharpness, hidden = config.compression.sharpness, config.model.hidden
         worst = (0.45 if sharpness < 1.2 else 0.55) + 0.5 / epoch**2
         metrics = self.make_metrics(worst, 0.05 + 0.02 * sharpness, utilization=0.9 + 0.002 * hidden)
-        return {
+        said = {
+            "number": number,
             "epoch": epoch,
             "trained": epoch,
             "fvu_worst": metrics.fvu_worst,
@@ -157,6 +161,7 @@ class Player:
             "curve": json.dumps({"epoch": epoch, "seconds": 1.0, **metrics.scalars()}),
             "metrics": json.dumps(metrics.__dict__),
         }
+        return {"reports": [said], "stopped": []}
 
 
 @pytest.fixture

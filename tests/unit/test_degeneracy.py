@@ -44,18 +44,20 @@ class Stopped(Exception):
     pass
 
 
-def message(metrics: EpochMetrics) -> dict:
+def message(number: int, metrics: EpochMetrics) -> dict:
     validation = metrics.validation
     row = {"epoch": metrics.epoch, "seconds": metrics.seconds, **validation.scalars()}
     status = "complete" if metrics.finished else "running"
     said = {"fvu_worst": validation.fvu_worst, "seconds": metrics.seconds, "status": status}
-    return {
+    report = {
+        "number": number,
         "epoch": metrics.epoch,
         "trained": metrics.trained,
         **said,
         "curve": json.dumps(row),
         "metrics": json.dumps(asdict(validation)),
     }
+    return {"reports": [report], "stopped": []}
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +82,17 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Metrics, list[Trial
     while isinstance(given := searcher.suggest("trial"), dict):
         trial = SimpleNamespace(config=given)
         stopper.on_trial_add(None, trial)
+        [member] = given["members"]
         last: list[dict] = []
 
-        def report(metrics: EpochMetrics, trial=trial, last=last) -> None:
-            last[:] = [message(metrics)]
+        def report(metrics: EpochMetrics, trial=trial, last=last, number=member["number"]) -> None:
+            last[:] = [message(number, metrics)]
             if stopper.on_trial_result(None, trial, last[0]) == TrialScheduler.STOP:
                 raise Stopped
             searcher.on_trial_result("trial", last[0])
 
         with suppress(Stopped):
-            run_trial(TrialConfig.model_validate_json(given["config"]), data, report)
+            run_trial(TrialConfig.model_validate_json(member["config"]), data, report)
         searcher.on_trial_complete("trial", last[0])
     return baseline, read_search(study)
 

@@ -37,13 +37,14 @@ def test_the_metrics_are_those_of_the_study(monkeypatch, make_metrics, make_reco
 
     monkeypatch.setattr("study.exported.Gauge", gauge)  # one needs a cluster to hold a value
     metrics = StudyMetrics("s", make_metrics(0.6, 0.1), [make_record(1, 0.4, 0.1)], target=9, concurrent=4)
-    running = [SimpleNamespace(status="RUNNING", config={"number": number}) for number in (2, 3)]
-    metrics.on_trial_result(1, running, running[0], {"epoch": 10, "fvu_worst": 0.5})
+    members = [[{"number": 4}, {"number": 5}], [{"number": 6}]]
+    running = [SimpleNamespace(status="RUNNING", config={"members": each}) for each in members]
+    metrics.on_trial_result(1, running, running[0], {"reports": [{"number": 4, "epoch": 10, "fvu_worst": 0.5}]})
     metrics.on_step_end(1, running)
     metrics.told(make_record(2, 0.2, 0.1))
     metrics.told(make_record(3, state="failed"))
     assert {name for name, _ in values} == set(METRICS)
-    assert values["spinlock_study_trials", "running"] == 2
+    assert values["spinlock_study_trials", "running"] == 3
     assert values["spinlock_study_trials", "complete"] == 2
     assert values["spinlock_study_trials", "failed"] == 1
     assert values["spinlock_study_best_imbalance", ""] == pytest.approx(2)
@@ -56,11 +57,11 @@ def test_the_metrics_are_those_of_the_study(monkeypatch, make_metrics, make_reco
 
 def test_tensorboard_files_hold_curves_and_settings(tmp_path, make_record):
     files = EventFiles(tmp_path)
-    trial = SimpleNamespace(config={"number": 7})
+    trial = SimpleNamespace()
     for epoch in (5, 10):
         row = {"epoch": epoch, "seconds": 1.0, "loss.total": 1 / epoch, "fvu_worst": 0.5}
-        files.on_trial_result(1, [trial], trial, {"curve": json.dumps(row)})
-    files.on_trial_result(1, [trial], trial, {"status": "failed"})
+        files.on_trial_result(1, [trial], trial, {"reports": [{"number": 7, "curve": json.dumps(row)}]})
+    files.on_trial_result(1, [trial], trial, {"reports": [{"number": 7, "status": "failed"}]})
     files.told(make_record(7, 0.4, 0.1, params={"compression.strategy": "balanced", "compression.sharpness": 1.5}))
     files.told(make_record(8, state="failed"))
     files.close()

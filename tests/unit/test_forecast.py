@@ -17,7 +17,7 @@ def make_config(**given) -> StudyConfig:
 
 
 def test_every_phase_is_counted_by_hand():
-    plan = forecast(make_config(), 40, Resources(2, 1, 0.5), PILOT, prepare_seconds=7.0)
+    plan = forecast(make_config(), 40, Resources(2, 1, 0.5), {1: PILOT}, prepare_seconds=7.0)
     assert plan.training_seconds == 22
     assert {phase.name: (phase.trainings, phase.seconds) for phase in plan.phases} == {
         "baseline": (3, 2 * 22),  # two at a time
@@ -31,8 +31,16 @@ def test_every_phase_is_counted_by_hand():
     assert any("GPU-hours" in line for line in plan.lines())
 
 
+def test_a_pack_takes_its_own_time_and_holds_its_room_once():
+    together = Pilot(start=4.0, epoch=1.0, checkpoint=1000)
+    plan = forecast(make_config(trials=40), 40, Resources(2, 1, 0.5), {1: PILOT, 8: together}, 0.0)
+    assert [phase.seconds for phase in plan.phases][:2] == [2 * 22, 3 * 44]  # five packs, two at a time
+    assert plan.phases[1].device_hours == pytest.approx(5 * 44 * 0.5 / 3600)
+    assert "8 trials of the search in lock step" in next(plan.lines())
+
+
 def test_a_tournament_has_a_search_and_a_finalist_for_each_arm():
-    plan = forecast(make_config(tournament=True), 40, Resources(2, 1, 0), PILOT, 0.0, searches=4)
+    plan = forecast(make_config(tournament=True), 40, Resources(2, 1, 0), {1: PILOT}, 0.0, searches=4)
     assert [phase.trainings for phase in plan.phases] == [3, 5 * 4, (4 + 1) * 4, 3]
 
 
@@ -46,7 +54,7 @@ def test_a_tournament_has_a_search_and_a_finalist_for_each_arm():
     ],
 )
 def test_successive_halving_saves_what_its_rungs_hold_back(settings, expected):
-    plan = forecast(make_config(**settings), 40, Resources(2, 1, 0), PILOT, 0.0)
+    plan = forecast(make_config(**settings), 40, Resources(2, 1, 0), {1: PILOT}, 0.0)
     assert plan.mean_epochs == pytest.approx(expected)
     assert any("early stopping" in line for line in plan.lines()) == (expected < 40)
 

@@ -95,8 +95,8 @@ def runs(tmp_path: Path, make_record, make_metrics) -> Path:
     )
     searcher.suggest("a")
     searcher.suggest("b")
-    failure = {"status": "failed", "kind": "exception", "reason": "KeyError: x", "seconds": 1.0, "hostname": "here"}
-    searcher.on_trial_complete("a", failure)
+    failure = {"number": 0, "status": "failed", "kind": "exception", "reason": "KeyError: x", "seconds": 1.0}
+    searcher.on_trial_complete("a", {"reports": [failure], "stopped": [], "hostname": "here"})
     return tmp_path
 
 

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from spinlock_dist.config import parse_config
 from spinlock_dist.errors import ConfigError
 from study.config import ClusterConfig
-from study.resources import GIB, ResourceError, Resources, check_gpus, demand, plan, plan_in_full
+from study.resources import (
+    GIB,
+    ResourceError,
+    Resources,
+    check_gpus,
+    demand,
+    members_per_worker,
+    plan,
+    plan_in_full,
+)
 
 EIGHT = [{"CPU": 64, "GPU": 8}]
 
@@ -93,6 +102,21 @@ def test_nodes_that_hold_the_demand_hold_the_plan_in_full(cpus, gpus, share, mos
 def test_fewer_trials_at_a_time_than_wanted_is_not_in_full():
     with pytest.raises(ResourceError, match="room for 2 of 5 trials with 1 CPU each"):
         plan_in_full([{"CPU": 2}], ClusterConfig(max_concurrent=5))
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "trials", "expected"),
+    [
+        ("auto", 0, 1000, 1),  # a process a core is as fast
+        ("auto", 1, 1000, 32),
+        ("auto", 1, 100, 12),  # four packs for each of two workers
+        ("auto", 1, 4, 1),
+        (16, 0, 4, 16),
+    ],
+)
+def test_members_leave_every_worker_packs_to_learn_from(asked, gpus, trials, expected):
+    resources = Resources(concurrent=2, cpus=1, gpus=gpus)
+    assert members_per_worker(ClusterConfig(members_per_trial=asked), resources, trials) == expected
 
 
 def test_one_and_a_half_gpus_are_refused():

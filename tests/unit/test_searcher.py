@@ -7,7 +7,7 @@ import json
 import pickle
 import random
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -72,17 +72,26 @@ def build_searcher(*, target: int = 10, space: SearchSpace = SPACE, **given) -> 
     )
 
 
-def report(metrics: Metrics, epoch: int, status: str = "running") -> dict:
+def result(*reports: dict, stopped: Sequence[int] = ()) -> dict:
+    """What a worker tells Tune of the trials in its pack."""
+    return {"reports": list(reports), "stopped": list(stopped), "hostname": "here"}
+
+
+def report(metrics: Metrics, epoch: int, status: str = "running", number: int = 0, start: int = 0) -> dict:
+    return result(member_report(metrics, epoch, status, number, start))
+
+
+def member_report(metrics: Metrics, epoch: int, status: str = "running", number: int = 0, start: int = 0) -> dict:
     row = {"epoch": epoch, "trained": epoch, "seconds": float(epoch), **metrics.scalars()}
     return {
+        "number": number,
         "epoch": epoch,
         "trained": epoch,
         "fvu_worst": metrics.fvu_worst,
         "seconds": float(epoch),
         "status": status,
-        "start": 0,
+        "start": start,
         "notice": "",
-        "hostname": "here",
         "curve": json.dumps(row),
         "metrics": json.dumps(metrics.__dict__),
     }
@@ -90,8 +99,9 @@ def report(metrics: Metrics, epoch: int, status: str = "running") -> dict:
 
 def test_a_suggestion_is_a_whole_config_and_its_number(make_searcher):
     given = make_searcher().suggest("a")
-    config = TrialConfig.model_validate_json(given["config"])
-    assert given["number"] == 0
+    [member] = given["members"]
+    config = TrialConfig.model_validate_json(member["config"])
+    assert (given["pack"], member["number"]) == ("trial-0000", 0)
     assert 0.5 <= config.compression.sharpness <= 2.0
     assert config.seed == 7
 
@@ -127,8 +137,12 @@ def test_a_trial_stopped_by_the_scheduler_is_pruned_with_its_last_report(make_se
     assert not read_search(study)[0].feasible
 
 
-def failure(kind: str, reason: str = "epoch 3") -> dict:
-    return {"status": "failed", "kind": kind, "reason": reason, "seconds": 1.0}
+def failure(kind: str, reason: str = "epoch 3", number: int = 0) -> dict:
+    return result(member_failure(kind, reason, number))
+
+
+def member_failure(kind: str, reason: str = "epoch 3", number: int = 0, own: bool = False) -> dict:
+    return {"number": number, "status": "failed", "kind": kind, "reason": reason, "seconds": 1.0, "own": own}
 
 
 @pytest.mark.parametrize(("kind", "state"), [("non-finite", "diverged"), ("refused", "refused")])
@@ -154,9 +168,9 @@ def test_a_bug_is_not_tried_again(make_searcher, study):
 
 def test_a_collapsed_trial_is_named_and_never_feasible(make_searcher, make_metrics, study):
     searcher = make_searcher()
-    for name, metrics in (("a", make_metrics(0.4, 0.1, utilization=0.2)), ("b", make_metrics(0.4, 0.1))):
-        searcher.suggest(name)
-        searcher.on_trial_complete(name, report(metrics, 10, "complete"))
+    for number, metrics in enumerate((make_metrics(0.4, 0.1, utilization=0.2), make_metrics(0.4, 0.1))):
+        searcher.suggest(str(number))
+        searcher.on_trial_complete(str(number), report(metrics, 10, "complete", number))
     assert [record.kind for record in read_search(study)] == ["collapsed codebook", ""]
     assert [record.feasible for record in read_search(study)] == [False, True]
 
@@ -182,7 +196,7 @@ def test_a_dead_process_is_replaced_under_the_same_number_until_it_gets_no_furth
         die(searcher, str(attempt - 1), DIED)
         if attempt < 3:
             again = searcher.suggest(str(attempt))
-            assert (again["number"], again["config"], again["attempt"]) == (0, first["config"], attempt + 1)
+            assert (again["members"], again["attempt"]) == (first["members"], attempt + 1)
     assert searcher.suggest("next") == Searcher.FINISHED
     [record] = read_search(study)
     assert study.trials[0].state == TrialState.FAIL
@@ -198,7 +212,7 @@ def test_a_process_that_gets_further_each_time_is_not_charged(make_searcher, mak
         searcher.on_trial_result(str(attempt), report(make_metrics(0.4, 0.1), attempt + 1))
         die(searcher, str(attempt), DIED)
     searcher.suggest("last")
-    searcher.on_trial_complete("last", {**report(make_metrics(0.4, 0.1), 10, "complete"), "start": 8})
+    searcher.on_trial_complete("last", report(make_metrics(0.4, 0.1), 10, "complete", start=8))
     [record] = read_search(study)
     assert (record.state, record.kind, len(record.attempts)) == ("complete", "", 9)
     assert [attempt.epochs for attempt in record.attempts] == [1, 2, 3, 4, 5, 6, 7, 8, 10]
@@ -246,14 +260,14 @@ def test_a_full_disk_ends_the_search_and_charges_no_trial(make_searcher, study):
     assert GivenUp(searcher).stop_all()
     assert settled(study) == []
     release(study, "interrupted", "")
-    assert make_searcher().suggest("a")["number"] == 0
+    assert make_searcher().suggest("a")["pack"] == "trial-0000"
 
 
 def test_an_infeasible_trial_is_never_best(make_searcher, make_metrics, study):
     searcher = make_searcher()
-    for name, fvu in (("a", (0.5, 0.4)), ("b", (0.45, 0.1))):
-        searcher.suggest(name)
-        searcher.on_trial_complete(name, report(make_metrics(*fvu), 10, "complete"))
+    for number, fvu in enumerate(((0.5, 0.4), (0.45, 0.1))):
+        searcher.suggest(str(number))
+        searcher.on_trial_complete(str(number), report(make_metrics(*fvu), 10, "complete", number))
     assert study.best_trial.number == 1
     assert [record.feasible for record in searcher.records()] == [False, True]
 
@@ -264,7 +278,7 @@ def test_no_more_trials_are_asked_for_than_wanted(make_searcher, make_metrics):
     assert isinstance(searcher.suggest("b"), dict)
     assert searcher.suggest("c") is None  # one of the two may have to be tried again
     searcher.on_trial_complete("a", report(make_metrics(0.4, 0.1), 10, "complete"))
-    searcher.on_trial_complete("b", report(make_metrics(0.4, 0.1), 10, "complete"))
+    searcher.on_trial_complete("b", report(make_metrics(0.4, 0.1), 10, "complete", number=1))
     assert searcher.suggest("c") == Searcher.FINISHED
 
 
@@ -295,12 +309,12 @@ def test_a_search_in_which_most_trials_fail_is_given_up_with_the_commonest_error
     searcher = make_searcher(target=20)
     for index in range(4):
         searcher.suggest(f"good {index}")
-        searcher.on_trial_complete(f"good {index}", report(make_metrics(0.4, 0.1), 10, "complete"))
+        searcher.on_trial_complete(f"good {index}", report(make_metrics(0.4, 0.1), 10, "complete", index))
     reasons = ["OSError: trial 4", "OSError: trial 5", "KeyError: y", "OSError: trial 7", "OSError: trial 8"]
     for index, reason in enumerate(reasons):
         assert searcher.failure is None
         searcher.suggest(f"bad {index}")
-        searcher.on_trial_complete(f"bad {index}", failure("exception", reason))
+        searcher.on_trial_complete(f"bad {index}", failure("exception", reason, 4 + index))
     expected = "5 of the last 9 trials failed, 4 of them because: OSError: trial 4"
     assert searcher.failure == expected
     assert searcher.suggest("next") == Searcher.FINISHED
@@ -310,7 +324,7 @@ def test_three_failures_at_the_start_are_enough(make_searcher):
     searcher = make_searcher()
     for index in range(3):
         searcher.suggest(str(index))
-        searcher.on_trial_complete(str(index), failure("exception", "KeyError: y"))
+        searcher.on_trial_complete(str(index), failure("exception", "KeyError: y", index))
     assert searcher.failure == "3 of the last 3 trials failed, all because: KeyError: y"
 
 
@@ -322,7 +336,7 @@ def test_a_trial_that_lost_its_driver_goes_on_under_its_own_number(make_searcher
     assert release(study, "driver lost", "the driver was lost") == 1
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
     again = make_searcher(study=study).suggest("a")
-    assert (again["number"], again["config"], again["attempt"]) == (0, first["config"], 2)
+    assert (again["members"], again["attempt"]) == (first["members"], 2)
     [attempt, running] = attempts_at(study.trials[0])
     assert (attempt.kind, attempt.epochs, attempt.ended, running.ended) == ("driver lost", 5, True, False)
 
@@ -338,10 +352,133 @@ def test_a_trial_that_takes_the_driver_with_it_is_given_up_in_the_end(make_searc
 
 def test_interruptions_are_not_charged(make_searcher, path, study):
     for _ in range(8):
-        assert make_searcher(study=study).suggest("a")["number"] == 0
+        assert make_searcher(study=study).suggest("a")["pack"] == "trial-0000"
         release(study, "interrupted", "the study was stopped")
         study = reopen(path)
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+
+
+# ---------------------------------------------------------------- packs
+
+
+def numbers(given) -> list[int]:
+    return [member["number"] for member in given["members"]]
+
+
+def test_trials_are_asked_for_at_once_and_each_is_told_its_own_outcome(make_searcher, make_metrics, study):
+    closed: list[str] = []
+    searcher = make_searcher(members=4, target=4, closed=closed.append)
+    given = searcher.suggest("a")
+    assert (given["pack"], numbers(given)) == ("pack-0000", [0, 1, 2, 3])
+    assert searcher.suggest("b") is None
+    at_5 = [member_report(make_metrics(0.5 + number / 10, 0.1), 5, number=number) for number in range(4)]
+    searcher.on_trial_result("a", result(*at_5))
+    at_10 = [member_report(make_metrics(0.4, 0.1), 10, number=number) for number in (0, 1, 2)]
+    searcher.on_trial_result("a", result(*at_10, stopped=[3]))
+    assert [record.number for record in read_search(study)] == [3]  # told while the others go on
+    last = [member_report(make_metrics(0.3, 0.1), 15, "complete", number) for number in (0, 2)]
+    last.append(member_failure("non-finite", number=1, own=True))
+    searcher.on_trial_complete("a", result(*last, stopped=[3]))
+    assert [record.state for record in read_search(study)] == ["complete", "diverged", "complete", "pruned"]
+    assert [[row["epoch"] for row in record.curve] for record in read_search(study)] == [
+        [5, 10, 15],
+        [5, 10],
+        [5, 10, 15],
+        [5],
+    ]
+    assert {attempt.pack for record in read_search(study) for attempt in record.attempts} == {"pack-0000"}
+    assert closed == ["pack-0000"]
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_what_cannot_train_in_lock_step_comes_in_packs_of_its_own(make_searcher):
+    space = SearchSpace(
+        name="two",
+        description="",
+        parameters={**SPACE.parameters, "model.decoder": Categorical(choices=("category", "shared"))},
+    )
+    searcher = make_searcher(members=6, target=12, space=space)
+    packs = [searcher.suggest(str(index)) for index in range(4)]
+    assert sorted(number for given in packs for number in numbers(given)) == list(range(12))
+    for given in packs:
+        assert len({TrialConfig.model_validate_json(each["config"]).model.decoder for each in given["members"]}) == 1
+
+
+def test_a_pack_that_lost_its_process_goes_on_together_without_what_has_ended(make_searcher, make_metrics, study):
+    searcher = make_searcher(members=3, target=3)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result(*(member_report(make_metrics(0.4, 0.1), 5, number=n) for n in range(3))))
+    searcher.on_trial_result("a", result(member_report(make_metrics(0.4, 0.1), 10), stopped=[1]))
+    die(searcher, "a", DIED)
+    again = searcher.suggest("b")
+    assert (again["pack"], numbers(again), again["attempt"]) == ("pack-0000", [0, 2], 2)
+
+
+def test_a_pack_that_lost_its_driver_goes_on_together(make_searcher, make_metrics, path):
+    make_searcher(members=3).suggest("a")
+    study = reopen(path)
+    release(study, "driver lost", "the driver was lost")
+    searcher = make_searcher(study=study, members=2)  # other packs are of two from now on
+    assert [numbers(searcher.suggest(name)) for name in "abc"] == [[0, 1, 2], [3, 4], [5, 6]]
+
+
+@pytest.mark.parametrize(("kind", "state"), [("exception", "failed"), ("out of memory", "failed")])
+def test_whose_fault_it_was_is_found_in_halves(make_searcher, make_metrics, study, kind, state):
+    searcher = make_searcher(members=8, target=8)
+    waiting, tried = [searcher.suggest("0")], 0
+    while waiting:
+        given = waiting.pop()
+        members = numbers(given)
+        if 5 in members:
+            said = [member_failure(kind, "X", number) for number in members]
+        else:
+            said = [member_report(make_metrics(0.4, 0.1), 10, "complete", number) for number in members]
+        searcher.on_trial_complete(str(tried), result(*said))
+        tried += 1
+        while isinstance(more := searcher.suggest(str(tried + len(waiting))), dict):
+            waiting.insert(0, more)
+    found = {record.number: (record.state, record.kind) for record in read_search(study)}
+    assert found == {**dict.fromkeys(range(8), ("complete", "")), 5: (state, kind)}
+    packs = [attempt.pack for attempt in attempts_at(study.trials[5])]
+    assert packs[:4] == ["pack-0000", "pack-0004", "pack-0004", ""]
+    assert len(packs) == {"exception": 4, "out of memory": 6}[kind]  # alone, memory is doubled twice
+
+
+def test_a_pack_that_gets_no_further_is_split(make_searcher):
+    said: list[str] = []
+    searcher = make_searcher(members=4, target=4, say=said.append)
+    searcher.suggest("a")
+    die(searcher, "a", DIED)
+    assert numbers(searcher.suggest("b")) == [0, 1, 2, 3]
+    die(searcher, "b", DIED)
+    assert [numbers(searcher.suggest(name)) for name in "cd"] == [[0, 1], [2, 3]]
+    assert said[-1] == "pack 0000: its process died: killed, out of memory, or crashed; tried again in parts"
+
+
+def test_stopped_trials_of_a_pack_are_stopped_again_after_its_process_was_lost():
+    sent = []
+    actor = SimpleNamespace(stop_members=SimpleNamespace(remote=sent.append))
+
+    def pack(*members: int) -> SimpleNamespace:
+        config = {"members": [{"number": number} for number in members]}
+        return SimpleNamespace(config=config, temporary_state=SimpleNamespace(ray_actor=actor))
+
+    def said(trained: int, **fvu: float) -> dict:
+        return result(*({"number": int(n[1:]), "trained": trained, "fvu_worst": value} for n, value in fvu.items()))
+
+    rule = make_scheduler(StoppingConfig(grace=5), 20, [])
+    stopper = ByNumber(lambda _: rule)
+    first = pack(0, 1, 2)
+    stopper.on_trial_add(None, first)
+    assert stopper.on_trial_result(None, first, said(5, m0=0.3, m1=0.5, m2=0.6)) == TrialScheduler.CONTINUE
+    assert sent == [[1, 2]]
+    again = pack(0, 1, 2)
+    stopper.on_trial_add(None, again)
+    assert stopper.on_trial_result(None, again, said(3, m0=0.4, m1=0.6)) == TrialScheduler.CONTINUE
+    assert sent == [[1, 2], [1]]
+    left = pack(1, 2)
+    stopper.on_trial_add(None, left)
+    assert stopper.on_trial_result(None, left, said(3, m1=0.6)) == TrialScheduler.STOP
 
 
 # ---------------------------------------------------------------- deterministic studies
@@ -380,13 +517,15 @@ class Driver:
     def is_over(self, name: str, trial: SimpleNamespace) -> bool:
         """Train an epoch; return whether the trial is over."""
         trial.epoch += 1
-        number, config = trial.config["number"], TrialConfig.model_validate_json(trial.config["config"])
+        [member] = trial.config["members"]
+        number, config = member["number"], TrialConfig.model_validate_json(member["config"])
         if number % 7 == 5 and trial.epoch == 3:
-            self.searcher.on_trial_complete(name, failure("non-finite"))
+            self.searcher.on_trial_complete(name, failure("non-finite", number=number))
             return True
         rule = 0.1 if config.compression.rule == "graded" else 0.0
         worst = 0.3 + rule + abs(config.compression.sharpness - 1.3) / 4 + 0.2 / trial.epoch
-        said = report(self.make_metrics(worst, 0.1), trial.epoch, "complete" if trial.epoch == EPOCHS else "running")
+        status = "complete" if trial.epoch == EPOCHS else "running"
+        said = report(self.make_metrics(worst, 0.1), trial.epoch, status, number)
         stopped = self.stopper.on_trial_result(None, trial, said) == TrialScheduler.STOP
         if not stopped:
             self.searcher.on_trial_result(name, said)

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import get_args
+from types import SimpleNamespace
+from typing import cast, get_args
 
 import pytest
 import yaml
@@ -17,10 +18,11 @@ from results.study_folder import StudyFolder
 from search_spaces.space import space_content
 from spinlock_dist.config import dump_config, load_config, parse_config
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.prepare import PreparedData
 from spinlock_dist.preset import merge
 from study.command_line import FLAGS, make_parser, study_config
 from study.config import StudyConfig, UntilConfig
-from study.description import study_space
+from study.description import check_rerun, study_space
 
 
 def parsed(*argv: str) -> StudyConfig:
@@ -160,13 +162,22 @@ def described(folder: Path, config: StudyConfig) -> Path:
 def test_the_description_of_a_study_is_a_config(tmp_path):
     config = StudyConfig(name="n", space="quick", epochs=3, deterministic=True, batch=2, warm_start=("m",))
     path = str(described(tmp_path, config))
-    assert parsed("--config", path) == config
+    stored = config.model_copy(update={"fingerprint": "f"})
+    assert parsed("--config", path) == stored
     again = parsed("--config", path, "--name", "again", "--trials", "7")
-    assert again == config.model_copy(update={"name": "again", "trials": 7})
+    assert again == stored.model_copy(update={"name": "again", "trials": 7})
     damaged = path.replace("study", "damaged")
     Path(damaged).write_text(Path(path).read_text().replace("  trials:", "  trails:"))
     with pytest.raises(ConfigError, match=r"line \d+: unknown setting 'trails'"):
         parsed("--config", damaged)
+
+
+def test_a_study_is_run_again_on_its_own_data_or_on_what_is_named(tmp_path):
+    path, data = str(described(tmp_path, StudyConfig(name="n"))), cast(PreparedData, SimpleNamespace(fingerprint="g"))
+    with pytest.raises(ConfigError, match="not that of the study to be run again"):
+        check_rerun(parsed("--config", path), data)
+    check_rerun(parsed("--config", path, "--dataset", "other.h5"), data)
+    check_rerun(StudyConfig(name="n", fingerprint="g"), data)
 
 
 def test_a_space_that_is_no_longer_what_it_was_is_refused(tmp_path):
