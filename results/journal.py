@@ -5,6 +5,8 @@ Only the driver writes there, through `study.journal`; whoever reads need not wa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from results.files import read_json
+from results.study_folder import StudyFolder
 from results.trial_record import Attempt, TrialRecord
 from results.verdict import BASELINE
+from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 
 STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
@@ -37,6 +42,33 @@ def read_journal(path: Path, name: str) -> optuna.Study:
     """Open a study's journal for reading; a driver may be writing to it meanwhile."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.load_study(storage=JournalStorage(ReadOnlyBackend(str(path))), study_name=name)
+
+
+def open_search(folder: StudyFolder, name: str) -> optuna.Study:
+    """Open the search of the study called `name` for reading, wherever its trials are kept.
+
+    Raises `SpinlockError` if that is a storage which cannot be reached.
+    """
+    if not folder.elsewhere.exists():
+        return read_journal(folder.journal, name)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    known = read_json(folder.elsewhere)
+    with reachable(known["url"]):
+        return optuna.load_study(storage=known["url"], study_name=known["study"])
+
+
+@contextmanager
+def reachable(url: str) -> Iterator[None]:
+    """Turn what is wrong with an Optuna storage, or with the way there, into a `ConfigError` of a line."""
+    from sqlalchemy.exc import SQLAlchemyError  # only now: few studies need it
+
+    try:
+        yield
+    except optuna.exceptions.DuplicatedStudyError:
+        raise
+    except (SQLAlchemyError, ImportError, ValueError, KeyError, OSError, optuna.exceptions.OptunaError) as error:
+        reason = " ".join(str(error).split()).partition(" (Background on this error")[0]
+        raise ConfigError(f"--storage {url}: {reason[:300]}") from None
 
 
 def attempts_at(trial: FrozenTrial) -> list[Attempt]:

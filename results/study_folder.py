@@ -47,10 +47,20 @@ class StudyFolder:
         return self.path / "optuna.journal"
 
     @property
-    def journals(self) -> dict[str, Path]:
-        """Optuna's storages by arm, as far as they are there: of a tournament one a search, else the only one."""
-        arms = [self.path / "optuna.journal", *sorted(self.path.glob("tournament/*/optuna.journal"))]
-        return {path.parent.name if path.parent != self.path else "": path for path in arms if path.exists()}
+    def elsewhere(self) -> Path:
+        """storage.json, in the place of the journal: the URL of another Optuna storage, and the search's name there."""
+        return self.path / "storage.json"
+
+    @property
+    def has_search(self) -> bool:
+        """Whether the search that this folder is of has begun."""
+        return self.journal.exists() or self.elsewhere.exists()
+
+    @property
+    def searches(self) -> dict[str, StudyFolder]:
+        """Folders of the searches that have begun, by arm: of a tournament one a search, else the only one."""
+        arms = {"": self, **{path.name: StudyFolder(path) for path in sorted(self.path.glob("tournament/*"))}}
+        return {name: folder for name, folder in arms.items() if folder.has_search}
 
     @property
     def prepared(self) -> Path:

@@ -157,7 +157,8 @@ def _records(study: StudyRecord, details: bool) -> list[TrialRecord]:
         if tables is not None and tables[1]:
             return tables[0]
         stale = tables[0] if tables else None
-    searches = _read(study, bool(folder.journals), lambda: _from_journals(study), "optuna.journal")
+    where = "storage.json" if folder.elsewhere.exists() else "optuna.journal"
+    searches = _read(study, bool(folder.searches), lambda: _from_searches(study), where)
     if searches is None and stale is not None:
         study.problems.append("the trials are those of trials.parquet, which may be older than the study")
         return stale
@@ -169,17 +170,17 @@ def _records(study: StudyRecord, details: bool) -> list[TrialRecord]:
     return [*kept[BASELINE], *(searches or []), *kept["final"]]
 
 
-def _from_journals(study: StudyRecord) -> list[TrialRecord]:
-    from results.journal import STATE, read_journal, read_search, warm_records
+def _from_searches(study: StudyRecord) -> list[TrialRecord]:
+    from results.journal import STATE, open_search, read_search, warm_records
 
     found = []
-    for arm, path in study.folder.journals.items():
-        journal = read_journal(path, study.name)
-        found += warm_records(journal)
-        found += [replace(record, arm=full_arm(arm, record.arm)) for record in read_search(journal)]
+    for arm, folder in study.folder.searches.items():
+        search = open_search(folder, study.name)
+        found += warm_records(search)
+        found += [replace(record, arm=full_arm(arm, record.arm)) for record in read_search(search)]
         study.running += [
             full_arm(arm, f"trial-{trial.number}")
-            for trial in journal.get_trials(deepcopy=False)
+            for trial in search.get_trials(deepcopy=False)
             if trial.state.name == "RUNNING" and STATE not in trial.user_attrs
         ]
     return found

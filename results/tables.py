@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 TRIAL = ("phase", "arm", "number")
 """Columns that name a trial in every table."""
-JOURNALS = "journals"
-"""Attribute of the tables on disk: bytes of the journals when they were written."""
+WRITTEN = "written"
+"""Attribute of the tables on disk: how much the study had written when they were."""
 
 
 def trial_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
@@ -88,21 +88,30 @@ def category_table(records: Sequence[TrialRecord], features: Mapping[str, int]) 
 def write_tables(folder: StudyFolder, records: Sequence[TrialRecord]) -> None:
     """Write trials.parquet and curves.parquet anew, atomically.
 
-    They know how long the study's journals were, so how new they are.
+    They know how much the study had written then, so how new they are.
     """
+    written = how_much_written(folder)
     for path, table in ((folder.trials, trial_table(records)), (folder.curves, curve_table(records))):
-        table.attrs[JOURNALS] = journal_sizes(folder)
+        table.attrs[WRITTEN] = written
         with replacing(path) as draft:
             table.to_parquet(draft, index=False)
 
 
-def journal_sizes(folder: StudyFolder) -> int:
-    """Return the length of a study's journals together, in bytes: they only ever grow."""
-    return sum(path.stat().st_size for path in folder.journals.values())
+def how_much_written(folder: StudyFolder) -> int:
+    """Return what only ever grows as a study goes on: bytes of its journals, in another storage trials that ended."""
+    return sum(_written(search, folder.name) for search in folder.searches.values())
+
+
+def _written(search: StudyFolder, name: str) -> int:
+    if not search.elsewhere.exists():
+        return search.journal.stat().st_size
+    from results.journal import open_search, settled
+
+    return len(settled(open_search(search, name)))
 
 
 def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRecord], bool]:
-    """Return the records that `write_tables` wrote, and whether the journals are still as they were then.
+    """Return the records that `write_tables` wrote, and whether the study has written nothing since.
 
     Without `details` curves and codebooks, most of what there is to read, are empty. Raises `OSError` or `ValueError`
     if a table that is read is missing or damaged.
@@ -114,7 +123,7 @@ def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRe
         records = [_record(row) for row in table.to_pylist()]
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a table of this version: {error}") from None
-    fresh = _attributes(table).get(JOURNALS) == journal_sizes(folder)
+    fresh = _attributes(table).get(WRITTEN) == how_much_written(folder)
     if not details:
         return records, fresh
     reports: dict[tuple[Any, ...], list[dict[str, float]]] = {}

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from results.distributions import distribution
 from results.front import objectives
-from results.journal import BORROWED, DIVERGED, borrowed, outcome, read_journal, read_search, warm_records
+from results.journal import BORROWED, DIVERGED, borrowed, open_search, outcome, read_search, warm_records
 from results.study_folder import StudyFolder, open_study
 from results.trial_record import TrialRecord, best_record
 from search_spaces import SearchSpace
@@ -87,7 +87,7 @@ def lend_earlier(lender: Lender, folders: Sequence[StudyFolder]) -> None:
     """Tell the trials of earlier studies, those that failed apart; what a killed driver had told is not told again."""
     told = {record.arm for record in warm_records(lender.study)}
     for folder in folders:
-        for record in read_search(read_journal(folder.journal, folder.name)):
+        for record in read_search(open_search(folder, folder.name)):
             source = f"{folder.name}/{record.arm}"
             if record.state in ("complete", "pruned", "diverged") and source not in told:
                 lender.lend(record, source)
@@ -126,7 +126,7 @@ def _earlier_study(config: StudyConfig, space: SearchSpace, name: str) -> StudyF
         raise ConfigError(f"--warm-start {name}: {error}") from None
     if folder.path.resolve() == (Path(config.runs) / config.name).resolve():
         raise ConfigError(f"--warm-start {name}: a study cannot learn from itself; --resume goes on with it")
-    if not folder.journal.exists():
+    if not folder.has_search:
         raise ConfigError(f"--warm-start {name}: it has no trials yet")
     known = folder.read_description()
     theirs = parse_config(StudyConfig, known["config"], str(folder.description))

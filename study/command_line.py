@@ -93,6 +93,10 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
             "help": "learn from earlier studies' trials of the same data and space",
         },
     ),
+    "--storage": (
+        "storage",
+        {"metavar": "URL", "help": "Optuna storage of the trials (default: a journal file in the study's folder)"},
+    ),
     "--name": ("name", {"help": "folder in runs/ (default: the space's name and the time)"}),
     "--runs": ("runs", {"metavar": "FOLDER", "help": "where studies are kept (default: runs)"}),
     "--gpus": (
@@ -235,16 +239,16 @@ def _stored(runs: Path, name: str) -> dict[str, Any]:
 
 
 def _extended(config: StudyConfig, more: int) -> StudyConfig:
-    from results.journal import read_journal
+    from results.journal import open_search
     from results.study_folder import StudyFolder
     from study.until import extended  # Optuna takes a second to import
 
     folder = StudyFolder(Path(config.runs) / config.name)
     if config.tournament:
         raise ConfigError("--extend: for a longer tournament use --resume --trials N, which every strategy gets")
-    if not folder.journal.exists():
+    if not folder.has_search:
         raise ConfigError(f"--extend: study '{config.name}' has no trials yet; go on with --resume")
-    return extended(config, read_journal(folder.journal, folder.name), more)
+    return extended(config, open_search(folder, folder.name), more)
 
 
 def _newest(runs: Path) -> str:

@@ -128,6 +128,9 @@ class StudyConfig(Section):
     """The same seed gives the same trials whatever the timing: they are asked for in batches and told in order."""
     batch: int | None = Field(None, ge=1)
     """Trials of a batch in a deterministic study; as many as run at a time when it is started, if absent."""
+    storage: str | None = None
+    """Optuna storage that the trials are kept in, as an URL such as `sqlite:///trials.db`; by default a journal file in
+    the study's folder."""
     keep_checkpoints: int = Field(5, ge=1)
     """Trials whose checkpoint is kept: the best so far, at least as many as there are finalists, and a whole front."""
     tensorboard: bool = False

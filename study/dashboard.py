@@ -39,6 +39,11 @@ def main(argv: list[str] | None = None) -> int:
         folder = folder.arm(_arm(args.arm, tournament_arms(known["space"])))
     elif args.arm is not None:
         raise ConfigError(f"--arm: study '{folder.name}' is no tournament; leave it out")
+    if folder.elsewhere.exists():
+        raise SpinlockError(
+            f"study '{folder.name}' keeps its trials in a database; {folder.elsewhere} says where: "
+            "optuna-dashboard URL shows them, and can change them"
+        )
     if not folder.journal.exists():
         raise SpinlockError(f"study '{folder.name}' has no trials yet: its search begins after the baseline")
     if find_spec("optuna_dashboard") is None:

@@ -1,4 +1,4 @@
-"""Optuna's storage of a study as its driver writes it: one journal file; `results.journal` reads it."""
+"""Optuna's storage of a study as its driver writes it: a journal file, or another; `results.journal` reads it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from results.journal import ATTEMPTS, attempts_at
+from results.files import write_json
+from results.journal import ATTEMPTS, attempts_at, reachable
+from results.study_folder import StudyFolder
 from results.trial_record import Attempt, Kind
-from spinlock_dist.errors import SpinlockError
+from spinlock_dist.errors import ConfigError, SpinlockError
+from study.config import StudyConfig
 
 
 class _WholeLines(JournalFileBackend):
@@ -51,6 +54,55 @@ def open_journal(
     return optuna.create_study(
         storage=storage, study_name=name, directions=["minimize"] * objectives, load_if_exists=True
     )
+
+
+def open_storage(
+    folder: StudyFolder, config: StudyConfig, objectives: int = 1, say: Callable[[str], None] = lambda _: None
+) -> optuna.Study:
+    """Open, or begin, the search of `folder` where `config` has its trials kept; the folder says where that is.
+
+    Raises `ConfigError` if the storage cannot be reached, or has another study of that name.
+    """
+    if config.storage is None:
+        return open_journal(folder.journal, config.name, objectives, say)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    begun = folder.elsewhere.exists()
+    path = folder.path.relative_to(Path(config.runs))
+    name = str(path.parts[0]) if len(path.parts) == 1 else f"{path.parts[0]}/{path.parts[-1]}"
+    try:
+        with reachable(config.storage):
+            study = optuna.create_study(
+                storage=config.storage,
+                study_name=name,
+                directions=["minimize"] * objectives,
+                load_if_exists=begun,
+            )
+    except optuna.exceptions.DuplicatedStudyError:
+        raise ConfigError(f"--storage {config.storage} has a study '{name}' already: choose another --name") from None
+    write_json(folder.elsewhere, {"url": config.storage, "study": name})
+    return study
+
+
+def resolved_url(url: str | None) -> str | None:
+    """Return the URL of an Optuna storage so that it means the same from every folder.
+
+    Raises `ConfigError` if no storage can be opened there, or if the URL has a password in it.
+    """
+    if url is None:
+        return None
+    with reachable(url):
+        from sqlalchemy.engine import make_url
+
+        parts = make_url(url)
+        if parts.password is not None:
+            raise ConfigError(
+                "--storage: leave the password out, study.yaml keeps the URL; databases have files and variables of "
+                "their own for it (~/.pgpass and PGPASSWORD, ~/.my.cnf)"
+            )
+        if parts.get_backend_name() == "sqlite" and parts.database:
+            url = str(parts.set(database=str(Path(parts.database).resolve())))
+        optuna.storages.get_storage(url).get_all_studies()
+    return url
 
 
 def repair(path: Path) -> bool:

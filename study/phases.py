@@ -45,6 +45,7 @@ from study.event_files import check_tensorboard
 from study.faults import StudyError, explained
 from study.finals import REPLICATES, Finals
 from study.forecast import Forecast, fly, forecast
+from study.journal import resolved_url
 from study.progress import Progress, score
 from study.resources import members_per_worker
 from study.sampler import check_sampler
@@ -139,7 +140,10 @@ def dry_run(config: StudyConfig, *, objective: Objective = run_members, console:
 
 
 def _resolved(config: StudyConfig) -> StudyConfig:
-    """Return `config` with paths that mean the same from every folder, and no GPU for trials that are told `cpu`."""
+    """Return `config` with paths that mean the same from every folder, and no GPU for trials that are told `cpu`.
+
+    Raises `ConfigError` if the storage it names cannot be used.
+    """
     prepare = config.base.prepare
     categories = prepare.categories.model_copy(update={"mapping": _absolute(prepare.categories.mapping)})
     prepare = prepare.model_copy(update={"dataset": _absolute(prepare.dataset), "categories": categories})
@@ -149,7 +153,8 @@ def _resolved(config: StudyConfig) -> StudyConfig:
     base = config.base.model_copy(update={"prepare": prepare})
     space = config.space if config.space in preset_names() else str(_absolute(config.space))
     runs = str(Path(config.runs).resolve())
-    return config.model_copy(update={"base": base, "cluster": cluster, "space": space, "runs": runs})
+    known = {"base": base, "cluster": cluster, "space": space, "runs": runs, "storage": resolved_url(config.storage)}
+    return config.model_copy(update=known)
 
 
 def _absolute(path: str | None) -> str | None:

@@ -32,7 +32,7 @@ from study.config import StudyConfig
 from study.event_files import EventFiles
 from study.exported import StudyMetrics
 from study.faults import StudyError, killed_by_memory_monitor
-from study.journal import open_journal, release
+from study.journal import open_storage, release
 from study.keeping import Kept
 from study.objective import COUNT
 from study.progress import Progress
@@ -110,7 +110,7 @@ class Search:
         """Open the journal and put it in order: no trial runs in it, what is known is told or asked for first."""
         assert baseline.metrics is not None
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        study = open_journal(self.folder.journal, self.config.name, COUNT[self.config.objective], self.progress.say)
+        study = open_storage(self.folder, self.config, COUNT[self.config.objective], self.progress.say)
         study.sampler = make_sampler(self.config, self.space)
         lost = release(study, "driver lost", "the driver was lost")
         self.kept.add(read_search(study))

@@ -57,13 +57,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
     """Return what became of a trial of the search, told and as plain data. Raises `ConfigError` if there is none."""
-    from results.journal import STATE, attempts_at, read_journal, record_of
+    from results.journal import STATE, attempts_at, open_search, record_of
     from results.outcomes import attempt_lines, in_columns, setting_lines, tell_story
     from results.trial_record import read_records
 
     if folder.read_description()["config"].get("tournament"):
         raise ConfigError(f"--why: each strategy of a tournament has a trial {number}; see {folder.trials}")
-    trials = read_journal(folder.journal, folder.name).get_trials(deepcopy=False) if folder.journal.exists() else []
+    trials = open_search(folder, folder.name).get_trials(deepcopy=False) if folder.has_search else []
     if not 0 <= number < len(trials):
         known = f"0 to {len(trials) - 1}" if trials else "none yet"
         raise ConfigError(f"study '{folder.name}' has no trial {number}; its trials: {known}")
@@ -83,7 +83,7 @@ def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
 def read_status(folder: StudyFolder) -> dict[str, Any]:
     """Return where a study stands: its phase, trials by state, and the best so far beside the baseline."""
     from results.front import front
-    from results.journal import read_journal, read_search
+    from results.journal import open_search, read_search
     from results.outcomes import count_outcomes
     from results.trial_record import best_record, full_arm, read_records
     from study.tournament import tournament_arms
@@ -91,8 +91,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
 
     known = folder.read_description()
     arms = tournament_arms(known["space"]) if known["config"].get("tournament") else [""]
-    journals = {arm: folder.arm(arm).journal for arm in arms}
-    studies = {arm: read_journal(path, folder.name) for arm, path in journals.items() if path.exists()}
+    studies = {arm: open_search(search, folder.name) for arm, search in folder.searches.items() if arm in arms}
     search = [
         replace(record, arm=full_arm(arm, record.arm))
         for arm, study in studies.items()

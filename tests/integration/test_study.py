@@ -19,15 +19,15 @@ import results.export
 import spinlock_dist.train
 from results.journal import read_journal
 from results.study_folder import StudyFolder
-from results.tables import read_curves, read_trials
+from results.tables import read_curves, read_tables, read_trials
 from results.trial_record import TrialRecord, read_records
 from spinlock_dist.categories.mapping import read_names
 from spinlock_dist.config import TrialConfig, load_config
-from spinlock_dist.errors import ConfigError, DivergedError
+from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.spinlock_yaml import load_spinlock_yaml
 from spinlock_dist.training.snapshot import Snapshots
-from study import StudyConfig, run
+from study import StudyConfig, dashboard, run
 from study.command_line import make_parser, study_config
 from study.config import ClusterConfig, StoppingConfig, UntilConfig
 from study.exported import METRICS
@@ -170,6 +170,22 @@ def test_poor_trials_are_stopped_and_a_resumed_study_keeps_what_it_has(config, d
             run(config, resume=True, objective=make_toy())
     finally:
         dataset.write_bytes(content)
+
+
+def test_a_study_can_keep_its_trials_in_a_database(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = config.model_copy(update={"storage": "sqlite:///trials.db"})
+    first = run(config, objective=make_toy())
+    assert not first.folder.journal.exists()
+    assert read_tables(first.folder)[1]
+    more = run(config.model_copy(update={"trials": 6}), resume=True, objective=make_toy())
+    assert more.search[: len(first.search)] == first.search
+    assert read_status(more.folder)["states"] == {"complete": 6}
+    assert "ended" in read_story(more.folder, 1)[0]
+    warm = run(config.model_copy(update={"name": "t", "trials": 2, "warm_start": ("s",)}), objective=make_toy())
+    assert read_trials(warm.folder.trials)["phase"].value_counts()["warm"] == 6
+    with pytest.raises(SpinlockError, match="optuna-dashboard"):
+        dashboard.main(["s", "--runs", config.runs])
 
 
 def outcome_of(record: TrialRecord) -> dict:
