@@ -4,7 +4,7 @@
 #   make test                   run every test               make test ARGS="tests/unit -k space"
 #   make test-faults            inject every fault and print what became of it (minutes; `make test` runs a short form)
 #   make check                  style and types
-#   make bench                  list the benchmarks          make bench NAME=generate
+#   make bench                  measure speed, part by part (half an hour)    make bench NAME=step ARGS=--help
 #   make clean                  remove .venv and tool caches; runs/ and the dataset cache stay
 
 PYTHON ?= python3
@@ -28,11 +28,14 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: .venv/installed
+# What docs/speed.md shows; each keeps its figures in benchmarks/results/. Others measure quality: see CONTRIBUTING.md.
+SPEED := step data overhead startup reading scale
+
+bench: .venv/installed-dev
 ifdef NAME
-	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
+	PYTHONPATH=. $(BIN)/python benchmarks/$(NAME).py $(ARGS)
 else
-	@echo "choose one: $(foreach file,$(wildcard benchmarks/*.py),make bench NAME=$(basename $(notdir $(file)));)"
+	@for part in $(SPEED); do echo; echo "== $$part"; PYTHONPATH=. $(BIN)/python benchmarks/$$part.py || exit 1; done
 endif
 
 clean:

@@ -25,6 +25,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import ray
+from measure import keep, tell_machine
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
@@ -40,7 +41,7 @@ SPACE = "adaptive_compression"
 
 
 def main() -> None:
-    """Print one line a measurement."""
+    """Print one line a measurement, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -48,33 +49,35 @@ def main() -> None:
     parser.add_argument("--trivial", type=int, nargs="*", default=[200, 2000], help="trials of 0 s")
     args = parser.parse_args()
     ray.init(address="local", num_cpus=args.slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+    known, found = tell_machine(), {}
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "table.parquet"
         write_table(table)
         if args.trials:
-            compare(args.trials, args.seconds, args.slots, Path(folder))
+            found |= compare(args.trials, args.seconds, args.slots, Path(folder))
         for trials in args.trivial:
-            trivial(trials, args.slots, Path(folder))
+            found |= trivial(trials, args.slots, Path(folder))
     ray.shutdown()
+    keep("overhead", {"overhead": found}, known)
 
 
-def compare(trials: int, seconds: float, slots: int, folder: Path) -> None:
-    """Print wall time and ideal of a plain Tune script and of a study of the same trials."""
+def compare(trials: int, seconds: float, slots: int, folder: Path) -> dict[str, float]:
+    """Print wall time and ideal of a plain Tune script and of a study of the same trials; return their ratios."""
     ideal = math.ceil(trials / slots) * seconds
-    tell(f"plain Tune, {trials} trials of {seconds:g} s", plain(trials, seconds, slots, folder), ideal)
+    found = show(f"plain Tune, {trials} trials of {seconds:g} s", plain(trials, seconds, slots, folder), ideal)
     config = make_config(f"study-{trials}", trials, slots, folder)
     began = time.monotonic()
     run(config, objective=make_objective(seconds))
     wall = time.monotonic() - began
-    tell("study, its search alone", searched(config), ideal)
+    found |= show("study, its search alone", searched(config), ideal)
     ideal += math.ceil(config.baseline_seeds / slots) * seconds
-    tell(f"study, {trials} trials and {config.baseline_seeds} baselines", wall, ideal)
+    return found | show(f"study, {trials} trials and {config.baseline_seeds} baselines", wall, ideal)
 
 
-def tell(what: str, wall: float, ideal: float) -> None:
-    """Print a wall time beside its ideal."""
+def show(what: str, wall: float, ideal: float) -> dict[str, float]:
+    """Print a wall time beside its ideal, and return their ratio."""
     print(f"{what:40s} {wall:7.1f} s   ideal {ideal:7.1f} s   ratio {wall / ideal:.3f}", flush=True)
+    return {f"{what}, times the ideal": wall / ideal}
 
 
 def plain(trials: int, seconds: float, slots: int, folder: Path) -> float:
@@ -102,18 +105,20 @@ def plain(trials: int, seconds: float, slots: int, folder: Path) -> float:
     return time.monotonic() - began
 
 
-def trivial(trials: int, slots: int, folder: Path) -> None:
-    """Print seconds a trial of a study whose trials do nothing, and what the driver's memory comes to."""
+def trivial(trials: int, slots: int, folder: Path) -> dict[str, float]:
+    """Print seconds a trial of a study whose trials do nothing, and what the driver's memory comes to; return them."""
     config = make_config(f"trivial-{trials}", trials, slots, folder)
     before, busy = resident(), time.process_time()
     run(config, objective=make_objective(0.0))
     busy = time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds, after, name = searched(config) / trials, resident(), f"study, {trials} trials of 0 s"
     print(
-        f"{f'study, {trials} trials of 0 s':40s} {searched(config) / trials:7.3f} s a trial   "
-        f"driver {busy / trials:.3f} s of CPU a trial, {before:.0f} -> {resident():.0f} MiB, at most {peak:.0f}",
+        f"{name:40s} {seconds:7.3f} s a trial   "
+        f"driver {busy / trials:.3f} s of CPU a trial, {before:.0f} -> {after:.0f} MiB, at most {peak:.0f}",
         flush=True,
     )
+    return {f"{name}, s a trial": seconds, f"{name}, MiB before": before, f"{name}, MiB after": after}
 
 
 def searched(config: StudyConfig) -> float:
@@ -170,31 +175,33 @@ def make_objective(seconds: float):
     def outcome(metrics: Metrics) -> SimpleNamespace:
         return SimpleNamespace(validation=metrics, save=lambda folder: None, evaluate=lambda split: metrics)
 
-    def make_metrics(worst: float) -> Metrics:
-        fvu = {"a": worst, "b": 0.1}
-        healthy = dict.fromkeys(("utilization", "utilization_split", "perplexity_ratio", "entropy_ratio"), 1.0)
-        ones = ("imbalance_by_chance", "reference_distance", "topographic_pre", "topographic_post")
-        return Metrics(
-            split="validation",
-            fvu=fvu,
-            mse_raw=fvu,
-            reference_fvu=fvu,
-            fvu_mean=(worst + 0.1) / 2,
-            fvu_worst=worst,
-            worst_category="a",
-            imbalance=10 * worst,
-            log10_imbalance=math.log10(10 * worst),
-            imbalance_raw=10 * worst,
-            reference_imbalance=10 * worst,
-            gini=0.0,
-            collapsed=0,
-            dead_codes=0,
-            bits_per_sample=10.0,
-            **healthy,
-            **dict.fromkeys(ones, 1.0),
-        )
-
     return objective
+
+
+def make_metrics(worst: float) -> Metrics:
+    """Return healthy metrics of two categories, the worse of that FVU."""
+    fvu = {"a": worst, "b": 0.1}
+    healthy = dict.fromkeys(("utilization", "utilization_split", "perplexity_ratio", "entropy_ratio"), 1.0)
+    ones = ("imbalance_by_chance", "reference_distance", "topographic_pre", "topographic_post")
+    return Metrics(
+        split="validation",
+        fvu=fvu,
+        mse_raw=fvu,
+        reference_fvu=fvu,
+        fvu_mean=(worst + 0.1) / 2,
+        fvu_worst=worst,
+        worst_category="a",
+        imbalance=10 * worst,
+        log10_imbalance=math.log10(10 * worst),
+        imbalance_raw=10 * worst,
+        reference_imbalance=10 * worst,
+        gini=0.0,
+        collapsed=0,
+        dead_codes=0,
+        bits_per_sample=10.0,
+        **healthy,
+        **dict.fromkeys(ones, 1.0),
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the builder of synthetic studies is among the tests
 
+from measure import keep, tell_machine  # noqa: E402
+
 from tests.synthetic_study import build_study  # noqa: E402
 
 GOALS = {"report": 10.0}
@@ -37,13 +39,13 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Print one line a command and size."""
+    """Print one line a command and size, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 1000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--stale", action="store_true")
     args = parser.parse_args()
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+    known, found = tell_machine(), {}
     print(f"{'command':<26}{'trials':>7}{'seconds':>9}{'/ few':>7}{'/ goal':>8}")
     first: dict[str, float] = {}
     for trials in sorted(args.trials):
@@ -55,7 +57,9 @@ def main() -> None:
             for label, command in COMMANDS.items():
                 seconds = min(run(command, folder) for _ in range(args.repeats))
                 grown = seconds / first.setdefault(label, seconds)
+                found[f"{label}, {trials} trials, s"] = seconds
                 print(f"{label:<26}{trials:>7}{seconds:>9.2f}{grown:>7.2f}{seconds / GOALS.get(label, 2.0):>8.2f}")
+    keep("reading", {"reading": found}, known)
 
 
 def run(command: tuple[str, ...], folder: str) -> float:

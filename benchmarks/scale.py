@@ -1,0 +1,162 @@
+"""Does a study keep many slots busy, and what do 10,000 trials cost its driver, its storage and its commands?
+
+    python benchmarks/scale.py                          both parts: 8 nodes x 8 logical GPUs, and 10,000 trials
+    python benchmarks/scale.py --parts slots            only the first; its 64 worker processes need 12 GB
+    python benchmarks/scale.py --nodes 2 --trials 500   a first look
+
+Trials sleep instead of training. `slots`: trials of 20 to 60 s (log-uniform) on a simulated cluster; the share of the
+time in which a slot runs a trial, from when all have begun their first until the last trial begins. `trials`: trials of
+0 s, `--members` to a pack, into the journal and into SQLite: seconds a trial early and late, the driver's memory, the
+storage's size, and what `study.status` and a resume then take. Goal: 95 % busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import ray
+from measure import keep, tell, tell_machine
+from overhead import make_config, make_metrics, make_objective, resident, write_table
+from ray.cluster_utils import Cluster
+
+from results.journal import open_search, settled
+from results.study_folder import StudyFolder
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.metrics.record import EpochMetrics
+from study import StudyConfig, run
+from study.config import ClusterConfig
+
+GPUS = 8
+SECONDS = (20.0, 60.0)
+WAVES = 5
+"""Trials a slot, on average."""
+
+
+def main() -> None:
+    """Print a table a part, and keep them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="*", choices=("slots", "trials"), default=("slots", "trials"))
+    parser.add_argument("--nodes", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--members", type=int, default=16)
+    args = parser.parse_args()
+    known, found = tell_machine(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_table(Path(folder) / "table.parquet")
+        if "slots" in args.parts:
+            found["slots"] = slots(args.nodes, Path(folder))
+            tell(f"{args.nodes * GPUS} slots", found["slots"])
+        if "trials" in args.parts:
+            ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            for name in ("journal", "sqlite"):
+                found[name] = many(name, args.trials, args.members, Path(folder))
+                tell(f"{args.trials} trials, {name}", found[name])
+            ray.shutdown()
+    keep("scale", found, known)
+
+
+# ---------------------------------------------------------------- slots
+
+
+def slots(nodes: int, folder: Path) -> dict[str, float]:
+    """Run a study on a simulated cluster, and return how busy it was kept."""
+    count = nodes * GPUS
+    cluster = Cluster()
+    for _ in range(nodes):
+        cluster.add_node(num_cpus=GPUS, num_gpus=GPUS, include_dashboard=False)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    config = make_config("slots", WAVES * count, count, folder)
+    config = config.model_copy(update={"cluster": ClusterConfig(gpus=count, members_per_trial=1)})
+    began = time.monotonic()
+    run(config, objective=sleep_a_while)
+    wall = time.monotonic() - began
+    intervals = list(slept(config))
+    ray.shutdown()
+    cluster.shutdown()
+    first = sorted(start for start, _ in intervals)[count - 1]
+    last = max(start for start, _ in intervals)
+    busy = sum(max(0.0, min(end, last) - max(start, first)) for start, end in intervals)
+    return {
+        "busy, share": busy / (count * (last - first)),
+        "trials": len(intervals),
+        "s in which all slots could run": last - first,
+        "s until every slot had begun": first - min(start for start, _ in intervals),
+        "s in all, baseline included": wall,
+    }
+
+
+def sleep_a_while(configs: Sequence[TrialConfig], data, report, snapshots) -> list[SimpleNamespace]:
+    """Stand in for the core: a trial's sharpness says how long it takes, and its curve when it ran."""
+    low, high = SECONDS
+    sharpness = configs[0].compression.sharpness
+    share = (sharpness * 1000) % 1
+    began = time.time()
+    time.sleep(low * (high / low) ** share)
+    metrics, losses = make_metrics(0.6 + 0.01 * sharpness), {"began": began, "ended": time.time()}
+    made = EpochMetrics(epoch=1, trained=1, finished=True, losses=losses, validation=metrics, seconds=0.0)
+    report({0: made})
+    return [SimpleNamespace(validation=metrics, save=lambda folder: None, evaluate=lambda split: metrics)]
+
+
+def slept(config: StudyConfig) -> Iterator[tuple[float, float]]:
+    """Yield when each trial of the search ran."""
+    for trial in settled(open_search(StudyFolder(Path(config.runs) / config.name), config.name)):
+        [row] = trial.user_attrs["curve"]
+        yield row["loss.began"], row["loss.ended"]
+
+
+# ---------------------------------------------------------------- trials
+
+
+def many(name: str, trials: int, members: int, folder: Path) -> dict[str, float]:
+    """Run so many trials of 0 s, and return what they cost."""
+    config = make_config(name, trials, 2, folder)
+    cluster = config.cluster.model_copy(update={"members_per_trial": members})
+    database = folder / "trials.db"
+    storage = f"sqlite:///{database}" if name == "sqlite" else None
+    config = config.model_copy(update={"cluster": cluster, "storage": storage})
+    study, before, began = StudyFolder(Path(config.runs) / name), resident(), time.monotonic()
+    run(config, objective=make_objective(0.0))
+    wall, after = time.monotonic() - began, resident()
+    ended = sorted(trial.datetime_complete.timestamp() for trial in settled(open_search(study, name)))
+    size = (database if storage else study.journal).stat().st_size
+    tenth = max(2, trials // 10)
+    took = measure_commands(config)
+    return {
+        "s a trial, first tenth": (ended[tenth - 1] - ended[0]) / (tenth - 1),
+        "s a trial, last tenth": (ended[-1] - ended[-tenth]) / (tenth - 1),
+        "s in all": wall,
+        "MiB of the driver before": before,
+        "MiB of the driver after": after,
+        "kB of storage a trial": size / trials / 1e3,
+        **took,
+    }
+
+
+def measure_commands(config: StudyConfig) -> Mapping[str, float]:
+    """Return what `study.status` takes, and a resume until its one further trial has ended."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "study.status", config.name, "--runs", config.runs]
+    subprocess.run(command, check=True, capture_output=True)
+    status = time.monotonic() - began
+    more = config.model_copy(update={"trials": config.trials + 1})
+    study, began = StudyFolder(Path(config.runs) / config.name), time.time()
+    run(more, resume=True, objective=make_objective(0.0))
+    whole = time.time() - began
+    last = max(trial.datetime_complete.timestamp() for trial in settled(open_search(study, config.name)))
+    return {
+        "s of study.status": status,
+        "s of a resume to its trial's end": last - began,
+        "s of a resume in all": whole,
+    }
+
+
+if __name__ == "__main__":
+    main()
