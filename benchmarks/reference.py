@@ -154,15 +154,15 @@ def from_batched(model: HierarchicalVQVAE, variance: Tensor, config: TrialConfig
     with torch.no_grad():
         for row, levels in enumerate(plain.categories):
             for place, level in enumerate(levels):  # type: ignore[arg-type]
-                ours = model.levels[place]
+                ours, at = model.level_of(row, place)
                 size, dim = len(columns[row]), int(dims[row, place])
                 coarser = dims[row, :place].tolist()
-                _copy_mlp(level.encoder, ours.encoder, row, size, coarser, dim)
-                _copy_mlp(level.decoder, ours.decoder, row, dim, coarser, size)
+                _copy_mlp(level.encoder, ours.encoder, at, size, coarser, dim)
+                _copy_mlp(level.decoder, ours.decoder, at, dim, coarser, size)
                 count = int(codes[row, place, 0])
-                level.quantizer.codebook.copy_(ours.quantizer.codebook_MGSKZ[0, row, 0, :count, :dim])  # type: ignore
-                level.quantizer.size.copy_(ours.quantizer.size_MGSK[0, row, 0, :count])  # type: ignore
-                level.quantizer.sum.copy_(ours.quantizer.sum_MGSKZ[0, row, 0, :count, :dim])  # type: ignore
+                level.quantizer.codebook.copy_(ours.quantizer.codebook_MGSKZ[0, at, 0, :count, :dim])  # type: ignore
+                level.quantizer.size.copy_(ours.quantizer.size_MGSK[0, at, 0, :count])  # type: ignore
+                level.quantizer.sum.copy_(ours.quantizer.sum_MGSKZ[0, at, 0, :count, :dim])  # type: ignore
     return plain
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from spinlock_dist.errors import CheckpointError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 META = "meta.json"
 
 

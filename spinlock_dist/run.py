@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from spinlock_dist.checkpoint import save_checkpoint
+from spinlock_dist.checkpoint_meta import FORMAT_VERSION
 from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
 from spinlock_dist.compression.strategies import get_strategy
 from spinlock_dist.config import TrialConfig
@@ -132,7 +133,9 @@ def lockstep_key(config: TrialConfig) -> str:
 def _surroundings(data: PreparedData, device: torch.device) -> str:
     """Return what a training depends on beside its config, as far as a snapshot is concerned, in 64 hexadecimal
     digits."""
-    return hashlib.sha256("\n".join([data.fingerprint, torch.__version__, device.type]).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join([str(FORMAT_VERSION), data.fingerprint, torch.__version__, device.type]).encode()
+    ).hexdigest()
 
 
 def _planned(

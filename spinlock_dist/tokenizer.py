@@ -55,11 +55,11 @@ class Tokenizer:
         Raises `DataError` unless the columns are the same.
         """
         results = self.reconstruct(self.pipeline.transform(table), self.pipeline.network_inputs(table))
-        tokens_NGLS = np.concatenate([stack_tokens(result.levels) for result in results])
+        tokens_NGLS = np.concatenate([stack_tokens(self.model.layout, parts) for parts in results])
         return tokens_NGLS.reshape(len(tokens_NGLS), *self.token_shape)
 
     @torch.no_grad()
-    def reconstruct(self, values_ND: np.ndarray, inputs: dict[str, np.ndarray]) -> Iterator[Reconstruction]:
+    def reconstruct(self, values_ND: np.ndarray, inputs: dict[str, np.ndarray]) -> Iterator[list[Reconstruction]]:
         """Pass normalized features through the model, and what trained encoders see of the same rows, in chunks."""
         rows = np.arange(len(values_ND))
         yield from passes(self.model, self._group(values_ND), to_device(inputs, self.model.layout), rows)
@@ -103,5 +103,4 @@ class Tokenizer:
     @torch.no_grad()
     def _decode(self, tokens_BGLS: Tensor) -> np.ndarray:
         tokens_MGBLS = tokens_BGLS.to(self.model.layout.mask.device).long().transpose(0, 1)[None]
-        output_MGBF = self.model.decode(tokens_MGBLS)
-        return self.model.layout.unpack(output_MGBF[0].transpose(0, 1)).cpu().numpy()
+        return self.model.layout.unpack(self.model.decode(tokens_MGBLS)[0]).cpu().numpy()

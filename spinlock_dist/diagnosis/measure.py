@@ -117,11 +117,12 @@ def _reconstruct(
     tokenizer: Tokenizer, values_ND: np.ndarray, inputs: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the reconstruction `[N, D]`, normalized, and the tokens `[N, C, L, S]`."""
-    layout = tokenizer.model.layout
+    model = tokenizer.model
     outputs, tokens = [], []
-    for result in tokenizer.reconstruct(values_ND, inputs):
-        outputs.append(layout.unpack(result.output_MGBF[0].transpose(0, 1)).cpu().numpy())
-        tokens.append(stack_tokens(result.levels))
+    for results in tokenizer.reconstruct(values_ND, inputs):
+        output_MBGF = model.join([result.output_MGBF for result in results])
+        outputs.append(model.layout.unpack(output_MBGF[0]).cpu().numpy())
+        tokens.append(stack_tokens(model.layout, results))
     return np.concatenate(outputs), np.concatenate(tokens)
 
 

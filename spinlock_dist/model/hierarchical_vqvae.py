@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -21,18 +21,69 @@ from spinlock_dist.model.trained_encoders import Inputs, TrainedEncoders
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """`output_MGBF` rebuilds the input; `partial_MGBF[l]` is what the levels up to l give of each category."""
+    """Of the groups of one bucket: `output_MGBF` rebuilds `target_MGBF`; `partial_MGBF[l]` is what the levels up to l
+    give."""
 
+    target_MGBF: Tensor
     output_MGBF: Tensor
     partial_MGBF: list[Tensor]
     levels: list[Quantized]
+
+
+class LevelStack(nn.Module):
+    """The levels of the groups of one bucket, coarse to fine; see `HierarchicalVQVAE`."""
+
+    def __init__(
+        self, features: int, dims_MGL: Tensor, codes_MGLS: Tensor, config: ModelConfig, quantizer: QuantizerConfig
+    ):
+        super().__init__()
+        self.residual = config.levels == "residual"
+        widths = dims_MGL.amax(dim=(0, 1)).tolist()
+        self.level_modules = nn.ModuleList(
+            Level(
+                features,
+                dims_MGL[..., level],
+                codes_MGLS[:, :, level],
+                coarser=widths[:level],
+                encoder_context=self.residual,
+                hidden=config.hidden,
+                quantizer=quantizer,
+            )
+            for level in range(len(LEVELS))
+        )
+
+    @property
+    def levels(self) -> list[Level]:
+        """The levels, coarse to fine."""
+        return [cast(Level, module) for module in self.level_modules]
+
+    def forward(self, x_MGBF: Tensor, target_MGBF: Tensor) -> Reconstruction:
+        """Encode, quantize and rebuild. With residual levels, level l sees what the levels before it left."""
+        levels: list[Quantized] = []
+        partial: list[Tensor] = []
+        coarser: list[Tensor] = []
+        for level in self.levels:
+            # Detached: straight-through, a finer level would seem to undo any change of a coarser one exactly.
+            left_MGBF = x_MGBF - partial[-1].detach() if self.residual and partial else x_MGBF
+            quantized, rebuilt_MGBF = level(left_MGBF, coarser, partial[-1] if partial else None)
+            levels.append(quantized)
+            partial.append(rebuilt_MGBF)
+            coarser = [*coarser, quantized.straight_MGBZ]
+        return Reconstruction(target_MGBF, partial[-1], partial, levels)
+
+    def decode(self, codes_MGBZ: Sequence[Tensor]) -> Tensor:
+        """Return the reconstruction `[M, G, B, F]` of the codes of all levels."""
+        rebuilt_MGBF: Tensor | None = None
+        for at, level in enumerate(self.levels):
+            rebuilt_MGBF = level.decoder(codes_MGBZ[at], codes_MGBZ[:at], rebuilt_MGBF)
+        return cast(Tensor, rebuilt_MGBF)
 
 
 class HierarchicalVQVAE(nn.Module):
     """Tokenizer of grouped features `[M, B, G, F]`, trained for M configurations at once.
 
     Members share the layout and the switches of `config`; each has its own `plan` (latent dims and codes) and
-    weights. Nothing of one member reaches another.
+    weights. Nothing of one member reaches another. Groups are computed bucket by bucket of the layout.
     """
 
     def __init__(
@@ -47,80 +98,71 @@ class HierarchicalVQVAE(nn.Module):
         self.layout, self.plans, self.config, self.quantizer_config = layout, list(plans), config, quantizer
         self.dims_MGL = torch.tensor(np.stack([plan.dims for plan in plans]))
         codes_MGLS = torch.tensor(_stack_codes(plans))
-        features = layout.mask.shape[1]
-        residual = config.levels == "residual"
-        widths = [int(self.dims_MGL[..., level].max()) for level in range(len(LEVELS))]
-        self.level_modules = nn.ModuleList(
-            Level(
-                features,
-                self.dims_MGL[..., level],
-                codes_MGLS[:, :, level],
-                coarser=widths[:level],
-                encoder_context=residual,
-                hidden=config.hidden,
-                quantizer=quantizer,
-            )
-            for level in range(len(LEVELS))
+        self.stack_modules = nn.ModuleList(
+            LevelStack(bucket.width, self.dims_MGL[:, bucket.groups], codes_MGLS[:, bucket.groups], config, quantizer)
+            for bucket in layout.buckets
         )
         self.shared = SharedDecoder(layout, self.dims_MGL, config.shared_hidden) if config.decoder == "shared" else None
         self.encoders = encoders
 
     @property
-    def levels(self) -> list[Level]:
-        """The levels, coarse to fine."""
-        return [cast(Level, module) for module in self.level_modules]
+    def stacks(self) -> list[LevelStack]:
+        """The levels, bucket by bucket."""
+        return [cast(LevelStack, module) for module in self.stack_modules]
 
     @property
     def members(self) -> int:
         """Number of configurations in the batch."""
         return len(self.plans)
 
-    def forward(self, x_MBGF: Tensor, inputs: Inputs | None = None) -> Reconstruction:
-        """Encode, quantize and rebuild. With residual levels, level l sees what the levels before it left.
+    def level_of(self, group: int, level: int) -> tuple[Level, int]:
+        """Return the level that holds a group, and the group's place in it."""
+        bucket, row = self.layout.places[group]
+        return self.stacks[bucket].levels[level], row
+
+    def forward(self, x_MBGF: Tensor, inputs: Inputs | None = None) -> list[Reconstruction]:
+        """Encode, quantize and rebuild, bucket by bucket.
 
         Where family encoders train with the model, `inputs` are what they see of these rows, `[M, B, ...]` each.
         """
+        targets = seen = self._split(x_MBGF)
         if self.encoders is not None:
             assert inputs is not None
-            x_MBGF = self.encoders(x_MBGF, inputs)
-        x_MGBF = x_MBGF.transpose(1, 2).contiguous()
-        levels: list[Quantized] = []
-        partial: list[Tensor] = []
-        coarser: list[Tensor] = []
-        rebuilt_MGBF = torch.zeros_like(x_MGBF)
-        for level in self.levels:
-            # Detached: straight-through, a finer level would seem to undo any change of a coarser one exactly.
-            left_MGBF = x_MGBF - rebuilt_MGBF.detach() if self.config.levels == "residual" else x_MGBF
-            quantized, contribution_MGBF = level(left_MGBF, coarser)
-            rebuilt_MGBF = rebuilt_MGBF + contribution_MGBF
-            levels.append(quantized)
-            partial.append(rebuilt_MGBF)
-            coarser = [*coarser, quantized.straight_MGBZ]
-        output_MGBF = self.shared(coarser) if self.shared else rebuilt_MGBF
-        return Reconstruction(output_MGBF, partial, levels)
+            seen = self._split(self.encoders(x_MBGF, inputs))
+        results = [stack(x, target) for stack, x, target in zip(self.stacks, seen, targets, strict=True)]
+        if self.shared is None:
+            return results
+        outputs = self.shared([[level.straight_MGBZ for level in result.levels] for result in results])
+        return [replace(result, output_MGBF=output) for result, output in zip(results, outputs, strict=True)]
+
+    def _split(self, x_MBGF: Tensor) -> list[Tensor]:
+        return [part_MBGF.transpose(1, 2).contiguous() for part_MBGF in self.layout.split(x_MBGF)]
 
     def decode(self, tokens_MGBLS: Tensor) -> Tensor:
-        """Return the reconstruction `[M, G, B, F]` of tokens."""
-        coarser: list[Tensor] = []
-        rebuilt_MGBF: Tensor | None = None
-        for index, level in enumerate(self.levels):
-            codes_MGBZ = level.quantizer.lookup(tokens_MGBLS[..., index, :])
-            contribution_MGBF = level.decoder(codes_MGBZ, coarser)
-            rebuilt_MGBF = contribution_MGBF if rebuilt_MGBF is None else rebuilt_MGBF + contribution_MGBF
-            coarser.append(codes_MGBZ)
-        assert rebuilt_MGBF is not None
-        return self.shared(coarser) if self.shared else rebuilt_MGBF
+        """Return the reconstruction `[M, B, G, F]` of tokens."""
+        codes = [
+            [level.quantizer.lookup(part_MGBLS[..., at, :]) for at, level in enumerate(stack.levels)]
+            for stack, part_MGBLS in zip(self.stacks, self.layout.select(tokens_MGBLS, 1), strict=True)
+        ]
+        if self.shared:
+            return self.join(self.shared(codes))
+        return self.join([stack.decode(part) for stack, part in zip(self.stacks, codes, strict=True)])
 
-    def update_codebooks(self, levels: Sequence[Quantized], alive_M: Tensor, expire: bool) -> None:
+    def join(self, parts_MGBF: Sequence[Tensor]) -> Tensor:
+        """Return what every bucket gave, `[M, G, B, F]` each, as features `[M, B, G, F]` of all groups."""
+        return self.layout.join(parts_MGBF, dim=1).transpose(1, 2)
+
+    def update_codebooks(self, results: Sequence[Reconstruction], alive_M: Tensor, expire: bool) -> None:
         """Move every codebook towards the latents just seen; see `Quantizer.update`."""
-        for level, quantized in zip(self.levels, levels, strict=True):
-            level.quantizer.update(quantized, alive_M, expire)
+        for stack, result in zip(self.stacks, results, strict=True):
+            for level, quantized in zip(stack.levels, result.levels, strict=True):
+                level.quantizer.update(quantized, alive_M, expire)
 
 
-def stack_tokens(levels: Sequence[Quantized]) -> np.ndarray:
+def stack_tokens(layout: GroupLayout, results: Sequence[Reconstruction]) -> np.ndarray:
     """Return the tokens `[B, G, L, S]` of a model with one member."""
-    tokens_GBLS = torch.stack([level.tokens_MGBS[0] for level in levels], dim=2)
-    return tokens_GBLS.transpose(0, 1).cpu().numpy()
+    parts_GBLS = [torch.stack([level.tokens_MGBS[0] for level in result.levels], dim=2) for result in results]
+    return layout.join(parts_GBLS, dim=0).transpose(0, 1).cpu().numpy()
 
 
 def _stack_codes(plans: Sequence[CapacityPlan]) -> np.ndarray:

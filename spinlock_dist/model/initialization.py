@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from spinlock_dist.config import LEVELS
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.seeding import derive_seed
 
@@ -32,41 +33,45 @@ def _generator(seed: int, *names: str | int) -> Generator:
 
 def _start_hidden(model: HierarchicalVQVAE, index: int, member: int, seed: int) -> None:
     """Draw the hidden layers of one level from a stream per group, so that padding does not change them."""
-    level = model.levels[index]
     for group, features in enumerate(model.layout.sizes):
+        level, row = model.level_of(group, index)
         generator = _generator(seed, "hidden", group, index)
         *coarser, dims = model.dims_MGL[member, group, : index + 1].tolist()
-        level.encoder.start_hidden(member, group, [features, *(coarser if level.encoder_context else [])], generator)
-        level.decoder.start_hidden(member, group, [dims, *coarser], generator)
+        level.encoder.start_hidden(member, row, [features, *(coarser if level.encoder_context else [])], generator)
+        level.decoder.start_hidden(member, row, [dims, *coarser], generator)
 
 
 def _start_member_at_random(model: HierarchicalVQVAE, member: int, seed: int) -> None:
-    for index in range(len(model.levels)):
-        level = model.levels[index]
+    for index in range(len(LEVELS)):
         _start_hidden(model, index, member, seed)
+        codebook = _generator(seed, "codebook", index)
         for group, features in enumerate(model.layout.sizes):
+            level, row = model.level_of(group, index)
             generator = _generator(seed, "output", group, index)
             dims = int(model.dims_MGL[member, group, index])
-            level.encoder.start_output(member, group, features, dims, generator)
-            level.decoder.start_output(member, group, dims, features, generator)
-        level.quantizer.start_from_noise(member, _generator(seed, "codebook", index))
+            level.encoder.start_output(member, row, features, dims, generator)
+            level.decoder.start_output(member, row, dims, features, generator)
+            level.quantizer.start_from_noise(member, row, codebook)
 
 
 def _start_member_on_data(model: HierarchicalVQVAE, member: int, train_NGF: Tensor, seed: int, batch_size: int) -> None:
     left_GNF = train_NGF.transpose(0, 1).contiguous()
-    for index in range(len(model.levels)):
-        level = model.levels[index]
+    for index in range(len(LEVELS)):
         _start_hidden(model, index, member, seed)
-        axes_GFZ = _principal_axes(left_GNF, model.dims_MGL[member, :, index], level.encoder.linear_MGIO.shape[-1])
-        axes_GFZ = axes_GFZ * model.layout.mask[..., None]
-        level.encoder.linear_MGIO[member] = axes_GFZ
+        dims_G = model.dims_MGL[member, :, index]
+        axes_GFZ = _principal_axes(left_GNF, dims_G, int(dims_G.max())) * model.layout.mask[..., None]
         generator = _generator(seed, "codebook", index)
-        codes_GNZ = level.quantizer.start_from_data(member, left_GNF @ axes_GFZ, generator, batch_size)
-        if model.config.levels == "parallel" and index > 0:
-            continue  # the same input again: the finer decoders start silent and learn what the first lacks
-        level.decoder.linear_MGIO[member] = axes_GFZ.mT
-        if model.config.levels == "residual":
-            left_GNF = left_GNF - codes_GNZ @ axes_GFZ.mT
+        for group, (features, dims) in enumerate(zip(model.layout.sizes, dims_G.tolist(), strict=True)):
+            level, row = model.level_of(group, index)
+            axes_FZ = axes_GFZ[group, :features, :dims]
+            level.encoder.linear_MGIO[member, row, :features, :dims] = axes_FZ
+            latent_NZ = left_GNF[group, :, :features] @ axes_FZ
+            codes_NZ = level.quantizer.start_from_data(member, row, latent_NZ, generator, batch_size)
+            if model.config.levels == "parallel" and index > 0:
+                continue  # the same input again: the finer decoders start silent and learn what the first lacks
+            level.decoder.linear_MGIO[member, row, :dims, :features] = axes_FZ.mT
+            if model.config.levels == "residual":
+                left_GNF[group, :, :features] -= codes_NZ @ axes_FZ.mT
 
 
 def _principal_axes(x_GNF: Tensor, dims_G: Tensor, width: int) -> Tensor:

@@ -9,19 +9,52 @@ Letters at the end of tensor names, everywhere in the model and its training:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from spinlock_dist.categories.category import Category
+
+BUCKET_COST = 30
+"""Cells of padding that are as dear as the calls of one more bucket (benchmarks/step.py, one member)."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Groups of similar size, which are computed together, padded to the largest of *them*."""
+
+    groups: list[int]
+    width: int
+
+
+def make_buckets(sizes: Sequence[int]) -> list[Bucket]:
+    """Share out groups so that padded cells, plus `BUCKET_COST` a bucket, are fewest. Buckets go by size.
+
+    They depend on the sizes alone: whoever trains together has the same.
+    """
+    order = sorted(range(len(sizes)), key=lambda group: (sizes[group], group))
+    best: list[tuple[int, int]] = [(0, 0)]  # by number of groups placed: the cost, and where the last bucket starts
+    for stop in range(1, len(order) + 1):
+        width = sizes[order[stop - 1]]
+        best.append(min((best[at][0] + BUCKET_COST + width * (stop - at), at) for at in range(stop)))
+    buckets: list[Bucket] = []
+    stop = len(order)
+    while stop:
+        start = best[stop][1]
+        buckets.insert(0, Bucket(sorted(order[start:stop]), sizes[order[stop - 1]]))
+        stop = start
+    return buckets
 
 
 class GroupLayout:
     """Scatter of features `[..., D]` into groups `[..., G, F]` and back. Padding is zero.
 
     Attributes: `columns` `[G, F]` source column of every cell; `mask` `[G, F]` 1 where a cell holds a feature;
-    `sizes` the number of features of each group.
+    `sizes` the number of features of each group; `buckets` which groups are computed together, and `places` the bucket
+    of each group and its place in it.
     """
 
     def __init__(self, categories: Sequence[Category], device: torch.device | str = "cpu"):
@@ -33,6 +66,13 @@ class GroupLayout:
             self.columns[group, : len(category)] = torch.tensor(category.columns, device=device)
             self.mask[group, : len(category)] = 1.0
         self._order = torch.argsort(self.columns[self.mask.bool()])
+        self.buckets = make_buckets(self.sizes)
+        placed = [
+            (group, bucket, row) for bucket, each in enumerate(self.buckets) for row, group in enumerate(each.groups)
+        ]
+        self.places = [(bucket, row) for _, bucket, row in sorted(placed)]
+        self._groups = [torch.tensor(bucket.groups, device=device) for bucket in self.buckets]
+        self._unsorted = torch.argsort(torch.cat(self._groups))
 
     def cells(self, columns: np.ndarray) -> Tensor:
         """Return where the given columns of `[..., D]` lie in `[..., G * F]`."""
@@ -46,3 +86,20 @@ class GroupLayout:
     def unpack(self, grouped: Tensor) -> Tensor:
         """Return `[..., G, F]` as `[..., D]`."""
         return grouped[..., self.mask.bool()][..., self._order]
+
+    def split(self, grouped: Tensor) -> list[Tensor]:
+        """Return `[..., G, F]` bucket by bucket, without the padding that other buckets need."""
+        return [
+            grouped[..., : bucket.width].index_select(-2, groups)
+            for bucket, groups in zip(self.buckets, self._groups, strict=True)
+        ]
+
+    def select(self, values: Tensor, dim: int) -> list[Tensor]:
+        """Return the values of all groups, an axis of length G, bucket by bucket."""
+        return [values.index_select(dim, groups.to(values.device)) for groups in self._groups]
+
+    def join(self, parts: Sequence[Tensor], dim: int) -> Tensor:
+        """Return values of every bucket's groups as those of all; what lies behind the axis is padded to the widest."""
+        width = max(part.shape[-1] for part in parts)
+        padded = [pad(part, (0, width - part.shape[-1])) for part in parts]
+        return torch.cat(padded, dim).index_select(dim, self._unsorted)

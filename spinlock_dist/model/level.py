@@ -3,12 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.autograd import Function
 
 from spinlock_dist.config import QuantizerConfig
 from spinlock_dist.model.quantizers import Quantized, build_quantizer
+
+
+def _add(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Add a product in place. On a CPU, adding while multiplying is slow for widths that do not fill its registers."""
+    if total.shape[-1] % 16:
+        return total.add_(torch.bmm(left, right))
+    return total.baddbmm_(left, right)
+
+
+class _GroupMLP(Function):
+    """What `GroupMLP` computes. Products add up in place, which autograd would not do: half the passes and calls."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        base: Tensor | None,
+        linear: Tensor,
+        bias: Tensor,
+        hidden_bias: Tensor,
+        out: Tensor,
+        *rest: Tensor,
+    ) -> Tensor:
+        shape = rest[-1].shape
+        linear, bias, hidden_bias, out, *rest_ = (
+            tensor.flatten(0, 1) for tensor in (linear, bias, hidden_bias, out, *rest)
+        )
+        weights, seen = rest_[: len(rest_) // 2], rest_[len(rest_) // 2 :]
+        hidden = torch.bmm(seen[0], weights[0]).add_(hidden_bias[:, None])
+        for context, weight in zip(seen[1:], weights[1:], strict=True):
+            hidden.baddbmm_(context, weight)
+        hidden.relu_()
+        output = _add(torch.bmm(seen[0], linear), hidden, out).add_(bias[:, None])
+        if base is not None:
+            output += base.flatten(0, 1)
+        ctx.save_for_backward(linear, out, hidden, *weights, *seen)
+        return output.unflatten(0, shape[:2])
+
+    @staticmethod
+    def backward(ctx: Any, gradient_MGBO: Tensor) -> tuple[Tensor | None, ...]:
+        linear, out, hidden, *rest = ctx.saved_tensors
+        weights, seen = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        groups = gradient_MGBO.shape[:2]
+        gradient = gradient_MGBO.flatten(0, 1)
+        to_hidden = torch.ops.aten.threshold_backward(torch.bmm(gradient, out.mT), hidden, 0)
+        to_weights = [
+            torch.bmm(seen[0].mT, gradient),
+            gradient.sum(dim=1),
+            to_hidden.sum(dim=1),
+            torch.bmm(hidden.mT, gradient),
+            *(torch.bmm(each.mT, to_hidden) for each in seen),
+        ]
+        needed = ctx.needs_input_grad[-len(seen) :]
+        to_seen = [
+            torch.bmm(to_hidden, weight.mT) if need else None for weight, need in zip(weights, needed, strict=True)
+        ]
+        if to_seen[0] is not None:
+            _add(to_seen[0], gradient, linear.mT)
+        found = [None if each is None else each.unflatten(0, groups) for each in (*to_weights, *to_seen)]
+        return gradient_MGBO if ctx.needs_input_grad[0] else None, *found
 
 
 class GroupMLP(nn.Module):
@@ -28,16 +89,10 @@ class GroupMLP(nn.Module):
         self.hidden_bias_MGH = nn.Parameter(torch.zeros(members, groups, hidden))
         self.out_MGHO = nn.Parameter(torch.zeros(members, groups, hidden, outputs))
 
-    def forward(self, x_MGBI: Tensor, contexts: Sequence[Tensor]) -> Tensor:
-        """Return `x @ linear + bias + relu([x, contexts] @ hidden) @ out`."""
-        # Members and groups as one axis, sums inside the products: fewer passes over what is as large as the batch.
-        hidden = self.hidden_bias_MGH.flatten(0, 1)[:, None]
-        for seen_MGBI, weights_MGIH in zip((x_MGBI, *contexts), self.hidden_MGIH, strict=True):
-            hidden = torch.baddbmm(hidden, seen_MGBI.flatten(0, 1), weights_MGIH.flatten(0, 1))
-        bias = self.bias_MGO.flatten(0, 1)[:, None]
-        linear = torch.baddbmm(bias, x_MGBI.flatten(0, 1), self.linear_MGIO.flatten(0, 1))
-        output = torch.baddbmm(linear, torch.relu(hidden), self.out_MGHO.flatten(0, 1))
-        return output.unflatten(0, x_MGBI.shape[:2])
+    def forward(self, x_MGBI: Tensor, contexts: Sequence[Tensor], base_MGBO: Tensor | None = None) -> Tensor:
+        """Return `base + x @ linear + bias + relu([x, contexts] @ hidden) @ out`."""
+        weights = (self.linear_MGIO, self.bias_MGO, self.hidden_bias_MGH, self.out_MGHO, *self.hidden_MGIH)
+        return cast(Tensor, _GroupMLP.apply(base_MGBO, *weights, x_MGBI, *contexts))
 
     @torch.no_grad()
     def start_hidden(self, member: int, group: int, sizes: Sequence[int], generator: Generator) -> None:
@@ -83,7 +138,9 @@ class Level(nn.Module):
         """Return the latent `[M, G, B, Z]` of what this level is to describe."""
         return self.encoder(x_MGBF, coarser if self.encoder_context else ())
 
-    def forward(self, x_MGBF: Tensor, coarser: Sequence[Tensor]) -> tuple[Quantized, Tensor]:
-        """Return the quantized latent and this level's contribution to the reconstruction `[M, G, B, F]`."""
+    def forward(
+        self, x_MGBF: Tensor, coarser: Sequence[Tensor], rebuilt_MGBF: Tensor | None
+    ) -> tuple[Quantized, Tensor]:
+        """Return the quantized latent, and what the coarser levels rebuilt with this level's contribution to it."""
         quantized = self.quantizer(self.encode(x_MGBF, coarser))
-        return quantized, self.decoder(quantized.straight_MGBZ, coarser)
+        return quantized, self.decoder(quantized.straight_MGBZ, coarser, rebuilt_MGBF)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,12 +79,13 @@ class _Pass:
         outputs: list[Tensor] = []
         self.latents: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []
-        for result in passes(model, data.grouped_NGF, data.inputs, rows):
-            outputs.append(model.layout.unpack(result.output_MGBF.transpose(1, 2)).cpu())
-            _add_counts(self.counts, [level.tokens_MGBS for level in result.levels])
+        for results in passes(model, data.grouped_NGF, data.inputs, rows):
+            outputs.append(model.layout.unpack(model.join([result.output_MGBF for result in results])).cpu())
+            _add_counts(self.counts, results)
             if not self.latents:
-                self.latents = [_flat_rows(level.latent_MGBZ) for level in result.levels]
-                self.codes = [_flat_rows(level.codes_MGBZ) for level in result.levels]
+                levels = [level for result in results for level in result.levels]
+                self.latents = [_flat_rows(level.latent_MGBZ) for level in levels]
+                self.codes = [_flat_rows(level.codes_MGBZ) for level in levels]
         self.output_MND = torch.cat(outputs, dim=1).numpy()
 
 
@@ -92,7 +93,9 @@ def _flat_rows(x_MGBZ: Tensor) -> np.ndarray:
     return x_MGBZ[:, :, :MAX_ROWS].transpose(1, 2).flatten(2).cpu().numpy()
 
 
-def passes(model: HierarchicalVQVAE, grouped_NGF: Tensor, inputs: Inputs, rows: np.ndarray) -> Iterator[Reconstruction]:
+def passes(
+    model: HierarchicalVQVAE, grouped_NGF: Tensor, inputs: Inputs, rows: np.ndarray
+) -> Iterator[list[Reconstruction]]:
     """Pass the given rows through every member, a chunk at a time."""
 
     def of_every_member(values_N: Tensor, index: Tensor) -> Tensor:
@@ -104,33 +107,40 @@ def passes(model: HierarchicalVQVAE, grouped_NGF: Tensor, inputs: Inputs, rows: 
         yield model(of_every_member(grouped_NGF, index), seen)
 
 
-def _no_counts(model: HierarchicalVQVAE) -> list[Tensor]:
+Counts = list[list[Tensor]]
+"""How often each code was chosen, by bucket and level: `[M, G, S, K]`."""
+
+
+def _no_counts(model: HierarchicalVQVAE) -> Counts:
     device = model.layout.mask.device
-    sizes = [level.quantizer.codes_MGS for level in model.levels]
-    return [torch.zeros(*codes_MGS.shape, int(codes_MGS.max()), device=device) for codes_MGS in sizes]
+    sizes = [[level.quantizer.codes_MGS for level in stack.levels] for stack in model.stacks]
+    return [[torch.zeros(*codes.shape, int(codes.max()), device=device) for codes in levels] for levels in sizes]
 
 
-def _add_counts(counts: list[Tensor], tokens: list[Tensor]) -> None:
-    for count_MGSK, tokens_MGBS in zip(counts, tokens, strict=True):
-        tokens_MGSB = tokens_MGBS.movedim(-1, 2)
-        count_MGSK.scatter_add_(3, tokens_MGSB, torch.ones_like(tokens_MGSB, dtype=count_MGSK.dtype))
+def _add_counts(counts: Counts, results: Sequence[Reconstruction]) -> None:
+    for levels, result in zip(counts, results, strict=True):
+        for count_MGSK, quantized in zip(levels, result.levels, strict=True):
+            tokens_MGSB = quantized.tokens_MGBS.movedim(-1, 2)
+            count_MGSK.scatter_add_(3, tokens_MGSB, torch.ones_like(tokens_MGSB, dtype=count_MGSK.dtype))
 
 
-def _count_codes(model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray) -> list[Tensor]:
+def _count_codes(model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray) -> Counts:
     counts = _no_counts(model)
-    for result in passes(model, data.grouped_NGF, data.inputs, rows):
-        _add_counts(counts, [level.tokens_MGBS for level in result.levels])
+    for results in passes(model, data.grouped_NGF, data.inputs, rows):
+        _add_counts(counts, results)
     return counts
 
 
-def _usage(model: HierarchicalVQVAE, counts: list[Tensor]) -> list[Usage]:
+def _usage(model: HierarchicalVQVAE, counts: Counts) -> list[Usage]:
     """Return, per member, the usage of every codebook that is switched on."""
-    host = [count_MGSK.cpu().numpy() for count_MGSK in counts]
+    host = [[count_MGSK.cpu().numpy() for count_MGSK in levels] for levels in counts]
+
+    def of_codebook(member: int, group: int, level: int, book: int, codes: int) -> CodebookUsage:
+        bucket, row = model.layout.places[group]
+        return codebook_usage(host[bucket][level][member, row, book, :codes])
+
     return [
-        {
-            (group, level, book): codebook_usage(host[level][member, group, book, :codes])
-            for (group, level, book), _, codes in plan.codebooks()
-        }
+        {place: of_codebook(member, *place, codes) for place, _, codes in plan.codebooks()}
         for member, plan in enumerate(model.plans)
     ]
 

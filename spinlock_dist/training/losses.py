@@ -3,82 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from spinlock_dist.model.hierarchical_vqvae import Reconstruction
-from spinlock_dist.model.quantizers import Quantized
+
+Results = Sequence[Reconstruction]
+"""What a pass gave, bucket by bucket."""
 
 WORST_TEMPERATURE = 0.1
 """FVU difference between two categories that makes one weigh e times the other under `worst`."""
 TOPOGRAPHIC_ROWS = 64
 
 
-def category_errors(output_MGBF: Tensor, target_MGBF: Tensor, variance_GF: Tensor) -> Tensor:
-    """Return the FVU of every category on this batch `[M, G]`; `variance_GF` is the training variance, 0 in padding.
+@dataclass(frozen=True)
+class Spread:
+    """The variance of the training rows, by which errors are measured.
 
-    A category that does not vary on the rows trained on (a pilot's may miss the few rows where it does) has no error.
+    `total_G` of each group, buckets one after the other, and `inverse_G` 1 over it. A category that does not vary on
+    the rows trained on (a pilot's may miss the few rows where it does) has 0 there: its errors count nothing.
+    `used_GF`, bucket by bucket, is 0 for features that do not vary.
     """
-    used_GF = (variance_GF > 0).to(target_MGBF)
-    squares_MGBF = (output_MGBF - target_MGBF).square() * used_GF[:, None]
-    return _share(squares_MGBF.sum(dim=(2, 3)) / target_MGBF.shape[2], variance_GF.sum(dim=1))
+
+    total_G: Tensor
+    inverse_G: Tensor
+    used_GF: list[Tensor]
+
+    @classmethod
+    def of(cls, variances_GF: Sequence[Tensor]) -> Spread:
+        """Return what errors are measured by, given the variances of each bucket's features, 0 in padding."""
+        total_G = torch.cat([variance_GF.sum(dim=1) for variance_GF in variances_GF])
+        inverse_G = torch.where(total_G > 0, 1 / total_G, 0.0)
+        return cls(total_G, inverse_G, [(variance_GF > 0).to(variance_GF) for variance_GF in variances_GF])
 
 
-def _share(parts_MG: Tensor, total_G: Tensor) -> Tensor:
-    """Return parts / total, zero without a gradient where the total is zero."""
-    return torch.where(total_G > 0, parts_MG / torch.where(total_G > 0, total_G, 1.0), 0.0)
+class _SumSquares(Function):
+    """Two passes over what is as large as the batch, where autograd would take seven."""
+
+    @staticmethod
+    def forward(ctx: Any, found_MGBF: Tensor, wanted_MGBF: Tensor, used_GF: Tensor | None) -> Tensor:
+        error_MGBF = found_MGBF - wanted_MGBF
+        if used_GF is not None:
+            error_MGBF *= used_GF[:, None]
+        ctx.save_for_backward(error_MGBF)
+        return torch.linalg.vector_norm(error_MGBF, dim=(2, 3)).square()
+
+    @staticmethod
+    def backward(ctx: Any, gradient_MG: Tensor) -> tuple[Tensor, None, None]:
+        (error_MGBF,) = ctx.saved_tensors
+        return error_MGBF * gradient_MG.mul(2)[..., None, None], None, None
 
 
-def balance(errors_MG: Tensor, variance_GF: Tensor, by: str) -> Tensor:
+def category_errors(outputs_MGBF: Sequence[Tensor], targets_MGBF: Sequence[Tensor], spread: Spread) -> Tensor:
+    """Return the FVU of every category on this batch, `[M, G]`, given outputs and targets of each bucket."""
+    squares = [_SumSquares.apply(*each) for each in zip(outputs_MGBF, targets_MGBF, spread.used_GF, strict=True)]
+    return torch.cat(squares, dim=1) * (spread.inverse_G / targets_MGBF[0].shape[2])
+
+
+def balance(errors_MG: Tensor, spread: Spread, by: str) -> Tensor:
     """Average category errors: by their share of the variance, equally, or by a softmax over them (group DRO,
     Sagawa et al. 2020)."""
     if by == "features":
-        return errors_MG @ (variance_GF.sum(dim=1) / variance_GF.sum())
+        return errors_MG @ (spread.total_G / spread.total_G.sum())
     if by == "categories":
         return errors_MG.mean(dim=1)
     weights_MG = torch.softmax(errors_MG.detach() / WORST_TEMPERATURE, dim=1)
     return (errors_MG * weights_MG).sum(dim=1)
 
 
-def reconstruction(result: Reconstruction, target_MGBF: Tensor, variance_GF: Tensor, by: str) -> Tensor:
+def reconstruction(results: Results, spread: Spread, by: str) -> Tensor:
     """FVU of the output. Reaches encoders (straight-through) and decoders."""
-    return balance(category_errors(result.output_MGBF, target_MGBF, variance_GF), variance_GF, by)
+    outputs, targets = [result.output_MGBF for result in results], [result.target_MGBF for result in results]
+    return balance(category_errors(outputs, targets, spread), spread, by)
 
 
-def informativeness(result: Reconstruction, target_MGBF: Tensor, variance_GF: Tensor) -> Tensor:
+def informativeness(results: Results, spread: Spread) -> Tensor:
     """Mean FVU of each category rebuilt from its coarser levels alone. Reaches what `reconstruction` does."""
-    errors = [category_errors(partial, target_MGBF, variance_GF).mean(dim=1) for partial in result.partial_MGBF[:-1]]
+    targets = [result.target_MGBF for result in results]
+    *coarser, _ = zip(*(result.partial_MGBF for result in results), strict=True)
+    errors = [category_errors(partials, targets, spread).mean(dim=1) for partials in coarser]
     return torch.stack(errors).mean(dim=0)
 
 
-def commitment(levels: Sequence[Quantized], variance_GF: Tensor, by: str) -> Tensor:
+def commitment(results: Results, spread: Spread, by: str) -> Tensor:
     """Mean over levels of the squared distance of latents from their codes, over the category's variance.
 
     Reaches encoders alone: codes follow by moving average. A mean, since a sum over quantizers would grow with their
     number until the encoders collapse onto a few codes.
     """
-    scale_G = variance_GF.sum(dim=1)
-    distances = [(level.latent_MGBZ - level.codes_MGBZ.detach()).square().sum(dim=-1).mean(dim=2) for level in levels]
-    return torch.stack([balance(_share(distance_MG, scale_G), variance_GF, by) for distance_MG in distances]).mean(
-        dim=0
-    )
+    terms = []
+    for levels in zip(*(result.levels for result in results), strict=True):
+        squares = [_SumSquares.apply(level.latent_MGBZ, level.codes_MGBZ.detach(), None) for level in levels]
+        distances_MG = torch.cat(squares, dim=1) * (spread.inverse_G / levels[0].latent_MGBZ.shape[2])
+        terms.append(balance(distances_MG, spread, by))
+    return torch.stack(terms).mean(dim=0)
 
 
-def orthogonality(levels: Sequence[Quantized]) -> Tensor:
+def orthogonality(results: Results) -> Tensor:
     """Mean squared correlation between latent dimensions of different levels of a category. Reaches encoders."""
-    latents = [_standardize(level.latent_MGBZ) for level in levels]
-    pairs = [(a, b) for index, a in enumerate(latents) for b in latents[index + 1 :]]
-    rows = latents[0].shape[2]
-    return torch.stack([(a.mT @ b / rows).square().mean(dim=(1, 2, 3)) for a, b in pairs]).mean(dim=0)
+    depth = range(len(results[0].levels))
+    pairs = [(coarse, fine) for coarse in depth for fine in depth[coarse + 1 :]]
+    latents = [[_standardize(level.latent_MGBZ) for level in result.levels] for result in results]
+    groups = sum(levels[0].shape[1] for levels in latents)
+    rows = latents[0][0].shape[2]
+    widths = [max(levels[place].shape[-1] for levels in latents) for place in depth]
+    terms = [
+        (levels[a].mT @ levels[b] / rows).square().sum(dim=(1, 2, 3)) / (groups * widths[a] * widths[b])
+        for levels in latents
+        for a, b in pairs
+    ]
+    return torch.stack(terms).sum(dim=0) / len(pairs)
 
 
-def topographic(levels: Sequence[Quantized], target_MGBF: Tensor) -> Tensor:
+def topographic(results: Results) -> Tensor:
     """1 - correlation between pairwise distances of rows in features and in codes. Reaches encoders
     (straight-through)."""
-    rows = min(TOPOGRAPHIC_ROWS, target_MGBF.shape[2])
-    features = _pairwise_distances(target_MGBF[:, :, :rows])
-    latents = _pairwise_distances(torch.cat([level.straight_MGBZ[:, :, :rows] for level in levels], dim=-1))
+    rows = min(TOPOGRAPHIC_ROWS, results[0].target_MGBF.shape[2])
+    features = _pairwise_distances([result.target_MGBF[:, :, :rows] for result in results])
+    latents = _pairwise_distances([level.straight_MGBZ[:, :, :rows] for result in results for level in result.levels])
     return 1 - (_standardize(features[..., None])[..., 0] * _standardize(latents[..., None])[..., 0]).mean(dim=-1)
 
 
@@ -88,9 +134,9 @@ def _standardize(x: Tensor) -> Tensor:
     return centred / (centred.square().mean(dim=-2, keepdim=True) + 1e-8).sqrt()
 
 
-def _pairwise_distances(x_MGBF: Tensor) -> Tensor:
+def _pairwise_distances(parts_MGBF: Sequence[Tensor]) -> Tensor:
     """Return the distances `[M, pairs]` between rows, all groups together."""
-    flat_MBI = x_MGBF.transpose(1, 2).flatten(2)
-    upper = torch.triu_indices(flat_MBI.shape[1], flat_MBI.shape[1], offset=1, device=x_MGBF.device)
+    flat_MBI = torch.cat([part_MGBF.transpose(1, 2).flatten(2) for part_MGBF in parts_MGBF], dim=2)
+    upper = torch.triu_indices(flat_MBI.shape[1], flat_MBI.shape[1], offset=1, device=flat_MBI.device)
     difference = flat_MBI[:, upper[0]] - flat_MBI[:, upper[1]]
     return (difference.square().sum(dim=-1) + 1e-12).sqrt()

@@ -82,7 +82,7 @@ class Trainer:
         device = data.grouped_NGF.device
         self.rows_N = torch.as_tensor(data.split.train, device=device)
         self.train_NGF = data.grouped_NGF[self.rows_N]
-        self.variance_GF = self.train_NGF.var(dim=0, unbiased=False)
+        self.spread = losses.Spread.of(model.layout.split(self.train_NGF.var(dim=0, unbiased=False)))
         self.batch_size = min(self.shared.training.batch_size, len(self.train_NGF))
         self.active_terms = [term for term in TERMS if any(_weight(member.config, term) for member in members)]
         self.steps = self.epochs = 0
@@ -174,8 +174,8 @@ class Trainer:
     def step(self, x_MBGF: Tensor, inputs: Inputs) -> dict[str, Tensor]:
         """Forward, backward, update weights and codebooks; return the unweighted terms and their weighted total."""
         self.optimizer.zero_grad()
-        result = self.model(x_MBGF, inputs)
-        terms = self._terms(result, x_MBGF.transpose(1, 2))
+        results = self.model(x_MBGF, inputs)
+        terms = self._terms(results)
         total_M = torch.stack([self.weights[term] * value_M for term, value_M in terms.items()]).sum(dim=0)
         total_M.sum().backward()
         failed_TM = ~torch.isfinite(torch.stack([value_M.detach() for value_M in terms.values()]))
@@ -184,17 +184,17 @@ class Trainer:
         self.optimizer.step(self.alive_M)
         self.steps += 1
         every = self.shared.quantizer.expiry_every
-        self.model.update_codebooks(result.levels, self.alive_M, expire=self.steps % every == 0)
+        self.model.update_codebooks(results, self.alive_M, expire=self.steps % every == 0)
         return {name: value_M.detach() for name, value_M in {**terms, "total": total_M}.items()}
 
-    def _terms(self, result: Reconstruction, target_MGBF: Tensor) -> dict[str, Tensor]:
-        by = self.shared.loss.reconstruction_balance
+    def _terms(self, results: list[Reconstruction]) -> dict[str, Tensor]:
+        by, spread = self.shared.loss.reconstruction_balance, self.spread
         compute = {
-            "reconstruction": lambda: losses.reconstruction(result, target_MGBF, self.variance_GF, by),
-            "commitment": lambda: losses.commitment(result.levels, self.variance_GF, by),
-            "informativeness": lambda: losses.informativeness(result, target_MGBF, self.variance_GF),
-            "orthogonality": lambda: losses.orthogonality(result.levels),
-            "topographic": lambda: losses.topographic(result.levels, target_MGBF),
+            "reconstruction": lambda: losses.reconstruction(results, spread, by),
+            "commitment": lambda: losses.commitment(results, spread, by),
+            "informativeness": lambda: losses.informativeness(results, spread),
+            "orthogonality": lambda: losses.orthogonality(results),
+            "topographic": lambda: losses.topographic(results),
         }
         return {term: compute[term]() for term in self.active_terms}
 

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from spinlock_dist.config import QuantizerConfig
 from spinlock_dist.model.quantizers import QUANTIZERS, Quantizer, build_quantizer
+from tests.quantizers import start_on
 
 DIMS = torch.tensor([[4, 6, 3], [4, 2, 5]])
 ROWS = 300
@@ -43,7 +44,7 @@ def started(case: Case, members: slice = slice(None)) -> Quantizer:
     quantizer = build_quantizer(DIMS[members], codes[members], config)
     for index, member in enumerate(range(2)[members]):
         z_GNZ = latents()[member, :, :, : int(DIMS[members].max())]
-        quantizer.start_from_data(index, z_GNZ, Generator().manual_seed(member), batch_size=64)
+        start_on(quantizer, index, z_GNZ, Generator().manual_seed(member), batch_size=64)
     return quantizer
 
 
@@ -81,7 +82,7 @@ class TestQuantizer:
         config, codes = case
         quantizer = build_quantizer(DIMS, codes, config)
         z = latents()
-        returned = [quantizer.start_from_data(m, z[m], Generator().manual_seed(m), batch_size=64) for m in range(2)]
+        returned = [start_on(quantizer, m, z[m], Generator().manual_seed(m), batch_size=64) for m in range(2)]
         torch.testing.assert_close(torch.stack(returned), quantizer(z).codes_MGBZ, rtol=1e-4, atol=1e-5)
 
     def test_the_start_leaves_less_error_than_one_code_would(self, case: Case) -> None:
@@ -117,7 +118,9 @@ class TestQuantizer:
         for _ in range(2):
             quantizer = build_quantizer(DIMS, case[1], case[0])
             for member in range(2):
-                quantizer.start_from_noise(member, Generator().manual_seed(member))
+                generator = Generator().manual_seed(member)
+                for group in range(DIMS.shape[1]):
+                    quantizer.start_from_noise(member, group, generator)
             outputs.append(quantizer(latents()).codes_MGBZ)
         assert torch.isfinite(outputs[0]).all() and torch.equal(*outputs)
 

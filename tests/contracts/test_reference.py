@@ -23,6 +23,7 @@ SETTINGS = {"quantizer.expiry_every": 3, "compression.strategy": "balanced", "co
 def both(data: PreparedData, config: TrialConfig) -> tuple[Trainer, PlainVQVAE, torch.Tensor]:
     """Return our trainer at its start, the plain model with its weights, and the training rows `[N, D]`."""
     layout = GroupLayout(data.categories)
+    assert len(layout.buckets) == 2
     plan = plan_capacity(config.compression, data.characteristics, len(data.split.train), config.quantizer)
     model = HierarchicalVQVAE(layout, [plan], config.model, config.quantizer)
     grouped = layout.pack(torch.from_numpy(np.array(data.values)))
@@ -43,7 +44,7 @@ def both(data: PreparedData, config: TrialConfig) -> tuple[Trainer, PlainVQVAE, 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    path = write_table(tmp_path_factory.mktemp("data") / "t.npz", sizes=(8, 4, 12, 5))
+    path = write_table(tmp_path_factory.mktemp("data") / "t.npz", sizes=(8, 4, 40, 5))
     return prepare(TrialConfig(prepare={"dataset": str(path), "categories": {"count": 4}}).prepare)
 
 
@@ -53,7 +54,7 @@ def test_losses_and_gradients_agree(data: PreparedData, initialization: str) -> 
     trainer, plain, rows = both(data, config)
     batch = rows[:64]
     trainer.optimizer.zero_grad()
-    ours = trainer._terms(trainer.model(trainer.train_NGF[None, :64]), trainer.train_NGF[None, :64].transpose(1, 2))
+    ours = trainer._terms(trainer.model(trainer.train_NGF[None, :64]))
     theirs = plain.losses(batch)
     total = sum(trainer.weights[term] * value for term, value in ours.items())
     for term, value in {**ours, "total": total}.items():

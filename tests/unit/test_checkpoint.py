@@ -28,7 +28,7 @@ ARMS = {
 
 @pytest.fixture(scope="module", params=ARMS)
 def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrialOutcome:
-    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz")
+    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz", sizes=(8, 4, 36))  # two buckets
     config = TrialConfig(
         prepare={"dataset": str(dataset), "categories": {"count": 3}},
         training={"epochs": 4, "batch_size": 64, "device": "cpu"},

@@ -25,7 +25,7 @@ def test_the_coarsest_level_starts_on_the_principal_axes(rows: int) -> None:
     x_NF = torch.randn(rows, FEATURES + 2, generator=torch.Generator().manual_seed(rows))
     x_NGF = layout.pack(x_NF)
     initialize(model, x_NGF, [0], batch_size=rows)
-    axes_FZ = model.levels[0].encoder.linear_MGIO.detach()[0, 0]
+    axes_FZ = model.level_of(0, 0)[0].encoder.linear_MGIO.detach()[0, 0]
     found = min(rows, FEATURES)
     torch.testing.assert_close(axes_FZ[:, :found].mT @ axes_FZ[:, :found], torch.eye(found), rtol=0, atol=1e-4)
     assert not axes_FZ[:, found:].any()
@@ -34,4 +34,4 @@ def test_the_coarsest_level_starts_on_the_principal_axes(rows: int) -> None:
     energy_Z = latent_NZ.square().sum(dim=0)
     expected_Z = torch.linalg.svdvals(x_NGF[:, 0]).square()
     torch.testing.assert_close(energy_Z[:found], expected_Z[:found], rtol=1e-3, atol=1e-3)
-    assert not model.levels[0].encoder.linear_MGIO[0, 1, 2:].any(), "padding"
+    assert not model.level_of(0, 0)[0].encoder.linear_MGIO[0, 1, 2:].any(), "padding"

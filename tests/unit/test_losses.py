@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.sizing import CapacityPlan
 from spinlock_dist.config import ModelConfig, QuantizerConfig
+from spinlock_dist.model import layout
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
 from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
@@ -37,7 +39,8 @@ def forward() -> tuple[HierarchicalVQVAE, Reconstruction, Tensor, Tensor]:
     model, x = model_and_data()
     for parameter in model.parameters():  # off the silent start, so that every path carries gradient
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    return model, model(x), x.transpose(1, 2), x[0].var(dim=0, unbiased=False)
+    [result] = model(x)
+    return model, result, x.transpose(1, 2), x[0].var(dim=0, unbiased=False)
 
 
 def receivers(model: HierarchicalVQVAE, term: Tensor) -> set[str]:
@@ -48,17 +51,18 @@ def receivers(model: HierarchicalVQVAE, term: Tensor) -> set[str]:
 
 
 def test_who_receives_gradient(forward: tuple) -> None:
-    model, result, target, variance = forward
-    assert receivers(model, losses.reconstruction(result, target, variance, "features")) == {"encoder", "decoder"}
-    assert receivers(model, losses.informativeness(result, target, variance)) == {"encoder", "decoder"}
-    assert receivers(model, losses.commitment(result.levels, variance, "features")) == {"encoder"}
-    assert receivers(model, losses.orthogonality(result.levels)) == {"encoder"}
-    assert receivers(model, losses.topographic(result.levels, target)) == {"encoder"}
+    model, result, _, variance = forward
+    spread = losses.Spread.of([variance])
+    assert receivers(model, losses.reconstruction([result], spread, "features")) == {"encoder", "decoder"}
+    assert receivers(model, losses.informativeness([result], spread)) == {"encoder", "decoder"}
+    assert receivers(model, losses.commitment([result], spread, "features")) == {"encoder"}
+    assert receivers(model, losses.orthogonality([result])) == {"encoder"}
+    assert receivers(model, losses.topographic([result])) == {"encoder"}
 
 
 def test_category_errors_are_fvu(forward: tuple) -> None:
     _, result, target, variance = forward
-    errors = losses.category_errors(result.output_MGBF, target, variance)
+    errors = losses.category_errors([result.output_MGBF], [target], losses.Spread.of([variance]))
     for group, size in enumerate(SIZES):
         squares = (result.output_MGBF[0, group, :, :size] - target[0, group, :, :size]).square().sum()
         spread = (target[0, group, :, :size] - target[0, group, :, :size].mean(dim=0)).square().sum()
@@ -69,22 +73,23 @@ def test_predicting_the_mean_costs_one_however_many_groups() -> None:
     for groups in (1, 7):
         target = torch.randn(1, groups, 200, 4)
         target = target - target.mean(dim=2, keepdim=True)
-        variance = target[0].var(dim=1, unbiased=False)
-        errors = losses.category_errors(torch.zeros_like(target), target, variance)
+        spread = losses.Spread.of([target[0].var(dim=1, unbiased=False)])
+        errors = losses.category_errors([torch.zeros_like(target)], [target], spread)
         for by in ("features", "categories", "worst"):
-            assert losses.balance(errors, variance, by).item() == pytest.approx(1.0, rel=1e-5)
+            assert losses.balance(errors, spread, by).item() == pytest.approx(1.0, rel=1e-5)
 
 
 def test_balance_weighs_by_variance_equally_or_towards_the_worst() -> None:
-    errors, variance = torch.tensor([[0.1, 0.9]]), torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
-    assert losses.balance(errors, variance, "features").item() == pytest.approx(0.3)
-    assert losses.balance(errors, variance, "categories").item() == pytest.approx(0.5)
-    assert losses.balance(errors, variance, "worst").item() == pytest.approx(0.9, abs=1e-3)
+    errors = torch.tensor([[0.1, 0.9]])
+    spread = losses.Spread.of([torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])])
+    assert losses.balance(errors, spread, "features").item() == pytest.approx(0.3)
+    assert losses.balance(errors, spread, "categories").item() == pytest.approx(0.5)
+    assert losses.balance(errors, spread, "worst").item() == pytest.approx(0.9, abs=1e-3)
 
 
 def test_commitment_is_the_mean_squared_distance_over_the_variance(forward: tuple) -> None:
     _, result, _, variance = forward
-    value = losses.commitment(result.levels, variance, "categories")
+    value = losses.commitment([result], losses.Spread.of([variance]), "categories")
     by_hand = [
         ((level.latent_MGBZ[0, g] - level.codes_MGBZ[0, g]).square().sum(dim=-1).mean() / variance[g].sum()).item()
         for level in result.levels
@@ -96,16 +101,15 @@ def test_commitment_is_the_mean_squared_distance_over_the_variance(forward: tupl
 def test_orthogonality_is_zero_for_independent_and_large_for_equal_latents(forward: tuple) -> None:
     _, result, _, _ = forward
     level = result.levels[0]
-    same = losses.orthogonality([level, level])
+    same = losses.orthogonality([replace(result, levels=[level, level])])
     assert (same > 0.2).all()
-    assert (losses.orthogonality(result.levels) < same).all()
+    assert (losses.orthogonality([result]) < same).all()
 
 
 def test_topographic_is_zero_when_codes_keep_all_distances(forward: tuple) -> None:
     _, result, target, _ = forward
-    kept = list(result.levels[:1])
-    kept[0] = type(kept[0])(target, target, target, kept[0].tokens_MGBS, target[:, :, None])
-    assert losses.topographic(kept, target).abs().max().item() < 1e-3
+    kept = replace(result.levels[0], straight_MGBZ=target)
+    assert losses.topographic([replace(result, levels=[kept])]).abs().max().item() < 1e-3
 
 
 @pytest.mark.parametrize("by", ["features", "categories", "worst"])
@@ -113,13 +117,28 @@ def test_a_category_that_does_not_vary_costs_nothing(by: str) -> None:
     model, x = model_and_data()
     x = x.clone()
     x[:, :, 1] = 2.0
-    result, target_MGBF, variance_GF = model(x), x.transpose(1, 2), x[0].var(dim=0, unbiased=False)
-    cost_M = losses.reconstruction(result, target_MGBF, variance_GF, by)
-    cost_M = cost_M + losses.commitment(result.levels, variance_GF, by)
-    cost_M = cost_M + losses.informativeness(result, target_MGBF, variance_GF)
+    results, spread = model(x), losses.Spread.of([x[0].var(dim=0, unbiased=False)])
+    cost_M = losses.reconstruction(results, spread, by)
+    cost_M = cost_M + losses.commitment(results, spread, by)
+    cost_M = cost_M + losses.informativeness(results, spread)
     cost_M.sum().backward()
-    assert not losses.category_errors(result.output_MGBF, target_MGBF, variance_GF)[:, 1].any()
+    assert not losses.category_errors([results[0].output_MGBF], [results[0].target_MGBF], spread)[:, 1].any()
     assert torch.isfinite(cost_M).all()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
     assert any(gradient[:, 0].any() for gradient in gradients) and not any(g[:, 1].any() for g in gradients)
+
+
+@pytest.mark.parametrize("decoder", ["category", "shared"])
+def test_no_term_depends_on_how_groups_share_buckets(decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for cost, buckets in ((1000, 1), (0, 2)):
+        monkeypatch.setattr(layout, "BUCKET_COST", cost)
+        model, x = model_and_data(levels="parallel", decoder=decoder)
+        assert len(model.layout.buckets) == buckets
+        results, spread = model(x), losses.Spread.of(model.layout.split(x[0].var(dim=0, unbiased=False)))
+        terms = [losses.reconstruction(results, spread, by) for by in ("features", "categories")]
+        terms += [losses.informativeness(results, spread), losses.commitment(results, spread, "features")]
+        terms += [losses.orthogonality(results), losses.topographic(results)]
+        found.append(torch.stack(terms))
+    torch.testing.assert_close(*found)

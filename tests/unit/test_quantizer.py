@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from spinlock_dist.config import QuantizerConfig
 from spinlock_dist.model.kmeans import assign, kmeans
 from spinlock_dist.model.quantizers import EMAQuantizer
+from tests.quantizers import start_on
 
 
 def make(dims: list[list[int]], codes: list[list[int]], **settings: float) -> EMAQuantizer:
@@ -27,7 +28,7 @@ DIMS, CODES = [[4, 8], [8, 4]], [[5, 3], [1, 7]]
 def started() -> tuple[EMAQuantizer, Tensor]:
     quantizer, z = make(DIMS, CODES), latents(DIMS, rows=200)
     for member in range(2):
-        quantizer.start_from_data(member, z[member], Generator().manual_seed(member), batch_size=200)
+        start_on(quantizer, member, z[member], Generator().manual_seed(member), batch_size=200)
     return quantizer, z
 
 

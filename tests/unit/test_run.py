@@ -14,6 +14,7 @@ from spinlock_dist.compression.limits import fvu_at_rate
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
+from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, lockstep_key, run_members, run_trial
 from tests.synthetic import write_table
@@ -106,6 +107,20 @@ def test_eight_members_equal_each_alone(config: TrialConfig, data: PreparedData)
     for member, each in zip(together, configs, strict=True):
         assert isinstance(member, TrialOutcome)
         assert member.validation.fvu == pytest.approx(run_trial(each, data).validation.fvu, rel=1e-3, abs=1e-4)
+
+
+def test_members_equal_each_alone_where_categories_are_of_very_different_size(
+    config: TrialConfig, tmp_path: Path
+) -> None:
+    dataset = write_table(tmp_path / "table.npz", sizes=(8, 4, 36))
+    config = config.with_overrides({"prepare.dataset": str(dataset)})
+    data = prepare(config.prepare)
+    assert len(GroupLayout(data.categories).buckets) == 2
+    configs = [config.with_overrides({"compression.strategy": name}) for name in ("uniform", "balanced")]
+    for member, each in zip(run_members(configs, data, [lambda _: None] * 2), configs, strict=True):
+        assert isinstance(member, TrialOutcome)
+        assert member.validation.fvu == pytest.approx(run_trial(each, data).validation.fvu, rel=1e-3, abs=1e-4)
+        assert member.evaluate("validation").fvu == pytest.approx(member.validation.fvu, rel=1e-5)
 
 
 def test_a_diverging_member_is_named_and_the_others_go_on(config: TrialConfig, data: PreparedData) -> None:

@@ -29,7 +29,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
-    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz")
+    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz", sizes=(8, 4, 36))  # two buckets
     return TrialConfig(
         prepare={"dataset": str(dataset), "categories": {"count": 3}},
         training={"epochs": EPOCHS, "evaluate_every": 2, "batch_size": 64, "device": "cpu"},

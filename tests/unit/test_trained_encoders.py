@@ -159,16 +159,15 @@ class TestGradients:
         initialize(model, grouped_NGF, [0, 1], batch_size=32)
         for weight in model.parameters():  # off the start, where a level's linear path may be blind to an input
             weight.data += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
-        target_MGBF = grouped_NGF.expand(2, -1, -1, -1).transpose(1, 2)
         inputs = {name: values.expand(2, *values.shape) for name, values in to_device(data.inputs, layout).items()}
-        result = model(target_MGBF.transpose(1, 2), inputs)
-        variance_GF = grouped_NGF.var(dim=0, unbiased=False)
+        results = model(grouped_NGF.expand(2, -1, -1, -1), inputs)
+        spread = losses.Spread.of(layout.split(grouped_NGF.var(dim=0, unbiased=False)))
         value_M = {
-            "reconstruction": lambda: losses.reconstruction(result, target_MGBF, variance_GF, "features"),
-            "informativeness": lambda: losses.informativeness(result, target_MGBF, variance_GF),
-            "commitment": lambda: losses.commitment(result.levels, variance_GF, "features"),
-            "orthogonality": lambda: losses.orthogonality(result.levels),
-            "topographic": lambda: losses.topographic(result.levels, target_MGBF),
+            "reconstruction": lambda: losses.reconstruction(results, spread, "features"),
+            "informativeness": lambda: losses.informativeness(results, spread),
+            "commitment": lambda: losses.commitment(results, spread, "features"),
+            "orthogonality": lambda: losses.orthogonality(results),
+            "topographic": lambda: losses.topographic(results),
         }[term]()
         value_M.sum().backward()
         for name, weight in encoders.named_parameters():
@@ -227,9 +226,9 @@ class TestTraining:
         trainer = Trainer(copy.deepcopy(model), [Member(config, model.plans[0])], evaluated)
         inputs_MB = {name: values[None] for name, values in inputs.items()}
         with torch.no_grad():
-            result = model(x_NGF[None], inputs_MB)
-        expected = losses.reconstruction(result, x_NGF[None].transpose(1, 2), trainer.variance_GF, "features")
-        partial = losses.informativeness(result, x_NGF[None].transpose(1, 2), trainer.variance_GF)
+            results = model(x_NGF[None], inputs_MB)
+        expected = losses.reconstruction(results, trainer.spread, "features")
+        partial = losses.informativeness(results, trainer.spread)
         reported = trainer.step(x_NGF[None], inputs_MB)
         torch.testing.assert_close(reported["reconstruction"], expected)
         torch.testing.assert_close(reported["informativeness"], partial)

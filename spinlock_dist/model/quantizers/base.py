@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
 from torch import Generator, Tensor, nn
+from torch.autograd import Function
 
 from spinlock_dist.config import QuantizerConfig
+
+
+class Choice(NamedTuple):
+    """What a codebook saw, and the places of the codes it chose."""
+
+    seen_MGBZ: Tensor
+    place_MGB: Tensor
 
 
 @dataclass(frozen=True)
@@ -15,14 +24,30 @@ class Quantized:
     """`latent_MGBZ` as it was quantized, the `codes_MGBZ` it became, their tokens, and `straight_MGBZ`, whose value is
     the codes and whose gradient is the latent's (straight-through, Bengio et al. 2013).
 
-    `inputs_MGSBZ` is what each of the S codebooks saw: the latent, less what the codebooks before it gave.
+    `choices` are those of each codebook in use: what it saw, which is the latent less what the codebooks before it
+    gave, and where the code lies that it chose, in all codes of all codebooks.
     """
 
     latent_MGBZ: Tensor
     codes_MGBZ: Tensor
     straight_MGBZ: Tensor
     tokens_MGBS: Tensor
-    inputs_MGSBZ: Tensor
+    choices: list[Choice]
+
+
+class _StraightThrough(Function):
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, codes: Tensor) -> Tensor:
+        return codes.view_as(codes)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def straight_through(latent: Tensor, codes: Tensor) -> Tensor:
+    """Return the codes, with the gradient of the latent."""
+    return cast(Tensor, _StraightThrough.apply(latent, codes))
 
 
 class Quantizer(nn.Module, ABC):
@@ -43,12 +68,14 @@ class Quantizer(nn.Module, ABC):
         """Return the codes `[M, G, B, Z]` that tokens stand for."""
 
     @abstractmethod
-    def start_from_data(self, member: int, latent_GNZ: Tensor, generator: Generator, batch_size: int) -> Tensor:
-        """Fit a member to latents of training rows; return them quantized, `[G, N, Z]`."""
+    def start_from_data(
+        self, member: int, group: int, latent_NZ: Tensor, generator: Generator, batch_size: int
+    ) -> Tensor:
+        """Fit a member's group to latents of training rows, without padding; return them quantized, `[N, Z]`."""
 
     @abstractmethod
-    def start_from_noise(self, member: int, generator: Generator) -> None:
-        """Start a member without data."""
+    def start_from_noise(self, member: int, group: int, generator: Generator) -> None:
+        """Start a member's group without data."""
 
     @abstractmethod
     def update(self, quantized: Quantized, alive_M: Tensor, expire: bool) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import embedding, max_pool2d, pad
 
 from spinlock_dist.config import QuantizerConfig
 from spinlock_dist.model.kmeans import assign, kmeans
-from spinlock_dist.model.quantizers.base import Quantized, Quantizer
+from spinlock_dist.model.quantizers.base import Choice, Quantized, Quantizer, straight_through
 
 
 class EMAQuantizer(Quantizer):
@@ -22,53 +25,55 @@ class EMAQuantizer(Quantizer):
     size_MGSK: Tensor
     sum_MGSKZ: Tensor
     unused_MGSK: Tensor
+    never_MGSK: Tensor
+    first_MGS1: Tensor
+    one: Tensor
 
     def __init__(self, dims_MG: Tensor, codes_MGS: Tensor, config: QuantizerConfig):
         super().__init__(dims_MG, codes_MGS, config)
-        shape = (*codes_MGS.shape, int(codes_MGS.max()), int(dims_MG.max()))
-        further_S = torch.arange(shape[2]) > 0
-        self.learned_MGS = self.codes_MGS.masked_fill((self.codes_MGS == 1) & further_S, 0)
+        self.books = max(1, int((self.codes_MGS > 1).any(dim=1).any(dim=0).sum()))
+        shape = (*codes_MGS.shape[:2], self.books, int(codes_MGS.max()), int(dims_MG.max()))
+        further_S = torch.arange(self.books) > 0
+        learned_MGS = self.codes_MGS[..., : self.books]
+        learned_MGS = learned_MGS.masked_fill((learned_MGS == 1) & further_S, 0)
         self.register_buffer("codebook_MGSKZ", torch.zeros(shape))
         self.register_buffer("size_MGSK", torch.ones(shape[:4]))
         self.register_buffer("sum_MGSKZ", torch.zeros(shape))
-        self.register_buffer("unused_MGSK", torch.arange(shape[3]) >= self.learned_MGS[..., None], persistent=False)
+        self.register_buffer("unused_MGSK", torch.arange(shape[3]) >= learned_MGS[..., None], persistent=False)
+        never_MGSK = torch.zeros(shape[:4]).masked_fill(self.unused_MGSK, -torch.inf)
+        first_MGS1 = torch.arange(0, never_MGSK.numel(), shape[3]).view(*shape[:3], 1)
+        self.register_buffer("never_MGSK", never_MGSK, persistent=False)
+        self.register_buffer("first_MGS1", first_MGS1, persistent=False)
+        self.register_buffer("one", torch.ones(1), persistent=False)
 
     def forward(self, latent_MGBZ: Tensor) -> Quantized:
         """Replace every latent by its nearest code, and what that leaves by the nearest of the next codebook."""
-        left_MGBZ = latent_MGBZ.detach()
-        inputs, tokens = [], []
-        for book in range(self.codebook_MGSKZ.shape[2]):
-            nearest_MGB = self._nearest(left_MGBZ, book)
-            inputs.append(left_MGBZ)
-            tokens.append(nearest_MGB)
-            left_MGBZ = left_MGBZ - self._rows(self.codebook_MGSKZ[:, :, book], nearest_MGB)
-        tokens_MGBS = torch.stack(tokens, dim=-1)
-        codes_MGBZ = self.lookup(tokens_MGBS)
-        straight_MGBZ = latent_MGBZ + (codes_MGBZ - latent_MGBZ).detach()
-        return Quantized(latent_MGBZ, codes_MGBZ, straight_MGBZ, tokens_MGBS, torch.stack(inputs, dim=2))
-
-    def _nearest(self, left_MGBZ: Tensor, book: int) -> Tensor:
-        """Return the token of the nearest code of one codebook in squared distance, `[M, G, B]`."""
-        codebook_MGKZ = self.codebook_MGSKZ[:, :, book]
-        # |z|^2 is the same for every code and is left out.
-        bias_MGK = (codebook_MGKZ.square().sum(dim=-1) / 2).masked_fill(self.unused_MGSK[:, :, book], torch.inf)
-        bias, left, codebook = bias_MGK.flatten(0, 1), left_MGBZ.flatten(0, 1), codebook_MGKZ.flatten(0, 1)
-        nearest = torch.baddbmm(bias[:, None], left, codebook.mT, alpha=-1).argmin(dim=-1)
-        return nearest.unflatten(0, left_MGBZ.shape[:2])
+        left_MGBZ, choices = latent_MGBZ.detach(), list[Choice]()
+        tokens, codes = list[Tensor](), list[Tensor]()
+        # Half of |z|^2 - |z - c|^2, largest where c is nearest: |z|^2 is the same for every code and is left out.
+        bias_MGSK = torch.sub(self.never_MGSK, self.codebook_MGSKZ.square().sum(dim=-1), alpha=0.5)
+        for book in range(self.books):
+            if book:
+                left_MGBZ = left_MGBZ - codes[-1]
+            tokens.append(_largest(bias_MGSK[:, :, book], self.codebook_MGSKZ[:, :, book], left_MGBZ))
+            choices.append(Choice(left_MGBZ, self._places(tokens[-1], book)))
+            codes.append(self._codes(choices[-1].place_MGB))
+        codes_MGBZ = sum(codes[1:], codes[0])
+        tokens_MGBS = torch.stack(tokens, dim=-1) if self.books > 1 else tokens[0][..., None]
+        if self.codes_MGS.shape[-1] > self.books:
+            tokens_MGBS = pad(tokens_MGBS, (0, self.codes_MGS.shape[-1] - self.books))
+        return Quantized(latent_MGBZ, codes_MGBZ, straight_through(latent_MGBZ, codes_MGBZ), tokens_MGBS, choices)
 
     def lookup(self, tokens_MGBS: Tensor) -> Tensor:
         """Return the codes `[M, G, B, Z]` of tokens, summed over codebooks."""
-        books = [
-            self._rows(self.codebook_MGSKZ[:, :, book], tokens_MGB)
-            for book, tokens_MGB in enumerate(tokens_MGBS.unbind(dim=-1))
-        ]
-        return books[0] if len(books) == 1 else torch.stack(books).sum(dim=0)
+        codes = [self._codes(self._places(tokens_MGBS[..., book], book)) for book in range(self.books)]
+        return sum(codes[1:], codes[0])
 
-    @staticmethod
-    def _rows(codebook_MGKZ: Tensor, tokens_MGB: Tensor) -> Tensor:
-        members, groups, codes, _ = codebook_MGKZ.shape
-        offset_MG = torch.arange(members * groups, device=tokens_MGB.device).view(members, groups) * codes
-        return codebook_MGKZ.flatten(0, 2)[tokens_MGB + offset_MG[:, :, None]]
+    def _places(self, tokens_MGB: Tensor, book: int) -> Tensor:
+        return tokens_MGB + self.first_MGS1[:, :, book]
+
+    def _codes(self, places_MGB: Tensor) -> Tensor:
+        return embedding(places_MGB, self.codebook_MGSKZ.flatten(0, 3))
 
     @torch.no_grad()
     def update(self, quantized: Quantized, alive_M: Tensor, expire: bool) -> None:
@@ -78,65 +83,75 @@ class EMAQuantizer(Quantizer):
         with an average weight and `sum = row * size`, so that the next update leaves them where they were put.
         """
         size_MGSK, sum_MGSKZ = self._batch_statistics(quantized)
-        decay = self.config.ema_decay
-        size_MGSK = self.size_MGSK * decay + size_MGSK * (1 - decay)
-        sum_MGSKZ = self.sum_MGSKZ * decay + sum_MGSKZ * (1 - decay)
+        size_MGSK = torch.lerp(self.size_MGSK, size_MGSK, 1 - self.config.ema_decay)
+        sum_MGSKZ = torch.lerp(self.sum_MGSKZ, sum_MGSKZ, 1 - self.config.ema_decay)
         if expire:
-            size_MGSK, sum_MGSKZ = self._revive(size_MGSK, sum_MGSKZ, quantized.inputs_MGSBZ)
-        alive_MGSK = (alive_M[:, None, None, None] & ~self.unused_MGSK).expand_as(size_MGSK)
-        self.size_MGSK.copy_(torch.where(alive_MGSK, size_MGSK, self.size_MGSK))
-        self.sum_MGSKZ.copy_(torch.where(alive_MGSK[..., None], sum_MGSKZ, self.sum_MGSKZ))
+            size_MGSK, sum_MGSKZ = self._revive(size_MGSK, sum_MGSKZ, quantized.choices)
+        held_MGSK = ~alive_M[:, None, None, None] | self.unused_MGSK
+        torch.where(held_MGSK, self.size_MGSK, size_MGSK, out=self.size_MGSK)
+        torch.where(held_MGSK[..., None], self.sum_MGSKZ, sum_MGSKZ, out=self.sum_MGSKZ)
         # Without expiry an unused code's size decays towards zero: it then stays where it is.
-        held_MGSK = ~alive_MGSK | (self.size_MGSK < 1e-6)
-        moved_MGSKZ = self.sum_MGSKZ / self.size_MGSK.clamp(min=1e-6)[..., None]
-        self.codebook_MGSKZ.copy_(torch.where(held_MGSK[..., None], self.codebook_MGSKZ, moved_MGSKZ))
+        held_MGSK = held_MGSK | (size_MGSK < 1e-6)
+        moved_MGSKZ = sum_MGSKZ.div_(size_MGSK.clamp(min=1e-6)[..., None])
+        torch.where(held_MGSK[..., None], self.codebook_MGSKZ, moved_MGSKZ, out=self.codebook_MGSKZ)
 
     def _batch_statistics(self, quantized: Quantized) -> tuple[Tensor, Tensor]:
-        tokens_MGSB = quantized.tokens_MGBS.movedim(-1, 2)
-        books = tokens_MGSB.shape[:3]
-        offset_MGS = torch.arange(books.numel(), device=tokens_MGSB.device).view(books) * self.size_MGSK.shape[-1]
-        flat = (tokens_MGSB + offset_MGS[..., None]).flatten()
-        inputs = quantized.inputs_MGSBZ.flatten(0, 3)
-        size = torch.zeros_like(self.size_MGSK).flatten().index_add_(0, flat, torch.ones_like(inputs[:, 0]))
-        total = torch.zeros_like(self.sum_MGSKZ).flatten(0, 3).index_add_(0, flat, inputs)
-        return size.view_as(self.size_MGSK), total.view_as(self.sum_MGSKZ)
+        """Return how often each code was chosen, `[M, G, S, K]`, and the sum of what it was chosen for."""
+        size, total = torch.zeros_like(self.size_MGSK), torch.zeros_like(self.sum_MGSKZ)
+        flat_size, flat_total = size.flatten(), total.flatten(0, 3)
+        for seen_MGBZ, place_MGB in quantized.choices:
+            place = place_MGB.flatten()
+            flat_size.index_add_(0, place, self.one.expand(len(place)))
+            flat_total.index_add_(0, place, seen_MGBZ.flatten(0, 2))
+        return size, total
 
-    def _revive(self, size_MGSK: Tensor, sum_MGSKZ: Tensor, inputs_MGSBZ: Tensor) -> tuple[Tensor, Tensor]:
+    def _revive(self, size_MGSK: Tensor, sum_MGSKZ: Tensor, choices: list[Choice]) -> tuple[Tensor, Tensor]:
         codes_MGS = (~self.unused_MGSK).sum(dim=-1).clamp(min=1)
         mean_MGS = size_MGSK.masked_fill(self.unused_MGSK, 0).sum(dim=-1) / codes_MGS
         dead_MGSK = size_MGSK < self.config.expiry_share * mean_MGS[..., None]
         # Batches are drawn from the member's own random stream: their first rows are a fair sample.
-        rows = torch.arange(size_MGSK.shape[-1], device=size_MGSK.device) % inputs_MGSBZ.shape[3]
-        rows_MGSKZ = inputs_MGSBZ[:, :, :, rows]
+        rows = torch.arange(size_MGSK.shape[-1], device=size_MGSK.device) % choices[0].seen_MGBZ.shape[2]
+        rows_MGSKZ = torch.stack([seen_MGBZ[:, :, rows] for seen_MGBZ, _ in choices], dim=2)
         size_MGSK = torch.where(dead_MGSK, mean_MGS[..., None], size_MGSK)
         return size_MGSK, torch.where(dead_MGSK[..., None], rows_MGSKZ * mean_MGS[..., None, None], sum_MGSKZ)
 
     @torch.no_grad()
-    def start_from_data(self, member: int, latent_GNZ: Tensor, generator: Generator, batch_size: int) -> Tensor:
-        """Place a member's codes by k-means on latents; sizes start at the cluster sizes, scaled to one batch.
-
-        Returns the latents quantized, `[G, N, Z]`.
-        """
-        quantized = []
-        for group, latent_NZ in enumerate(latent_GNZ):
-            left_NZ = latent_NZ
-            for book, codes in enumerate(self.learned_MGS[member, group].tolist()):
-                if codes == 0:
-                    break
-                centres_KZ, counts_K = kmeans(left_NZ, codes, self.config.kmeans_iterations, generator)
-                size_K = counts_K.to(latent_NZ.dtype).clamp(min=1) * (batch_size / len(latent_NZ))
-                self.codebook_MGSKZ[member, group, book, :codes] = centres_KZ
-                self.size_MGSK[member, group, book, :codes] = size_K
-                self.sum_MGSKZ[member, group, book, :codes] = centres_KZ * size_K[:, None]
-                left_NZ = left_NZ - centres_KZ[assign(left_NZ, centres_KZ)[0]]
-            quantized.append(latent_NZ - left_NZ)
-        return torch.stack(quantized)
+    def start_from_data(
+        self, member: int, group: int, latent_NZ: Tensor, generator: Generator, batch_size: int
+    ) -> Tensor:
+        """Place a group's codes by k-means on latents; sizes start at the cluster sizes, scaled to one batch."""
+        left_NZ = latent_NZ
+        for book, codes in enumerate(self._learned(member, group)):
+            centres_KZ, counts_K = kmeans(left_NZ, codes, self.config.kmeans_iterations, generator)
+            size_K = counts_K.to(latent_NZ.dtype).clamp(min=1) * (batch_size / len(latent_NZ))
+            self._place(member, group, book, centres_KZ, size_K)
+            left_NZ = left_NZ - centres_KZ[assign(left_NZ, centres_KZ)[0]]
+        return latent_NZ - left_NZ
 
     @torch.no_grad()
-    def start_from_noise(self, member: int, generator: Generator) -> None:
-        """Place a member's codes uniformly in +-1/K, as the reference implementation of VQ-VAE does."""
-        for group, dims in enumerate(self.dims_MG[member].tolist()):
-            for book, codes in enumerate(self.learned_MGS[member, group].tolist()):
-                noise_KZ = (torch.rand(codes, dims, generator=generator) * 2 - 1) / max(1, codes)
-                self.codebook_MGSKZ[member, group, book, :codes, :dims] = noise_KZ.to(self.codebook_MGSKZ)
-                self.sum_MGSKZ[member, group, book, :codes, :dims] = noise_KZ.to(self.codebook_MGSKZ)
+    def start_from_noise(self, member: int, group: int, generator: Generator) -> None:
+        """Place a group's codes uniformly in +-1/K, as the reference implementation of VQ-VAE does."""
+        dims = int(self.dims_MG[member, group])
+        for book, codes in enumerate(self._learned(member, group)):
+            noise_KZ = (torch.rand(codes, dims, generator=generator) * 2 - 1) / codes
+            self._place(member, group, book, noise_KZ.to(self.codebook_MGSKZ), torch.ones(codes))
+
+    def _learned(self, member: int, group: int) -> list[int]:
+        """Return the sizes of a group's codebooks; a further one of one code is none."""
+        first, *further = self.codes_MGS[member, group].tolist()
+        return [first, *takewhile(lambda codes: codes > 1, further)]
+
+    def _place(self, member: int, group: int, book: int, codes_KZ: Tensor, size_K: Tensor) -> None:
+        codes, dims = codes_KZ.shape
+        self.codebook_MGSKZ[member, group, book, :codes, :dims] = codes_KZ
+        self.size_MGSK[member, group, book, :codes] = size_K
+        self.sum_MGSKZ[member, group, book, :codes, :dims] = codes_KZ * size_K[:, None].to(codes_KZ)
+
+
+def _largest(bias_MGK: Tensor, codes_MGKZ: Tensor, latent_MGBZ: Tensor) -> Tensor:
+    """Return for every latent the code with the largest product plus bias, `[M, G, B]`."""
+    codes, latent = codes_MGKZ.flatten(0, 1), latent_MGBZ.flatten(0, 1)
+    products_KB = torch.baddbmm(bias_MGK.flatten(0, 1)[..., None], codes, latent.mT)
+    # Pooling over codes, with rows as channels: on a CPU ten times as fast as argmax, which is not vectorized.
+    images = products_KB[:, :, None].permute(0, 3, 1, 2)
+    return max_pool2d(images, (codes.shape[1], 1), return_indices=True)[1].view(latent_MGBZ.shape[:3])

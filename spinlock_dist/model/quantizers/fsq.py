@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from spinlock_dist.config import QuantizerConfig
-from spinlock_dist.model.quantizers.base import Quantized, Quantizer
+from spinlock_dist.model.quantizers.base import Quantized, Quantizer, straight_through
 
 CANDIDATE_SCALES = torch.linspace(0.4, 3.0, 27)
 """Distances between two values, in standard deviations, of which the start takes the best (about 1.6 for 2 values of
@@ -43,8 +43,7 @@ class FSQ(Quantizer):
         scale_MGBZ = self.scale_MGZ[:, :, None]
         codes_MGBZ = grid_MGBZ * scale_MGBZ
         seen_MGBZ = bounded_MGBZ * scale_MGBZ
-        straight_MGBZ = seen_MGBZ + (codes_MGBZ - seen_MGBZ).detach()
-        return Quantized(seen_MGBZ, codes_MGBZ, straight_MGBZ, tokens_MGBS, seen_MGBZ.detach()[:, :, None])
+        return Quantized(seen_MGBZ, codes_MGBZ, straight_through(seen_MGBZ, codes_MGBZ), tokens_MGBS, [])
 
     def _bound(self, latent: Tensor, scale: Tensor) -> Tensor:
         return self.reach * torch.tanh(latent / (scale * self.reach).clamp(min=1e-12))
@@ -60,24 +59,26 @@ class FSQ(Quantizer):
         return (digits_MGBZ - self.reach) * self.scale_MGZ[:, :, None]
 
     @torch.no_grad()
-    def start_from_data(self, member: int, latent_GNZ: Tensor, generator: Generator, batch_size: int) -> Tensor:
+    def start_from_data(
+        self, member: int, group: int, latent_NZ: Tensor, generator: Generator, batch_size: int
+    ) -> Tensor:
         """Choose each dimension's scale for the least squared error on these latents; return them quantized."""
-        std_GZ = latent_GNZ.std(dim=1, unbiased=False)
-        used_GZ = self.scale_MGZ[member] > 0
-        error_GZ = torch.full_like(std_GZ, torch.inf)
+        best_Z = self.scale_MGZ[member, group, : latent_NZ.shape[1]]
+        std_Z = latent_NZ.std(dim=0, unbiased=False)
+        used_Z = best_Z > 0
+        error_Z = torch.full_like(std_Z, torch.inf)
         for candidate in CANDIDATE_SCALES.tolist():
-            scale_GZ = torch.where(std_GZ > 0, candidate * std_GZ, 1.0) * used_GZ
-            tried_GZ = (self._quantize(latent_GNZ, scale_GZ) - latent_GNZ).square().sum(dim=1)
-            better_GZ = tried_GZ < error_GZ
-            self.scale_MGZ[member] = torch.where(better_GZ, scale_GZ, self.scale_MGZ[member])
-            error_GZ = torch.where(better_GZ, tried_GZ, error_GZ)
-        return self._quantize(latent_GNZ, self.scale_MGZ[member])
+            scale_Z = torch.where(std_Z > 0, candidate * std_Z, 1.0) * used_Z
+            tried_Z = (self._quantize(latent_NZ, scale_Z) - latent_NZ).square().sum(dim=0)
+            better_Z = tried_Z < error_Z
+            best_Z.copy_(torch.where(better_Z, scale_Z, best_Z))
+            error_Z = torch.where(better_Z, tried_Z, error_Z)
+        return self._quantize(latent_NZ, best_Z)
 
-    def _quantize(self, latent_GNZ: Tensor, scale_GZ: Tensor) -> Tensor:
-        scale_GNZ = scale_GZ[:, None]
-        return self._round(self._bound(latent_GNZ, scale_GNZ)) * scale_GNZ
+    def _quantize(self, latent_NZ: Tensor, scale_Z: Tensor) -> Tensor:
+        return self._round(self._bound(latent_NZ, scale_Z)) * scale_Z
 
-    def start_from_noise(self, member: int, generator: Generator) -> None:
+    def start_from_noise(self, member: int, group: int, generator: Generator) -> None:
         """Leave every scale at 1: nothing is drawn."""
 
     def update(self, quantized: Quantized, alive_M: Tensor, expire: bool) -> None:
