@@ -8,12 +8,16 @@ from scipy.spatial.distance import pdist
 MAX_ROWS = 256
 
 
-def topographic_similarity(features_ND: np.ndarray, latents_NZ: np.ndarray) -> float:
-    """Return the Pearson correlation between pairwise distances in features and in latents, over the first 256 rows.
+def row_distances(x_ND: np.ndarray) -> np.ndarray:
+    """Return the distances `[pairs]` between the first 256 rows."""
+    return pdist(np.asarray(x_ND[:MAX_ROWS], dtype=np.float64))
+
+
+def topographic_similarity(features: np.ndarray, latents: np.ndarray) -> float:
+    """Return the Pearson correlation between the distances of rows in features and in latents; see `row_distances`.
 
     0 if either has no two rows that differ.
     """
-    left, right = (pdist(np.asarray(x[:MAX_ROWS], dtype=np.float64)) for x in (features_ND, latents_NZ))
-    if len(left) < 2 or np.ptp(left) == 0 or np.ptp(right) == 0:
+    if len(features) < 2 or np.ptp(features) == 0 or np.ptp(latents) == 0:
         return 0.0
-    return float(np.corrcoef(left, right)[0, 1])
+    return float(np.corrcoef(features, latents)[0, 1])

@@ -58,25 +58,39 @@ class LevelStack(nn.Module):
         return [cast(Level, module) for module in self.level_modules]
 
     def forward(self, x_MGBF: Tensor, target_MGBF: Tensor) -> Reconstruction:
-        """Encode, quantize and rebuild. With residual levels, level l sees what the levels before it left."""
+        """Encode, quantize and rebuild."""
+        levels, partial = self.encode(x_MGBF)
+        partial.append(self._rebuild([level.straight_MGBZ for level in levels], partial))
+        return Reconstruction(target_MGBF, partial[-1], partial, levels)
+
+    def encode(self, x_MGBF: Tensor) -> tuple[list[Quantized], list[Tensor]]:
+        """Quantize at every level; also return what each level but the finest rebuilds with those before it.
+
+        With residual levels, level l sees what the levels before it left.
+        """
         levels: list[Quantized] = []
         partial: list[Tensor] = []
         coarser: list[Tensor] = []
         for level in self.levels:
+            if coarser:
+                partial.append(self._rebuild(coarser, partial))
             # Detached: straight-through, a finer level would seem to undo any change of a coarser one exactly.
             left_MGBF = x_MGBF - partial[-1].detach() if self.residual and partial else x_MGBF
-            quantized, rebuilt_MGBF = level(left_MGBF, coarser, partial[-1] if partial else None)
-            levels.append(quantized)
-            partial.append(rebuilt_MGBF)
-            coarser = [*coarser, quantized.straight_MGBZ]
-        return Reconstruction(target_MGBF, partial[-1], partial, levels)
+            levels.append(level(left_MGBF, coarser))
+            coarser = [*coarser, levels[-1].straight_MGBZ]
+        return levels, partial
 
     def decode(self, codes_MGBZ: Sequence[Tensor]) -> Tensor:
         """Return the reconstruction `[M, G, B, F]` of the codes of all levels."""
-        rebuilt_MGBF: Tensor | None = None
-        for at, level in enumerate(self.levels):
-            rebuilt_MGBF = level.decoder(codes_MGBZ[at], codes_MGBZ[:at], rebuilt_MGBF)
-        return cast(Tensor, rebuilt_MGBF)
+        partial: list[Tensor] = []
+        for levels in range(1, len(codes_MGBZ) + 1):
+            partial.append(self._rebuild(codes_MGBZ[:levels], partial))
+        return partial[-1]
+
+    def _rebuild(self, codes_MGBZ: Sequence[Tensor], partial_MGBF: list[Tensor]) -> Tensor:
+        *coarser, own_MGBZ = codes_MGBZ
+        decoder = self.levels[len(coarser)].decoder
+        return cast(Tensor, decoder(own_MGBZ, coarser, partial_MGBF[-1] if coarser else None))
 
 
 class HierarchicalVQVAE(nn.Module):
@@ -125,15 +139,23 @@ class HierarchicalVQVAE(nn.Module):
 
         Where family encoders train with the model, `inputs` are what they see of these rows, `[M, B, ...]` each.
         """
-        targets = seen = self._split(x_MBGF)
-        if self.encoders is not None:
-            assert inputs is not None
-            seen = self._split(self.encoders(x_MBGF, inputs))
-        results = [stack(x, target) for stack, x, target in zip(self.stacks, seen, targets, strict=True)]
+        targets_MGBF = self._split(x_MBGF)
+        seen_MGBF = self._seen(x_MBGF, inputs) if self.encoders else targets_MGBF
+        results = [stack(*each) for stack, *each in zip(self.stacks, seen_MGBF, targets_MGBF, strict=True)]
         if self.shared is None:
             return results
         outputs = self.shared([[level.straight_MGBZ for level in result.levels] for result in results])
         return [replace(result, output_MGBF=output) for result, output in zip(results, outputs, strict=True)]
+
+    def encode(self, x_MBGF: Tensor, inputs: Inputs | None = None) -> list[list[Quantized]]:
+        """Quantize as `forward` does, at every level, bucket by bucket."""
+        return [stack.encode(x)[0] for stack, x in zip(self.stacks, self._seen(x_MBGF, inputs), strict=True)]
+
+    def _seen(self, x_MBGF: Tensor, inputs: Inputs | None) -> list[Tensor]:
+        if self.encoders is not None:
+            assert inputs is not None
+            x_MBGF = self.encoders(x_MBGF, inputs)
+        return self._split(x_MBGF)
 
     def _split(self, x_MBGF: Tensor) -> list[Tensor]:
         return [part_MBGF.transpose(1, 2).contiguous() for part_MBGF in self.layout.split(x_MBGF)]

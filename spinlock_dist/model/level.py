@@ -134,13 +134,7 @@ class Level(nn.Module):
         self.quantizer = build_quantizer(dims_MG, codes_MGS, quantizer)
         self.decoder = GroupMLP(members, groups, width, coarser, hidden, features)
 
-    def encode(self, x_MGBF: Tensor, coarser: Sequence[Tensor]) -> Tensor:
-        """Return the latent `[M, G, B, Z]` of what this level is to describe."""
-        return self.encoder(x_MGBF, coarser if self.encoder_context else ())
-
-    def forward(
-        self, x_MGBF: Tensor, coarser: Sequence[Tensor], rebuilt_MGBF: Tensor | None
-    ) -> tuple[Quantized, Tensor]:
-        """Return the quantized latent, and what the coarser levels rebuilt with this level's contribution to it."""
-        quantized = self.quantizer(self.encode(x_MGBF, coarser))
-        return quantized, self.decoder(quantized.straight_MGBZ, coarser, rebuilt_MGBF)
+    def forward(self, x_MGBF: Tensor, coarser: Sequence[Tensor]) -> Quantized:
+        """Quantize what this level is to describe."""
+        quantized = self.quantizer(self.encoder(x_MGBF, coarser if self.encoder_context else ()))
+        return cast(Quantized, quantized)

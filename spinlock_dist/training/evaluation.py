@@ -26,13 +26,15 @@ from spinlock_dist.metrics.reconstruction import (
     mse_by_category,
 )
 from spinlock_dist.metrics.record import Metrics
-from spinlock_dist.metrics.topology import MAX_ROWS, topographic_similarity
+from spinlock_dist.metrics.topology import MAX_ROWS, row_distances, topographic_similarity
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
+from spinlock_dist.model.quantizers import Quantized
 from spinlock_dist.model.trained_encoders import Inputs
 from spinlock_dist.prepare import Split
 
 CHUNK = 4096
-"""Rows per forward pass; bounds memory."""
+"""Rows per forward pass, of all members together; bounds memory, and keeps within caches what one operation hands to
+the next."""
 Usage = dict[tuple[int, int, int], CodebookUsage]
 """Of every codebook that is switched on, by category, level and number within the level."""
 
@@ -71,17 +73,19 @@ def evaluate(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list
 
 
 class _Pass:
-    """Outputs of all members on some rows: `output_MND`, code counts per level, and latents of the first rows."""
+    """Outputs of all members on some rows: `output_MND`, code counts per level, and of the first rows the latents and
+    the `distances` between their targets."""
 
     def __init__(self, model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray):
         self.rows = rows
+        self.distances = row_distances(data.values_ND[rows])
         self.counts = _no_counts(model)
         outputs: list[Tensor] = []
         self.latents: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []
         for results in passes(model, data.grouped_NGF, data.inputs, rows):
             outputs.append(model.layout.unpack(model.join([result.output_MGBF for result in results])).cpu())
-            _add_counts(self.counts, results)
+            _add_counts(self.counts, [result.levels for result in results])
             if not self.latents:
                 levels = [level for result in results for level in result.levels]
                 self.latents = [_flat_rows(level.latent_MGBZ) for level in levels]
@@ -97,14 +101,21 @@ def passes(
     model: HierarchicalVQVAE, grouped_NGF: Tensor, inputs: Inputs, rows: np.ndarray
 ) -> Iterator[list[Reconstruction]]:
     """Pass the given rows through every member, a chunk at a time."""
+    yield from (model(*seen) for seen in _chunks(model, grouped_NGF, inputs, rows))
+
+
+def _chunks(
+    model: HierarchicalVQVAE, grouped_NGF: Tensor, inputs: Inputs, rows: np.ndarray
+) -> Iterator[tuple[Tensor, Inputs]]:
 
     def of_every_member(values_N: Tensor, index: Tensor) -> Tensor:
         return values_N[index].expand(model.members, -1, *values_N.shape[1:])
 
-    for start in range(0, max(len(rows), 1), CHUNK):
-        index = torch.as_tensor(rows[start : start + CHUNK], device=grouped_NGF.device)
+    size = max(MAX_ROWS, CHUNK // model.members)
+    for start in range(0, max(len(rows), 1), size):
+        index = torch.as_tensor(rows[start : start + size], device=grouped_NGF.device)
         seen = {family: of_every_member(values_N, index) for family, values_N in inputs.items()}
-        yield model(of_every_member(grouped_NGF, index), seen)
+        yield of_every_member(grouped_NGF, index), seen
 
 
 Counts = list[list[Tensor]]
@@ -117,17 +128,17 @@ def _no_counts(model: HierarchicalVQVAE) -> Counts:
     return [[torch.zeros(*codes.shape, int(codes.max()), device=device) for codes in levels] for levels in sizes]
 
 
-def _add_counts(counts: Counts, results: Sequence[Reconstruction]) -> None:
-    for levels, result in zip(counts, results, strict=True):
-        for count_MGSK, quantized in zip(levels, result.levels, strict=True):
+def _add_counts(counts: Counts, found: Sequence[list[Quantized]]) -> None:
+    for counted, levels in zip(counts, found, strict=True):
+        for count_MGSK, quantized in zip(counted, levels, strict=True):
             tokens_MGSB = quantized.tokens_MGBS.movedim(-1, 2)
             count_MGSK.scatter_add_(3, tokens_MGSB, torch.ones_like(tokens_MGSB, dtype=count_MGSK.dtype))
 
 
 def _count_codes(model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray) -> Counts:
     counts = _no_counts(model)
-    for results in passes(model, data.grouped_NGF, data.inputs, rows):
-        _add_counts(counts, results)
+    for seen in _chunks(model, data.grouped_NGF, data.inputs, rows):
+        _add_counts(counts, model.encode(*seen))
     return counts
 
 
@@ -186,8 +197,8 @@ def _member_metrics(
         reference_fvu={category.name: float(left) for category, left in zip(data.categories, reference, strict=True)},
         reference_imbalance=imbalance(reference),
         reference_distance=distance_to_reference(list(fvu.values()), reference),
-        topographic_pre=topographic_similarity(target_ND, latents[0]),
-        topographic_post=topographic_similarity(target_ND, latents[1]),
+        topographic_pre=topographic_similarity(passed.distances, row_distances(latents[0])),
+        topographic_post=topographic_similarity(passed.distances, row_distances(latents[1])),
         codebooks=[
             {
                 "category": data.categories[group].name,
