@@ -4,10 +4,13 @@
     python benchmarks/step.py --parts reference members   some of: reference members peak growth
     python benchmarks/step.py --json step.json            the same figures for a script
 
-Everything is measured side by side in one run, interleaved, medians over repeats, on one thread. `reference`: epochs
-per second of the batched step and of `benchmarks/reference.py` with a DataLoader, both from the same weights, and
-operator calls per step. `members`: M trainings in lock step against M single ones. `peak`: floating-point operations
-per second of the step as a share of what one large matmul reaches here. `growth`: seconds an epoch as one size grows.
+Everything is measured side by side in one run, interleaved, medians over repeats, on one thread. Times are those of the
+processor, so that other work on the machine is not counted. `reference`: epochs per second of the batched step and of
+`benchmarks/reference.py` with a DataLoader, both from the same weights; operator calls a step, and which of them are
+kernels, that is, compute: a view or a detach only looks at a tensor otherwise. `members`: M trainings in lock step
+against M single ones. `peak`: floating-point operations per second of the step as a share of what one large matmul
+reaches here; the part without padding; and what of the time is left with next to no rows, which is calls. `growth`:
+seconds an epoch as one size grows.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -36,6 +40,7 @@ from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.characteristics import characterize
 from spinlock_dist.compression.sizing import plan_capacity
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.device import denormals_flushed
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
@@ -49,16 +54,28 @@ ROWS, BATCH, REPEATS = 10_000, 512, 5
 PARTS = ("reference", "members", "peak", "growth")
 
 
+LOOKS = {"view", "_unsafe_view", "unsqueeze", "squeeze", "transpose", "t", "permute", "expand", "select", "slice"} | {
+    "detach",
+    "alias",
+    "split",
+    "split_with_sizes",
+    "unbind",
+    "as_strided",
+}
+"""Operators that compute nothing."""
+
+
 class CallCounter(TorchDispatchMode):
-    """Counts the operators that are dispatched, those of the backward pass too."""
+    """Counts the operators that are dispatched, those of the backward pass too, and which of them compute."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = 0
+        self.calls = self.kernels = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count one and go on."""
         self.calls += 1
+        self.kernels += func.overloadpacket.__name__ not in LOOKS
         return func(*args, **(kwargs or {}))
 
 
@@ -74,8 +91,8 @@ def table(rows: int, sizes: Sequence[int], seed: int = 0) -> Tensor:
     return torch.tensor((values - values.mean(0)) / values.std(0), dtype=torch.float32)
 
 
-def make_trainer(values: Tensor, sizes: Sequence[int], members: int = 1, **settings: Any) -> Trainer:
-    """Return a trainer of uniform ratios on all rows, started, with `members` seeds."""
+def make_trainer(values: Tensor, sizes: Sequence[int], members: int = 1, codes: int = 1, **settings: Any) -> Trainer:
+    """Return a trainer of uniform ratios on all rows, started, with `members` seeds and `codes` times the codes."""
     config = TrialConfig().with_overrides(
         {"training.batch_size": BATCH, "compression.strategy": "uniform", "model.initialization": "random", **settings}
     )
@@ -85,6 +102,7 @@ def make_trainer(values: Tensor, sizes: Sequence[int], members: int = 1, **setti
     )
     found = tuple(characterize(values.numpy()[:, list(each.columns)]) for each in categories)
     plan = plan_capacity(config.compression, found, len(values), config.quantizer)
+    plan = replace(plan, codes=plan.codes * codes)
     layout = GroupLayout(categories)
     model = HierarchicalVQVAE(layout, [plan] * members, config.model, config.quantizer)
     rows = np.arange(len(values))
@@ -108,10 +126,10 @@ def interleaved(arms: dict[str, Callable[[], object]], repeats: int = REPEATS) -
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(repeats + 1):
         for name, run in arms.items():
-            began = time.perf_counter()
+            began = time.process_time()
             run()
             if turn:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.process_time() - began)
     return {name: median(each) for name, each in seconds.items()}
 
 
@@ -155,6 +173,9 @@ def reference() -> dict[str, float]:
         "operator calls a step, batched": ours.calls,
         "operator calls a step, plain": theirs.calls,
         "calls, ratio": theirs.calls / ours.calls,
+        "kernels a step, batched": ours.kernels,
+        "kernels a step, plain": theirs.kernels,
+        "kernels, ratio": theirs.kernels / ours.kernels,
     }
 
 
@@ -181,21 +202,46 @@ def peak() -> dict[str, float]:
     values = table(ROWS, SIZES)
     trainer = make_trainer(values, SIZES)
     batch = trainer.train_NGF[torch.arange(BATCH)[None]]
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place_flops}) as counter:
         trainer.step(batch, {})
     size = 1024
     a, b = torch.randn(size, size), torch.randn(size, size)
-    seconds = interleaved({"step": lambda: [trainer.step(batch, {}) for _ in range(20)], "matmul": lambda: a @ b}, 9)
+    few = batch[:, :2]
+    seconds = interleaved(
+        {
+            "step": lambda: [trainer.step(batch, {}) for _ in range(20)],
+            "few": lambda: [trainer.step(few, {}) for _ in range(20)],
+            "matmul": lambda: a @ b,
+        },
+        9,
+    )
     rate, most = 20 * counter.get_total_flops() / seconds["step"], 2 * size**3 / seconds["matmul"]
-    used = sum(n * int(d) for n, dims in zip(SIZES, trainer.model.dims_MGL[0], strict=True) for d in dims)
-    padded = trainer.train_NGF.shape[2] * len(SIZES) * sum(int(x) for x in trainer.model.dims_MGL[0].amax(dim=0))
     return {
         "GFLOP a step (matmuls)": counter.get_total_flops() / 1e9,
         "GFLOP/s of the step": rate / 1e9,
         "GFLOP/s of one matmul": most / 1e9,
         "share of the peak": rate / most,
-        "share of the linear maps that is not padding": used / padded,
+        "share of the weights that is not padding": share_in_use(trainer),
+        "ms a step": 50 * seconds["step"],
+        "ms a step of two rows": 50 * seconds["few"],
     }
+
+
+def in_place_flops(total: Sequence[int], left: Sequence[int], right: Sequence[int], **_: Any) -> int:
+    """Return the operations of a batched product that is added in place, which torch's counter does not know."""
+    batch, rows, inner = left
+    return 2 * batch * rows * inner * right[-1]
+
+
+def share_in_use(trainer: Trainer) -> float:
+    """Return which share of the weights belongs to features and latent dimensions that are there."""
+    layout, plan, hidden = trainer.model.layout, trainer.model.plans[0], trainer.shared.model.hidden
+    used = 0
+    for size, dims in zip(layout.sizes, plan.dims.tolist(), strict=True):
+        for level, dim in enumerate(dims):
+            seen = sum(dims[:level])
+            used += 2 * (size * dim + (seen + 1) * hidden) + (size + dim) * (2 * hidden + 1)
+    return used / trainer.optimizer.weights.numel()
 
 
 def growth() -> dict[str, float]:
@@ -207,6 +253,7 @@ def growth() -> dict[str, float]:
         ("features x 2", ROWS, tuple(2 * size for size in SIZES), {}),
         ("categories x 2", ROWS, (*SIZES, *SIZES), {}),
         ("hidden x 2", ROWS, SIZES, {"model.hidden": 64}),
+        ("codes x 2", ROWS, SIZES, {"codes": 2}),
     ):
         arms[name] = make_trainer(table(rows, sizes), sizes, **settings).epoch
     seconds = interleaved(arms, repeats=3)
@@ -229,7 +276,8 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     found: dict[str, dict[str, float]] = {}
     for part in args.parts:
-        found[part] = {"reference": reference, "members": members, "peak": peak, "growth": growth}[part]()
+        with denormals_flushed():
+            found[part] = {"reference": reference, "members": members, "peak": peak, "growth": growth}[part]()
         print(f"\n| {part} | |\n|---|--:|")
         for name, value in found[part].items():
             print(f"| {name} | {value:.4g} |")
