@@ -117,7 +117,7 @@ def test_members_equal_each_alone_where_categories_are_of_very_different_size(
     data = prepare(config.prepare)
     assert len(GroupLayout(data.categories).buckets) == 2
     configs = [config.with_overrides({"compression.strategy": name}) for name in ("uniform", "balanced")]
-    for member, each in zip(run_members(configs, data, [lambda _: None] * 2), configs, strict=True):
+    for member, each in zip(run_members(configs, data), configs, strict=True):
         assert isinstance(member, TrialOutcome)
         assert member.validation.fvu == pytest.approx(run_trial(each, data).validation.fvu, rel=1e-3, abs=1e-4)
         assert member.evaluate("validation").fvu == pytest.approx(member.validation.fvu, rel=1e-5)
