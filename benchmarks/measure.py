@@ -37,15 +37,17 @@ def tell_machine() -> dict[str, Any]:
     return found
 
 
-def interleaved(arms: Mapping[str, Callable[[], object]], repeats: int = 5) -> dict[str, float]:
-    """Return the median seconds of each arm, run in turns after one round that does not count."""
+def interleaved(
+    arms: Mapping[str, Callable[[], object]], repeats: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Return the median seconds of each arm by `clock`, run in turns after one round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(repeats + 1):
         for name, run in arms.items():
-            began = time.perf_counter()
+            began = clock()
             run()
             if turn:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(clock() - began)
     return {name: median(each) for name, each in seconds.items()}
 
 

@@ -2,7 +2,6 @@
 
     python benchmarks/step.py                             every part, at the source's sizes: 10,000 x 139, 8 categories
     python benchmarks/step.py --parts reference members   some of: reference members peak growth
-    python benchmarks/step.py --json step.json            the same figures for a script
 
 Everything is measured side by side in one run, interleaved, medians over repeats, on one thread. Times are those of the
 processor, so that other work on the machine is not counted. `reference`: epochs per second of the batched step and of
@@ -16,20 +15,17 @@ seconds an epoch as one size grows.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from measure import interleaved as in_turns
+from measure import keep, tell, tell_machine
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
@@ -122,15 +118,8 @@ def make_trainer(values: Tensor, sizes: Sequence[int], members: int = 1, codes: 
 
 
 def interleaved(arms: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
-    """Return the median seconds of each arm, run in turns after one round that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(repeats + 1):
-        for name, run in arms.items():
-            began = time.process_time()
-            run()
-            if turn:
-                seconds[name].append(time.process_time() - began)
-    return {name: median(each) for name, each in seconds.items()}
+    """Return the median seconds of the processor that each arm takes, run in turns."""
+    return in_turns(arms, repeats, time.process_time)
 
 
 # ---------------------------------------------------------------- parts
@@ -193,6 +182,11 @@ def members() -> dict[str, float]:
     found = {
         f"{count} members, times as fast as single runs": int(count) * seconds["1"] / s for count, s in seconds.items()
     }
+    for count in (1, 32):
+        trainer = make_trainer(values, SIZES, count)
+        with CallCounter() as counter:
+            trainer.step(trainer.train_NGF[torch.arange(BATCH).expand(count, -1)], {})
+        found[f"kernels a step, {count} members"] = counter.kernels
     state = 4 * cells[32] + sum(4 * buffer.numel() for buffer in single.model.buffers())
     return {**found, "kB a member (weights, gradients, two moments, codebooks)": state / 1e3}
 
@@ -264,26 +258,16 @@ def main() -> None:
     """Measure the parts asked for and print a table of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
-    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    machine = {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-    }
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    known = tell_machine()
     found: dict[str, dict[str, float]] = {}
     for part in args.parts:
         with denormals_flushed():
             found[part] = {"reference": reference, "members": members, "peak": peak, "growth": growth}[part]()
-        print(f"\n| {part} | |\n|---|--:|")
-        for name, value in found[part].items():
-            print(f"| {name} | {value:.4g} |")
+        tell(part, found[part])
     print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine, **found}, indent=2) + "\n")
+    keep("step", found, known)
 
 
 if __name__ == "__main__":
