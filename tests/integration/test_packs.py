@@ -13,9 +13,12 @@ from results.trial_record import TrialRecord
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError
 from study import run
-from study.config import ClusterConfig, StoppingConfig, StudyConfig
+from study.config import ClusterConfig, GuardsConfig, StoppingConfig, StudyConfig
 from study.phases import StudyResult
 from tests.toy import ONE_PARAMETER, make_toy, small_study, write_dataset
+
+NEVER_FEASIBLE = GuardsConfig(fvu_worst_limit=0.001)
+"""There are no finals then."""
 
 pytestmark = pytest.mark.usefixtures("two_slots")
 
@@ -56,7 +59,7 @@ def test_each_trial_of_a_pack_has_its_own_curve_end_and_checkpoint(config):
 
 def test_trials_in_lock_step_score_what_they_do_alone(config, tmp_path):
     """With the real core: the same trials, drawn at random, in packs and one by one."""
-    scores = {}
+    config, scores = config.model_copy(update={"guards": NEVER_FEASIBLE}), {}
     for members in (4, 1):
         cluster = config.cluster.model_copy(update={"members_per_trial": members})
         chosen = config.model_copy(update={"name": f"by-{members}", "cluster": cluster, "trials": 9})
@@ -83,7 +86,7 @@ def test_a_member_that_fails_or_takes_the_process_with_it_harms_no_other(config,
         if epoch == 4 and config.compression.sharpness > 1.8:
             raise ZeroDivisionError("a bug")
 
-    config = config.model_copy(update={"stopping": StoppingConfig(rule="none")})
+    config = config.model_copy(update={"stopping": StoppingConfig(rule="none"), "guards": NEVER_FEASIBLE})
     records = own_trials(run(config, objective=make_toy(fault)))
     assert len(records) == 12
     for record in records:

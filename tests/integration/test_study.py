@@ -182,8 +182,6 @@ def test_a_study_can_keep_its_trials_in_a_database(config, tmp_path, monkeypatch
     assert more.search[: len(first.search)] == first.search
     assert read_status(more.folder)["states"] == {"complete": 6}
     assert "ended" in read_story(more.folder, 1)[0]
-    warm = run(config.model_copy(update={"name": "t", "trials": 2, "warm_start": ("s",)}), objective=make_toy())
-    assert read_trials(warm.folder.trials)["phase"].value_counts()["warm"] == 6
     with pytest.raises(SpinlockError, match="optuna-dashboard"):
         dashboard.main(["s", "--runs", config.runs])
 
