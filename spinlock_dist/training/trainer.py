@@ -281,12 +281,7 @@ def train(
 
 def _repeat(members: Sequence[Member], report: MembersReport) -> None:
     for epoch in sorted({made.trained for member in members for made in member.reports}):
-        told = {
-            index: made
-            for index, member in enumerate(members)
-            for made in member.reports
-            if made.trained == epoch and not member.stopped
-        }
+        told = {index: made for index, member in enumerate(members) for made in member.reports if made.trained == epoch}
         for index in report(told) if told else ():
             members[index].stopped = True
 

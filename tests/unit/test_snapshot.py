@@ -136,6 +136,28 @@ def test_some_members_go_on_without_the_others(config, data, path) -> None:
     assert outcome.validation.fvu == pytest.approx(alone.validation.fvu, rel=1e-3, abs=1e-4)
 
 
+def test_a_member_that_was_stopped_stays_so_and_repeats_its_reports(config, data, path) -> None:
+    configs = [config, config.with_overrides({"seed": 1})]
+    reports: list[tuple[int, int]] = []
+
+    def stop_second(made: Mapping[int, EpochMetrics]) -> list[int]:
+        reports.extend((member, metrics.epoch) for member, metrics in made.items())
+        if made[0].epoch == 6:
+            raise Killed
+        return [1]
+
+    with pytest.raises(Killed):
+        run_members(configs, data, stop_second, Snapshots(path, every=0))
+    before, reports[:] = reports[:-1], []
+    outcome, stopped = run_members(
+        configs, data, lambda made: reports.extend((m, e.epoch) for m, e in made.items()) or (), Snapshots(path, 0)
+    )
+    assert stopped is None
+    assert isinstance(outcome, TrialOutcome)
+    assert before == [(0, 2), (1, 2), (0, 4)]
+    assert reports == [*before, (0, 6), (0, 8)]
+
+
 def test_a_member_that_had_ended_needs_no_more_training(config, data, path) -> None:
     configs = [config.with_overrides({"compression.strategy": strategy}) for strategy in ("feedback", "uniform")]
     longer = [each.with_overrides({"training.epochs": 12}) for each in configs]
