@@ -38,7 +38,8 @@ class StudyMetrics(tune.Callback):
 
     def __init__(self, study: str, baseline: Metrics, earlier: Sequence[TrialRecord], *, target: int, concurrent: int):
         self._study = study
-        self._records = list(earlier)
+        self._states: Counter[str] = Counter(record.state for record in earlier)
+        self._best = best_record(earlier)
         self._concurrent = concurrent
         self._running = RunningTrials()
         self._set_at = 0.0
@@ -57,7 +58,8 @@ class StudyMetrics(tune.Callback):
 
     def told(self, record: TrialRecord) -> None:
         """Take the record of a trial that has ended."""
-        self._records.append(record)
+        self._states[record.state] += 1
+        self._best = best_record([record] if self._best is None else [self._best, record])
         self._running.end(record.number)
         self._set_ended()
 
@@ -84,13 +86,11 @@ class StudyMetrics(tune.Callback):
         self._set("spinlock_study_epochs_per_second", self._running.epochs_per_second())
 
     def _set_ended(self) -> None:
-        states = Counter(record.state for record in self._records)
         for state in get_args(State):
-            self._set(STATE, states[state], state=state)
-        best = best_record(self._records)
-        if best is not None and best.metrics is not None:
+            self._set(STATE, self._states[state], state=state)
+        if self._best is not None and self._best.metrics is not None:
             for figure in ("imbalance", "fvu_worst", "utilization"):
-                self._set(f"spinlock_study_best_{figure}", getattr(best.metrics, figure))
+                self._set(f"spinlock_study_best_{figure}", getattr(self._best.metrics, figure))
 
     def _set(self, name: str, value: float, **tags: str) -> None:
         self._gauges[name].set(value, tags={"study": self._study, **tags})

@@ -92,6 +92,7 @@ class AskTellSearcher(Searcher):
         self._batch = batch
         self._limit = limit
         self._interrupted = len([trial for trial in _waiting(study) if attempts_at(trial)])
+        self._settled = len(settled(study))  # counted from here on: to look at all trials at each ask takes ever longer
         self._asking = False
         self._untold: list[optuna.Trial] = []
         self._asked: list[OpenTrial] = []
@@ -124,7 +125,7 @@ class AskTellSearcher(Searcher):
             return 0
         packs = (*self._ready, *self._running.values(), *self._dead.values())
         open_trials = sum(len(pack.trials) for pack in packs) + len(self._asked) + len(self._untold)
-        return self._target - len(settled(self._study)) - open_trials
+        return self._target - self._settled - open_trials
 
     def _ask_several(self) -> None:
         """Ask for trials and form packs of those that have to run; first for all that were interrupted.
@@ -319,6 +320,7 @@ class AskTellSearcher(Searcher):
             return
         for trial in sorted(self._untold, key=lambda trial: trial.number):
             tell(self._study, trial)
+        self._settled += len(self._untold)
         self._untold = []
 
     def records(self) -> list[TrialRecord]:
