@@ -26,6 +26,8 @@ PUBLISHED_RATIOS = ((0.30, 0.33), (0.84, 0.90), (1.90, 2.00))
 """Range over categories of the ratios at L0, L1, L2 in Spinlock's 10,000-sample comparison, `balanced`."""
 LEAST_TRIALS = 8
 """Scored trials from which it is worth asking what mattered."""
+LEAST_SPREAD = 1e-5
+"""Range of log10 scores below which trials scored alike: what is left is rounding, of which no forest can be grown."""
 MOST_TRIALS = 100
 """Scored trials that are looked at together: random forests and contours cost far more than they gain with more."""
 
@@ -180,7 +182,7 @@ def importances(search: Sequence[TrialRecord], space: SearchSpace) -> dict[str, 
     """Return how much each setting mattered for `imbalance` and for `worst` (log10 of the worst FVU), 0 to 1.
 
     Shares of the variance that a random forest over the completed trials sees (fANOVA: Hutter et al. 2014). Empty if
-    there are too few trials, or all scored alike. Settings that count only sometimes are left out.
+    there are too few trials; without a score in which all are alike. Settings that count only sometimes are left out.
     """
     study = in_memory(search, space)
     if len(study.trials) < LEAST_TRIALS:
@@ -189,8 +191,7 @@ def importances(search: Sequence[TrialRecord], space: SearchSpace) -> dict[str, 
 
     found = {}
     for name, number in (("imbalance", 0), ("worst", 1)):
-        values = {trial.user_attrs["scores"][number] for trial in study.trials}
-        if len(values) > 1:
+        if np.ptp([trial.user_attrs["scores"][number] for trial in study.trials]) > LEAST_SPREAD:
             evaluator = FanovaImportanceEvaluator(seed=0, n_trees=16)
             found[name] = get_param_importances(
                 study,

@@ -258,7 +258,7 @@ def _learned(study: StudyRecord) -> Section:
         told = ", ".join(f"{name} ({share:.0%})" for name, share in list(shares.items())[:3])
         texts.append(f"What the imbalance of the completed trials depends on most: {told}.")
     elif study.search:
-        texts.append("Too few trials were completed to say which settings mattered.")
+        texts.append("Too few trials were completed, or all scored alike: which settings mattered cannot be said.")
     table = Table(
         "Trials by strategy",
         ("strategy", "trials", "completed", "feasible", "best imbalance", "its worst FVU", "median imbalance"),

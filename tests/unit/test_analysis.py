@@ -25,7 +25,7 @@ from results.analysis import (
 from results.study_record import StudyRecord, read_study
 from results.suspects import suspects
 from results.trial_record import TrialRecord
-from search_spaces import load_space
+from search_spaces import Float, SearchSpace, load_space
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.metrics.record import Metrics
 from tests.synthetic_study import build_study
@@ -146,6 +146,16 @@ def test_what_decides_the_imbalance_is_found(study):
     assert sum(found["imbalance"].values()) == pytest.approx(1)
     few = scored(study.search)[: LEAST_TRIALS - 1]
     assert importances(few, space) == {}
+
+
+def test_of_trials_that_differ_by_rounding_nothing_is_said(make_record):
+    sharpness = Float(low=0.5, high=2.0)
+    space = SearchSpace(name="one", description="", parameters={"compression.sharpness": sharpness})
+    values = np.linspace(0.5, 2, LEAST_TRIALS)
+    records = [make_record(0, 0.4 + 1e-9 * value, 0.1, params={"compression.sharpness": value}) for value in values]
+    assert importances(records, space) == {}
+    records = [make_record(0, 0.4 + value, 0.1, params={"compression.sharpness": value}) for value in values]
+    assert importances(records, space)["worst"] == {"compression.sharpness": pytest.approx(1)}
 
 
 def test_trials_of_another_space_are_left_out(study, make_record):
