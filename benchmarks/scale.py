@@ -6,9 +6,9 @@
 
 Trials sleep instead of training. `slots`: trials of 20 to 60 s (log-uniform) on a simulated cluster; the share of the
 time in which a slot runs a trial, from when all have begun their first until the last trial begins. `trials`: trials of
-0 s, `--members` to a pack, drawn at random since TPE takes longer the more trials it learns from, into the journal and
-into SQLite: seconds a trial early and late, the driver's memory, the storage's size, and what `study.status` and a
-resume then take. Goal: 95 % busy.
+0 s, `--members` to a pack, drawn at random since TPE takes longer the more trials it learns from, into the journal, and
+a tenth as many into SQLite, which takes longer for each: seconds a trial early and late, the driver's memory, the
+storage's size, and what `study.status` and a resume then take. Goal: 95 % busy.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def main() -> None:
             tell(f"{args.nodes * GPUS} slots", found["slots"])
         if "trials" in args.parts:
             ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-            for name in ("journal", "sqlite"):
-                found[name] = many(name, args.trials, args.members, Path(folder))
-                tell(f"{args.trials} trials, {name}", found[name])
+            for name, trials in (("journal", args.trials), ("sqlite", args.trials // 10)):
+                found[name] = many(name, trials, args.members, Path(folder))
+                tell(f"{trials} trials, {name}", found[name])
             ray.shutdown()
     keep("scale", found, known)
 

@@ -14,6 +14,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
 
 import results.export
 import spinlock_dist.train
@@ -34,7 +37,9 @@ from study.exported import METRICS
 from study.faults import StudyError
 from study.phases import dry_run
 from study.resources import ResourceError
+from study.slots import slot
 from study.status import read_status, read_story
+from study.stopping import ByNumber
 from tests.toy import make_toy, small_study, write_dataset
 
 
@@ -131,6 +136,43 @@ def test_eight_gpus_are_shared_out_one_a_trial(config, tmp_path):
     assert len(set(devices(result.folder.path))) > 1
     hardware = result.folder.read_description()["hardware"]
     assert (hardware["trials_at_a_time"], hardware["gpus_per_trial"]) == (8, 1)
+
+
+class TrialsOf(Searcher):
+    """Suggests trials until `processes` have run some, at most 200."""
+
+    def __init__(self, folder: Path, processes: int):
+        super().__init__()
+        self.folder, self.processes, self.count = folder, processes, 0
+
+    def suggest(self, trial_id: str) -> dict | str:  # type: ignore[override]
+        self.count += 1
+        if len(list(self.folder.iterdir())) == self.processes or self.count > 200:
+            return Searcher.FINISHED
+        return {"pack": f"trial-{self.count}", "members": [], "folder": str(self.folder)}
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        assert not error
+
+
+def test_processes_come_up_while_trials_end_faster_than_they_start(tmp_path):
+    def sign(config: dict) -> None:
+        (Path(config["folder"]) / f"{os.getpid()}").touch()
+        time.sleep(0.1)
+        tune.report({})
+
+    (folder := tmp_path / "processes").mkdir()
+    room = tune.PlacementGroupFactory([{"CPU": 1}])
+    search = tune.TuneConfig(
+        search_alg=TrialsOf(folder, 4),
+        scheduler=ByNumber(lambda _: FIFOScheduler()),
+        num_samples=-1,
+        max_concurrent_trials=4,
+        reuse_actors=True,
+    )
+    place = tune.RunConfig(storage_path=str(tmp_path / "tune"), verbose=0)
+    tune.Tuner(slot(sign, lambda _: room, "s"), tune_config=search, run_config=place).fit()
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_more_gpus_than_the_cluster_has_are_refused(config):
