@@ -4,7 +4,7 @@
 #   make test                   run every test               make test ARGS="tests/unit -k space"
 #   make test-faults            inject every fault and print what became of it (minutes; `make test` runs a short form)
 #   make check                  style and types
-#   make bench                  measure speed, part by part (half an hour)    make bench NAME=step ARGS=--help
+#   make bench                  measure speed, part by part (an hour)    make bench NAME=step ARGS=--help
 #   make clean                  remove .venv and tool caches; runs/ and the dataset cache stay
 
 PYTHON ?= python3
@@ -17,8 +17,16 @@ ARGS ?=
 study: .venv/installed
 	$(BIN)/python -m study.launch $(ARGS)
 
+# First what computes, in a process a core; then studies on Ray, which take all cores themselves.
+ON_RAY := tests/integration tests/faults
+
 test: .venv/installed-dev
+ifdef ARGS
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+else
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadscope --maxprocesses 8 $(ON_RAY:%=--ignore %)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ON_RAY)
+endif
 
 test-faults: .venv/installed-dev
 	FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/faults $(ARGS)
