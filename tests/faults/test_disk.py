@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -87,12 +88,9 @@ def test_a_disk_that_fills_up(small_disk: Path, config: StudyConfig, ledger: Led
     def fill() -> None:
         while not (journal.exists() and journal.stat().st_size > 40_000):
             time.sleep(0.02)
-        with ballast.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):  # until there is no room
+            while True:
+                file.write(bytes(4096))
 
     filler = threading.Thread(target=fill, daemon=True)
     filler.start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,9 @@ def check_same(config: SimulatorConfig, found: dict[str, Any], where: Path) -> N
 
 def read_identity(path: Path) -> dict[str, Any]:
     """Return the identity of a complete dataset. Raises `DataError` if `path` is not one."""
-    try:
-        with h5py.File(path) as file:
-            if file.attrs.get("complete"):
-                return json.loads(file.attrs["simulator"])
-    except (OSError, KeyError, ValueError):
-        pass
+    with suppress(OSError, KeyError, ValueError), h5py.File(path) as file:
+        if file.attrs.get("complete"):
+            return json.loads(file.attrs["simulator"])
     raise DataError(f"{path} exists and was not made by this simulator; choose another file name or delete it")
 
 
