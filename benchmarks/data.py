@@ -20,9 +20,9 @@ import torch
 from measure import interleaved, keep, tell, tell_machine
 
 from spinlock_dist.config import PrepareConfig, SimulatorConfig
-from spinlock_dist.features.operators.dataset import cached_dataset, generate_dataset
-from spinlock_dist.features.sources import load_table
+from spinlock_dist.data.load import load_table
 from spinlock_dist.prepare import prepare
+from spinlock_dist.simulator.dataset import cached_dataset, generate_dataset
 
 SIMULATED = 256
 

@@ -15,9 +15,9 @@ import time
 import torch
 
 from spinlock_dist.config import SimulatorConfig
-from spinlock_dist.features.operators.extract import BLOCK_ROWS, simulate_block
-from spinlock_dist.features.operators.parameters import KINDS, draw_parameters
-from spinlock_dist.features.operators.simulate import simulate
+from spinlock_dist.simulator.extract import BLOCK_ROWS, simulate_block
+from spinlock_dist.simulator.parameters import KINDS, draw_parameters
+from spinlock_dist.simulator.simulate import simulate
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from measure import keep, tell_machine
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from results.journal import read_journal, settled
+from results.records.optuna_trials import read_journal, settled
 from search_spaces import load_space
 from search_spaces.space import Float
 from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import yaml
 
-from spinlock_dist.codecs import CODECS, fit_codec, score_codec
+from spinlock_dist.baselines import CODECS, fit_codec, score_codec
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial

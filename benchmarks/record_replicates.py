@@ -17,17 +17,17 @@ from typing import Any
 
 import torch
 
-from results.files import read_json, write_json
-from results.study_folder import StudyFolder
-from results.verdict import BASELINE
+from results.records.atomic_files import read_json, write_json
+from results.records.study_folder import StudyFolder
+from results.verdict.verdict import BASELINE
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial
+from study.cluster.resources import Resources
 from study.config import StudyConfig
-from study.finals import Finals
-from study.resources import Resources
-from study.workers import Workers
+from study.phases.finals import Finals
+from study.worker.tasks import Workers
 
 OUT = Path(__file__).parents[1] / "tests" / "data" / "replicates.json"
 OTHER = "waterfill"

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from scipy.stats import qmc
 
-from results.distributions import from_unit
-from results.files import replacing
+from results.records.atomic_files import replacing
+from results.records.optuna_distributions import from_unit
 from search_spaces import SearchSpace, load_space
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError

@@ -26,19 +26,19 @@ import pandas as pd
 from ray.tune.schedulers import TrialScheduler
 from record_trials import BASELINE, KEPT, OUT
 
-from results.distributions import to_unit
-from results.statistics import paired_effect
-from results.trial_record import TrialRecord
+from results.records.optuna_distributions import to_unit
+from results.records.trial_record import TrialRecord
+from results.verdict.paired_tests import paired_effect
 from search_spaces import Categorical, SearchSpace, load_space
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
+from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
-from study.objective import guards
-from study.resources import Resources
-from study.sampler import make_sampler
-from study.searcher import AskTellSearcher
-from study.slots import numbers_of
-from study.stopping import ByNumber, make_scheduler
+from study.samplers.registry import make_sampler
+from study.search.constraints import guards
+from study.search.schedulers import ByNumber, make_scheduler
+from study.search.searcher import AskTellSearcher
+from study.worker.actor import numbers_of
 
 
 class Arm(NamedTuple):

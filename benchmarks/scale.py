@@ -27,8 +27,8 @@ from measure import keep, tell, tell_machine
 from overhead import make_config, make_metrics, make_objective, resident, write_table
 from ray.cluster_utils import Cluster
 
-from results.journal import open_search, settled
-from results.study_folder import StudyFolder
+from results.records.optuna_trials import open_search, settled
+from results.records.study_folder import StudyFolder
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import EpochMetrics
 from study import StudyConfig, run

@@ -22,7 +22,7 @@ from statistics import median
 from measure import keep, tell, tell_machine
 
 from spinlock_dist.config import SimulatorConfig
-from spinlock_dist.features.operators.dataset import cached_dataset
+from spinlock_dist.simulator.dataset import cached_dataset
 from tests.synthetic_study import build_study
 
 SETTINGS = "cluster:\n  snapshot_seconds: 0\n  gpus: 0\n"

@@ -33,8 +33,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.reference import PlainVQVAE, from_batched
 from spinlock_dist.categories.category import Category
+from spinlock_dist.compression.capacity import plan_capacity
 from spinlock_dist.compression.characteristics import characterize
-from spinlock_dist.compression.sizing import plan_capacity
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import denormals_flushed
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE

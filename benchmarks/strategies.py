@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from sklearn import datasets
 
-from spinlock_dist.codecs import fit_codec, score_codec
+from spinlock_dist.baselines import fit_codec, score_codec
 from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.prepare import prepare

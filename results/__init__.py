@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from results.loaded import LoadedStudy
+    from results.records.dataframes import LoadedStudy
 
 __all__ = ["load"]
 
@@ -17,6 +17,8 @@ def load(folder: Path | str) -> LoadedStudy:
     Its DataFrames are `trials`, `curves` and `categories`; `record` is the same as objects, and its `problems` name
     what is damaged or missing. Raises `ConfigError` if there is no study, or not even its study.yaml can be read.
     """
-    from results.loaded import load_study  # only now: a command that imports this package need not wait for pandas
+    from results.records.dataframes import (
+        load_study,  # only now: a command that imports this package need not wait for pandas
+    )
 
     return load_study(Path(folder))

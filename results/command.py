@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from results.study_record import StudyRecord
+    from results.records.study_record import StudyRecord
 
 
 def command_parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -28,8 +28,8 @@ def read_named(runs: Path, name: str) -> StudyRecord:
 
     Raises `ConfigError` if there is no such study, or not even its study.yaml can be read.
     """
-    from results.study_folder import open_study
-    from results.study_record import read_study
+    from results.records.study_folder import open_study
+    from results.records.study_record import read_study
 
     study = read_study(open_study(runs, name), details=False)
     for problem in study.problems:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from results.analysis.trial_summary import count_outcomes
 from results.command import command_parser, read_named
-from results.outcomes import count_outcomes
-from results.statistics import Effect
-from results.study_record import StudyRecord
-from results.trial_record import TrialRecord
+from results.records.study_record import StudyRecord
+from results.records.trial_record import TrialRecord
+from results.verdict.paired_tests import Effect
 from spinlock_dist.errors import ConfigError, run_command
 
 EXAMPLES = """examples:

@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from results.analysis.trial_summary import WORDS
 from results.command import command_parser, read_named
-from results.files import read_json, write_json, write_text
-from results.outcomes import WORDS
-from results.study_folder import StudyFolder
-from results.study_record import StudyRecord
-from results.trial_record import TrialRecord, arm_of
-from results.verdict import FIGURES, Finding, spoken
-from spinlock_dist.checkpoint_meta import META, read_meta
-from spinlock_dist.compression.bounds import allocate_ratios
+from results.records.atomic_files import read_json, write_json, write_text
+from results.records.study_folder import StudyFolder
+from results.records.study_record import StudyRecord
+from results.records.trial_record import TrialRecord, arm_of
+from results.verdict.verdict import FIGURES, Finding, spoken
+from spinlock_dist.checkpoint_metadata import META, read_meta
 from spinlock_dist.compression.characteristics import Characteristics
+from spinlock_dist.compression.ratios import allocate_ratios
 from spinlock_dist.compression.strategies import get_strategy
 from spinlock_dist.config import TrialConfig, dump_config, parse_config
 from spinlock_dist.errors import ConfigError, SpinlockError, run_command
-from spinlock_dist.spinlock_writer import to_spinlock
+from spinlock_dist.interop.spinlock_writer import to_spinlock
 
 EXAMPLES = """examples:
   python -m results.export mine --out best.yaml                        the best; spinlock_dist.train --config trains it

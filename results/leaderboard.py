@@ -10,16 +10,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from results.analysis.levelling import levelling
 from results.command import command_parser, read_named
-from results.levelling import levelling
-from results.trial_record import TrialRecord, arm_of
+from results.records.trial_record import TrialRecord, arm_of
 from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.errors import run_command
 from spinlock_dist.metrics.record import Metrics
 
 if TYPE_CHECKING:
-    from results.statistics import Effect
-    from results.study_record import StudyRecord
+    from results.records.study_record import StudyRecord
+    from results.verdict.paired_tests import Effect
 
 EXAMPLES = """examples:
   python -m results.leaderboard mine               the ten best trials, also while the study runs
@@ -134,8 +134,8 @@ def _score(record: TrialRecord) -> Metrics:
 
 
 def _show(study: StudyRecord, rows: int) -> None:
-    from results.outcomes import outcomes_in_words
-    from results.tournament import standing_of, tournament_table
+    from results.analysis.trial_summary import outcomes_in_words
+    from results.verdict.standings import standing_of, tournament_table
 
     console = Console()
     running = f", {len(study.running)} trials without an outcome" if study.running else ""

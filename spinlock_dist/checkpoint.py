@@ -17,11 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from spinlock_dist.baselines import Codec, CodecTokenizer
 from spinlock_dist.categories.category import Category
-from spinlock_dist.checkpoint_meta import FORMAT_VERSION, META, read_meta
-from spinlock_dist.codecs import Codec, CodecTokenizer
+from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META, read_meta
+from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.sizing import CapacityPlan
 from spinlock_dist.config import TrialConfig, parse_config
 from spinlock_dist.device import resolve_device
 from spinlock_dist.errors import CheckpointError, SpinlockError

@@ -26,8 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Imported only now, so that --help answers at once.
     from spinlock_dist.checkpoint import load_checkpoint
+    from spinlock_dist.data.load import load_table
     from spinlock_dist.diagnosis.measure import diagnose
-    from spinlock_dist.features.sources import load_table
 
     tokenizer = load_checkpoint(args.checkpoint, device=args.device)
     if args.category is not None:

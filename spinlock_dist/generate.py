@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     config = parse_config(SimulatorConfig, given, "command line")
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"command line: --workers must be at least 1, is {options.workers}")
-    from spinlock_dist.features.operators import generate_dataset  # imports torch: not for --help
+    from spinlock_dist.simulator import generate_dataset  # imports torch: not for --help
 
     began = time.perf_counter()
     try:
@@ -96,7 +96,7 @@ def _describe(path: Path) -> str:
     """Return rows, columns by family and size of the dataset `path`."""
     import h5py
 
-    from spinlock_dist.features.operators.layout import FEATURE_PATHS
+    from spinlock_dist.simulator.layout import FEATURE_PATHS
 
     with h5py.File(path) as file:
         shapes: dict[str, Any] = {family: file[place].shape for family, place in FEATURE_PATHS.items()}

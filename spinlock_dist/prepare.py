@@ -16,9 +16,9 @@ from spinlock_dist.categories.discovery import discover_categories
 from spinlock_dist.categories.mapping import read_mapping, read_names
 from spinlock_dist.compression.characteristics import Characteristics, characterize
 from spinlock_dist.config import CategoriesConfig, PrepareConfig, SplitConfig
+from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import DataError
 from spinlock_dist.features.pipeline import FeaturePipeline, fit_pipeline
-from spinlock_dist.features.sources import load_table
 from spinlock_dist.seeding import derive_seed
 
 

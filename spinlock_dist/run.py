@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from spinlock_dist.checkpoint import save_checkpoint
-from spinlock_dist.checkpoint_meta import FORMAT_VERSION
-from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
+from spinlock_dist.checkpoint_metadata import FORMAT_VERSION
+from spinlock_dist.compression.capacity import CapacityPlan, plan_capacity
 from spinlock_dist.compression.strategies import get_strategy
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import resolve_device
@@ -25,7 +25,7 @@ from spinlock_dist.model.trained_encoders import to_device
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.feedback import Planning, plan_by_feedback, run_pilots
+from spinlock_dist.training.pilots import Planning, plan_by_feedback, run_pilots
 from spinlock_dist.training.snapshot import Snapshots
 from spinlock_dist.training.trainer import Member, MembersReport, identity, restored_members, train
 

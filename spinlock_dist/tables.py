@@ -11,8 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from spinlock_dist.baselines import CodecScore
     from spinlock_dist.categories.category import Category
-    from spinlock_dist.codecs import CodecScore
     from spinlock_dist.metrics.record import EpochMetrics, Metrics
     from spinlock_dist.run import TrialOutcome
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from spinlock_dist.categories.category import Category
+from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.sizing import CapacityPlan
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.errors import DataError
 from spinlock_dist.features.pipeline import FeaturePipeline
-from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, stack_tokens
 from spinlock_dist.model.trained_encoders import to_device

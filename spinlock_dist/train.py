@@ -91,7 +91,7 @@ def _codec(compared: str | None) -> str | None:
 
     if compared is None or compared in STRATEGIES:
         return None
-    from spinlock_dist.codecs import CODECS  # needs torch; strategies do not
+    from spinlock_dist.baselines import CODECS  # needs torch; strategies do not
 
     if compared not in CODECS:
         known = (*STRATEGIES, *CODECS)
@@ -102,7 +102,7 @@ def _codec(compared: str | None) -> str | None:
 def _configs(args: argparse.Namespace, codec: str | None) -> list[TrialConfig]:
     """Return the config asked for, and the one with the strategy to compare it with if any."""
     from spinlock_dist.compression.strategies import get_strategy
-    from spinlock_dist.spinlock_yaml import is_spinlock_yaml
+    from spinlock_dist.interop.spinlock_reader import is_spinlock_yaml
 
     config = _given(args.config) if args.config else TrialConfig()
     flags = {
@@ -128,7 +128,7 @@ def _configs(args: argparse.Namespace, codec: str | None) -> list[TrialConfig]:
 
 def _given(path: Path) -> TrialConfig:
     """Read a config of ours or of Spinlock's; of the latter, say on stderr what has no counterpart here."""
-    from spinlock_dist.spinlock_yaml import is_spinlock_yaml, load_spinlock_yaml
+    from spinlock_dist.interop.spinlock_reader import is_spinlock_yaml, load_spinlock_yaml
 
     if not is_spinlock_yaml(path):
         return load_config(path)
@@ -194,7 +194,7 @@ def _trained_arm(outcome: TrialOutcome, splits: tuple[str, ...]) -> Arm:
 
 def _codec_arm(name: str, outcome: TrialOutcome, data: PreparedData, splits: tuple[str, ...]) -> Arm:
     """Fit a codec to the training rows, each category within the bits it has in `outcome`."""
-    from spinlock_dist.codecs import fit_codec, score_codec
+    from spinlock_dist.baselines import fit_codec, score_codec
     from spinlock_dist.tables import Arm
 
     train_ND = data.values[data.split.train]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from study.cluster.environment import prepare_environment
 from study.config import StudyConfig
-from study.environment import prepare_environment
 
 if TYPE_CHECKING:
-    from study.phases import StudyResult, run
+    from study.pipeline import StudyResult, run
 
 __all__ = ["StudyConfig", "StudyResult", "run"]
 
@@ -21,7 +21,7 @@ prepare_environment()
 def __getattr__(name: str) -> Any:
     """Import what needs Ray, Optuna and torch only when it is asked for: `--help` must not wait for them."""
     if name in ("StudyResult", "run"):
-        from study import phases
+        from study import pipeline
 
-        return getattr(phases, name)
+        return getattr(pipeline, name)
     raise AttributeError(f"module 'study' has no attribute '{name}'")

@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--arm", metavar="STRATEGY", help="of a tournament: whose trials")
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port (default: {PORT})")
     args = parser.parse_args(argv)
-    from results.study_folder import open_study
-    from study.tournament import tournament_arms
+    from results.records.study_folder import open_study
+    from study.phases.tournament import tournament_arms
 
     folder = open_study(args.runs, args.name)
     if (known := folder.read_description())["config"].get("tournament"):
@@ -66,7 +66,7 @@ def serve(journal: Path, port: int) -> None:
     from optuna.storages import JournalStorage
     from optuna_dashboard import wsgi
 
-    from results.journal import ReadOnlyBackend
+    from results.records.optuna_trials import ReadOnlyBackend
 
     class Silent(WSGIRequestHandler):
         def log_message(self, format: str, *args: object) -> None:

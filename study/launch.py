@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinlock_dist.errors import run_command
-from study.command_line import make_parser, study_config
 from study.config import StudyConfig
+from study.launch_options import make_parser, study_config
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from study.phases import StudyResult
+    from study.pipeline import StudyResult
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     config = study_config(args)
     from rich.console import Console  # only now: --help and a misspelt setting answer at once
 
-    from study.phases import dry_run, run
+    from study.pipeline import dry_run, run
 
     console = Console(quiet=args.json)
     progress = Console(quiet=args.json or args.quiet)
@@ -50,9 +50,9 @@ def _farewell(config: StudyConfig) -> str:
 
 
 def _show(result: StudyResult, console: Console) -> None:
+    from results.analysis.trial_summary import outcomes_in_words
     from results.leaderboard import leaderboard
-    from results.outcomes import outcomes_in_words
-    from results.tournament import tournament_table
+    from results.verdict.standings import tournament_table
 
     if result.standings:
         console.print(tournament_table(result.standings))
@@ -71,7 +71,7 @@ def _show(result: StudyResult, console: Console) -> None:
 
 
 def _as_json(result: StudyResult) -> dict[str, Any]:
-    from results.outcomes import count_outcomes
+    from results.analysis.trial_summary import count_outcomes
 
     return {
         "study": str(result.folder.path),

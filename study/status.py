@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spinlock_dist.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
-    from results.study_folder import StudyFolder
+    from results.records.study_folder import StudyFolder
 
 MOST_RUNNING = 8
 """Trials that run with a line each."""
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.why is not None and args.name is None:
         parser.error("--why: name the study too")
-    from results.study_folder import open_study, study_names
+    from results.records.study_folder import open_study, study_names
 
     if args.name is None:
         names = study_names(args.runs)
@@ -57,9 +57,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
     """Return what became of a trial of the search, told and as plain data. Raises `ConfigError` if there is none."""
-    from results.journal import STATE, attempts_at, open_search, record_of
-    from results.outcomes import attempt_lines, in_columns, setting_lines, tell_story
-    from results.trial_record import read_records
+    from results.analysis.trial_summary import attempt_lines, in_columns, setting_lines, tell_story
+    from results.records.optuna_trials import STATE, attempts_at, open_search, record_of
+    from results.records.trial_record import read_records
 
     if folder.read_description()["config"].get("tournament"):
         raise ConfigError(f"--why: each strategy of a tournament has a trial {number}; see {folder.trials}")
@@ -82,12 +82,12 @@ def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
 
 def read_status(folder: StudyFolder) -> dict[str, Any]:
     """Return where a study stands: its phase, trials by state, and the best so far beside the baseline."""
-    from results.front import front
-    from results.journal import open_search, read_search
-    from results.outcomes import count_outcomes
-    from results.trial_record import best_record, full_arm, read_records
-    from study.tournament import tournament_arms
-    from study.until import ENDED
+    from results.analysis.pareto import front
+    from results.analysis.trial_summary import count_outcomes
+    from results.records.optuna_trials import open_search, read_search
+    from results.records.trial_record import best_record, full_arm, read_records
+    from study.phases.tournament import tournament_arms
+    from study.search.stop_criteria import ENDED
 
     known = folder.read_description()
     arms = tournament_arms(known["space"]) if known["config"].get("tournament") else [""]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from results.trial_record import TrialRecord
+from results.records.trial_record import TrialRecord
 from spinlock_dist.config import SimulatorConfig
 from spinlock_dist.metrics.record import Metrics
 
@@ -62,7 +62,7 @@ def spinlock_file(repository: Path) -> Path:
 @pytest.fixture(scope="session")
 def operators_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small file of the simulator's: 120 operators on a grid of 8 x 8."""
-    from spinlock_dist.features.operators import generate_dataset  # needs torch, which the environment above tells
+    from spinlock_dist.simulator import generate_dataset  # needs torch, which the environment above tells
 
     config = SimulatorConfig(samples=120, grid=8, steps=8, realizations=1)
     return generate_dataset(config, tmp_path_factory.mktemp("operators") / "operators.h5", workers=1)

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from results.study_folder import StudyFolder
+from results.records.study_folder import StudyFolder
 
 DRIVER = """
 import sys
 from pathlib import Path
-from results.study_folder import StudyFolder
+from results.records.study_folder import StudyFolder
 with StudyFolder(Path(sys.argv[1])).lock():
     print("held", flush=True)
     input()

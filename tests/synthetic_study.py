@@ -20,15 +20,14 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from results.distributions import distribution, from_unit
+from results.analysis.pareto import objectives
 from results.export import export_config, export_readme
-from results.files import digest, write_json
-from results.front import objectives
-from results.journal import ATTEMPTS, CHECKPOINT, DIVERGED, outcome
-from results.study_folder import FORMAT, StudyFolder
-from results.tables import write_tables
-from results.tournament import conclude_tournament, standings, write_standings
-from results.trial_record import (
+from results.records.atomic_files import digest, write_json
+from results.records.optuna_distributions import distribution, from_unit
+from results.records.optuna_trials import ATTEMPTS, CHECKPOINT, DIVERGED, outcome
+from results.records.study_folder import FORMAT, StudyFolder
+from results.records.tables import write_tables
+from results.records.trial_record import (
     Attempt,
     TrialRecord,
     arm_of,
@@ -37,24 +36,25 @@ from results.trial_record import (
     full_arm,
     write_records,
 )
-from results.verdict import BASELINE, Verdict, conclude, judge
-from results.verification import verify
+from results.verdict.standings import conclude_tournament, standings, write_standings
+from results.verdict.verdict import BASELINE, Verdict, conclude, judge
+from results.verdict.verification import verify
 from search_spaces import SearchSpace, load_space
 from search_spaces.space import space_content
-from spinlock_dist.checkpoint_meta import FORMAT_VERSION, META
+from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META
+from spinlock_dist.compression.capacity import CapacityPlan, plan_capacity
 from spinlock_dist.compression.characteristics import Characteristics, characterize
-from spinlock_dist.compression.limits import gaussian_reference
-from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
+from spinlock_dist.compression.rate_distortion import gaussian_reference
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.features.cleaning import LedgerEntry
 from spinlock_dist.metrics.reconstruction import distance_to_reference, gini, imbalance
 from spinlock_dist.metrics.record import Metrics
 from study.config import StudyConfig
-from study.faults import collapsed
-from study.first_points import first_points
-from study.journal import open_journal
-from study.objective import COUNT, guards
-from study.tournament import RANDOM, tournament_arms
+from study.phases.tournament import RANDOM, tournament_arms
+from study.search.constraints import COUNT, guards
+from study.search.initial_trials import first_points
+from study.search.storage import open_journal
+from study.worker.retry_policy import collapsed
 
 ROWS = {"train": 1400, "validation": 300, "test": 300}
 FAMILIES = ("initial", "summary", "temporal")

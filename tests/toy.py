@@ -17,7 +17,7 @@ from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.training.snapshot import Snapshots, State
 from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StudyConfig
-from study.trainable import Objective
+from study.worker.trainable import Objective
 
 Fault = Callable[[TrialConfig, int, Snapshots], None]
 

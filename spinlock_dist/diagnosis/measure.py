@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from spinlock_dist.categories.category import Category
-from spinlock_dist.compression.limits import gaussian_reference
+from spinlock_dist.compression.rate_distortion import gaussian_reference
+from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.diagnosis.record import (
     CategoryDiagnosis,
     CodebookDiagnosis,
@@ -22,7 +23,6 @@ from spinlock_dist.diagnosis.record import (
     RawImbalance,
 )
 from spinlock_dist.errors import DataError
-from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.codebook import codebook_usage
 from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, RAW_FLOOR, fraction_unexplained, imbalance
 from spinlock_dist.model.hierarchical_vqvae import stack_tokens

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spinlock_dist.config import PrepareConfig
+from spinlock_dist.data.initial_family import completed
+from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.errors import DataError
 from spinlock_dist.features.cleaning import Cleaning, fit_cleaning
-from spinlock_dist.features.encoders import FittedEncoder, default_encoder, fit_encoder
-from spinlock_dist.features.initial_hybrid import completed
+from spinlock_dist.features.encoders.registry import FittedEncoder, default_encoder, fit_encoder
 from spinlock_dist.features.normalization import Normalization, fit_normalization
-from spinlock_dist.features.table import FeatureTable
 
 if TYPE_CHECKING:
     from torch import nn

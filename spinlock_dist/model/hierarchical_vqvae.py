@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spinlock_dist.compression.sizing import CapacityPlan
+from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.config import LEVELS, ModelConfig, QuantizerConfig
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.model.level import Level

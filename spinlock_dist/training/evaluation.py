@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.limits import gaussian_reference
+from spinlock_dist.compression.rate_distortion import gaussian_reference
 from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.metrics.codebook import CodebookUsage, codebook_usage, mean_over_codebooks
 from spinlock_dist.metrics.reconstruction import (

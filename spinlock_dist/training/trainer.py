@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from spinlock_dist.compression.sizing import CapacityPlan
+from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import denormals_flushed
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError

@@ -22,18 +22,20 @@ ROOT = Path(__file__).resolve().parents[2]
 HOUSE = ("spinlock_dist", "search_spaces", "results", "study")
 CORE = (
     ("errors", "seeding", "preset", "config", "device"),
+    ("simulator",),
+    ("data",),
     ("features",),
     ("categories",),
     ("compression",),
     ("prepare",),
     ("model",),
     ("metrics",),
-    ("codecs",),
+    ("baselines",),
     ("training",),
     ("tokenizer",),
-    ("checkpoint_meta", "checkpoint", "diagnosis"),
+    ("checkpoint_metadata", "checkpoint", "diagnosis"),
     ("run",),
-    ("spinlock_yaml", "spinlock_writer", "tables"),
+    ("interop", "tables"),
     ("generate", "train", "diagnose"),
 )
 ENGINES = {"ray", "optuna"}

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spinlock_dist.baselines import CODECS, Codec, CodecTokenizer, fit_codec, score_codec
 from spinlock_dist.categories.category import Category
 from spinlock_dist.checkpoint import load_codec, save_codec
-from spinlock_dist.codecs import CODECS, Codec, CodecTokenizer, fit_codec, score_codec
-from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
+from spinlock_dist.compression.capacity import CapacityPlan, plan_capacity
 from spinlock_dist.config import CompressionConfig, PrepareConfig
+from spinlock_dist.data.load import load_table
+from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.errors import DataError
-from spinlock_dist.features.sources import load_table
-from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.reconstruction import fraction_unexplained
 from spinlock_dist.prepare import PreparedData, prepare
 from tests.synthetic import write_table

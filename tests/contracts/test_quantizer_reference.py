@@ -10,7 +10,7 @@ from torch import Generator
 from vector_quantize_pytorch import FSQ as ReferenceFSQ
 from vector_quantize_pytorch import ResidualVQ, VectorQuantize
 
-from spinlock_dist.codecs import PCAScalar, ResidualKMeans
+from spinlock_dist.baselines import PCAScalar, ResidualKMeans
 from spinlock_dist.config import QuantizerConfig
 from spinlock_dist.model.quantizers import FSQ, EMAQuantizer
 from tests.quantizers import start_on

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spinlock_dist.config import PrepareConfig
+from spinlock_dist.data.load import MIN_ROWS, load_table
 from spinlock_dist.errors import DataError
-from spinlock_dist.features.sources import MIN_ROWS, load_table
 from tests.fuzz import inputs
 
 Writer = Callable[[Path, np.ndarray, list[str]], Path]

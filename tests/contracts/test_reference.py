@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.reference import PlainVQVAE, from_batched
-from spinlock_dist.compression.sizing import plan_capacity
+from spinlock_dist.compression.capacity import plan_capacity
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.initialization import initialize

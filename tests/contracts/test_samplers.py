@@ -16,19 +16,19 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from results.distributions import suggest
-from results.journal import DIVERGED, read_search, settled
-from results.trial_record import TrialRecord
+from results.records.optuna_distributions import suggest
+from results.records.optuna_trials import DIVERGED, read_search, settled
+from results.records.trial_record import TrialRecord
 from search_spaces import Categorical, Float, Int, SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
+from study.cluster.resources import Resources
 from study.config import GuardsConfig, StudyConfig
-from study.first_points import first_points
-from study.journal import open_journal, release
-from study.objective import COUNT, guards
-from study.resources import Resources
-from study.sampler import check_sampler, make_sampler
-from study.searcher import AskTellSearcher
+from study.samplers.registry import check_sampler, make_sampler
+from study.search.constraints import COUNT, guards
+from study.search.initial_trials import first_points
+from study.search.searcher import AskTellSearcher
+from study.search.storage import open_journal, release
 
 
 def space(step: float | None = None, strategies: bool = True) -> SearchSpace:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from results.trial_record import TrialRecord
+from results.records.trial_record import TrialRecord
 from tests.toy import write_dataset
 
 if not os.environ.get("FAULTS"):

@@ -18,11 +18,11 @@ import pytest
 import ray
 from rich.console import Console
 
-from results.journal import read_journal, read_search
-from results.study_folder import StudyFolder
+from results.records.optuna_trials import read_journal, read_search
+from results.records.study_folder import StudyFolder
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study import StudyConfig, run
-from study.faults import StudyError
+from study.worker.retry_policy import StudyError
 from tests.faults.conftest import Ledger
 from tests.toy import ONE_PARAMETER, make_toy, small_study
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from results.journal import read_journal, read_search
-from results.study_folder import StudyFolder
-from results.trial_record import TrialRecord
+from results.records.optuna_trials import read_journal, read_search
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import TrialRecord
 from tests.faults.conftest import Ledger
 
 KILLS = int(os.environ.get("KILLS", "20"))  # fewer for a first look

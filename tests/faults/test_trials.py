@@ -14,8 +14,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from results.tables import read_trials
-from results.trial_record import TrialRecord, feasible_records
+from results.records.tables import read_trials
+from results.records.trial_record import TrialRecord, feasible_records
 from search_spaces import load_space
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError

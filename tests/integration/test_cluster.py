@@ -10,10 +10,10 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from study.cluster import running
+from study.cluster.ray_cluster import running
+from study.cluster.resources import ResourceError, Resources
+from study.cluster.shared_folder import check_storage
 from study.config import ClusterConfig
-from study.resources import ResourceError, Resources
-from study.storage import check_storage
 
 
 @pytest.fixture(scope="module")

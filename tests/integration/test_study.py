@@ -20,26 +20,26 @@ from ray.tune.search import Searcher
 
 import results.export
 import spinlock_dist.train
-from results.journal import read_journal
-from results.study_folder import StudyFolder
-from results.tables import read_curves, read_tables, read_trials
-from results.trial_record import TrialRecord, read_records
+from results.records.optuna_trials import read_journal
+from results.records.study_folder import StudyFolder
+from results.records.tables import read_curves, read_tables, read_trials
+from results.records.trial_record import TrialRecord, read_records
 from spinlock_dist.categories.mapping import read_names
 from spinlock_dist.config import TrialConfig, load_config
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError
+from spinlock_dist.interop.spinlock_reader import load_spinlock_yaml
 from spinlock_dist.metrics.record import Metrics
-from spinlock_dist.spinlock_yaml import load_spinlock_yaml
 from spinlock_dist.training.snapshot import Snapshots
 from study import StudyConfig, dashboard, run
-from study.command_line import make_parser, study_config
+from study.cluster.resources import ResourceError
 from study.config import ClusterConfig, StoppingConfig, UntilConfig
-from study.exported import METRICS
-from study.faults import StudyError
-from study.phases import dry_run
-from study.resources import ResourceError
-from study.slots import slot
+from study.launch_options import make_parser, study_config
+from study.monitor.prometheus import METRICS
+from study.pipeline import dry_run
+from study.search.schedulers import ByNumber
 from study.status import read_status, read_story
-from study.stopping import ByNumber
+from study.worker.actor import slot
+from study.worker.retry_policy import StudyError
 from tests.toy import make_toy, small_study, write_dataset
 
 

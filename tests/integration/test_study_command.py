@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 import ray
 
-from results.journal import read_journal, read_search
-from results.study_folder import StudyFolder
+from results.records.optuna_trials import read_journal, read_search
+from results.records.study_folder import StudyFolder
 from spinlock_dist.errors import run_command
 from study.config import StudyConfig
 from study.launch import main

@@ -21,8 +21,8 @@ import pytest
 from spinlock_dist.checkpoint import load_checkpoint
 from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import PrepareConfig, SplitConfig
+from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import run_command
-from spinlock_dist.features.sources import load_table
 from spinlock_dist.prepare import split_rows
 from spinlock_dist.train import main
 

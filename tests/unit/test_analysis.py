@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.analysis import (
+from results.analysis.analysis import (
     LEAST_TRIALS,
     bits_of,
     by_strategy,
@@ -22,9 +22,9 @@ from results.analysis import (
     split_raw,
     spread,
 )
-from results.study_record import StudyRecord, read_study
-from results.suspects import suspects
-from results.trial_record import TrialRecord
+from results.analysis.hypotheses import suspects
+from results.records.study_record import StudyRecord, read_study
+from results.records.trial_record import TrialRecord
 from search_spaces import Float, SearchSpace, load_space
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.metrics.record import Metrics

@@ -12,9 +12,9 @@ import pytest
 
 from spinlock_dist.checkpoint import META, WEIGHTS, load_checkpoint, read_meta
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.data.load import load_table
+from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.errors import CheckpointError, DataError
-from spinlock_dist.features.sources import load_table
-from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import TrialOutcome, run_trial
 from tests.synthetic import write_table
@@ -78,7 +78,7 @@ def test_same_tokens_in_another_process_and_another_batch_size(
     tokens = load_checkpoint(saved, device="cpu").encode(table)
     script = (
         "import sys, numpy as np; from spinlock_dist.checkpoint import load_checkpoint;"
-        "from spinlock_dist.features.sources import load_table; from spinlock_dist import tokenizer as module;"
+        "from spinlock_dist.data.load import load_table; from spinlock_dist import tokenizer as module;"
         "module.CHUNK = 7; tokenizer = load_checkpoint(sys.argv[1], device='cpu');"
         "np.save(sys.argv[2], tokenizer.encode(load_table(tokenizer.config.prepare)))"
     )

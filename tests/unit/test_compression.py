@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinlock_dist.compression.bounds import allocate_ratios, widen
+from spinlock_dist.compression.capacity import _within_caps, latent_dim, match_codes, match_dims, plan_capacity
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.published import published_codes
-from spinlock_dist.compression.sizing import _within_caps, latent_dim, match_codes, match_dims, plan_capacity
+from spinlock_dist.compression.ratios import allocate_ratios, widen
 from spinlock_dist.compression.strategies import STRATEGIES, UNIFORM_RATIOS, get_strategy
+from spinlock_dist.compression.uniform_baseline import published_codes
 from spinlock_dist.config import CompressionConfig
 from spinlock_dist.errors import ConfigError
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from results.journal import read_journal
-from results.study_folder import StudyFolder
+from results.records.optuna_trials import read_journal
+from results.records.study_folder import StudyFolder
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.dashboard import main
-from study.journal import open_journal
+from study.search.storage import open_journal
 
 INSTALLED = find_spec("optuna_dashboard") is not None
 

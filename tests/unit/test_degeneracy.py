@@ -11,20 +11,20 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from results.journal import read_search
-from results.outcomes import count_outcomes, outcomes_in_words
-from results.trial_record import TrialRecord, feasible_records
+from results.analysis.trial_summary import count_outcomes, outcomes_in_words
+from results.records.optuna_trials import read_search
+from results.records.trial_record import TrialRecord, feasible_records
 from search_spaces import Categorical, SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import run_trial
+from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
-from study.journal import open_journal
-from study.resources import Resources
-from study.sampler import make_sampler
-from study.searcher import AskTellSearcher
-from study.stopping import ByNumber, make_scheduler
+from study.samplers.registry import make_sampler
+from study.search.schedulers import ByNumber, make_scheduler
+from study.search.searcher import AskTellSearcher
+from study.search.storage import open_journal
 from tests.synthetic import write_table
 
 EPOCHS, TRIALS = 12, 16

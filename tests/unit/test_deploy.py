@@ -13,7 +13,7 @@ import pytest
 import ray
 import yaml
 
-from study.command_line import make_parser, study_config
+from study.launch_options import make_parser, study_config
 
 RECIPES = ("ray-cluster.yaml", "kuberay-rayjob.yaml", "slurm.sh", "README.md")
 

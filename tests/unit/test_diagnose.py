@@ -16,12 +16,12 @@ from scipy import stats
 
 from spinlock_dist.categories.category import Category
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.data.load import load_table
+from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.diagnose import main
 from spinlock_dist.diagnosis.measure import diagnose, kurtosis, outlier_share
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis
 from spinlock_dist.errors import CheckpointError, ConfigError, DataError
-from spinlock_dist.features.sources import load_table
-from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import TrialOutcome, run_trial
 from tests.synthetic import write_table

@@ -16,11 +16,11 @@ from spinlock_dist.config import (
     TemporalCNNEncoder,
     TemporalStats,
 )
+from spinlock_dist.data.initial_fields import Fields
 from spinlock_dist.errors import ConfigError, DataError
-from spinlock_dist.features import temporal_stats
-from spinlock_dist.features.encoders import FittedEncoder, fit_encoder
-from spinlock_dist.features.initial_fields import Fields
-from spinlock_dist.features.temporal_stats import STATISTICS
+from spinlock_dist.features.encoders import temporal_stats
+from spinlock_dist.features.encoders.registry import FittedEncoder, fit_encoder
+from spinlock_dist.features.encoders.temporal_stats import STATISTICS
 
 STATIC = ("a", "b", "c")
 SMALL_MLP = MLPEncoder(hidden=(16, 8), output=5)

@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from results.export import find_trial, main, shortfall, trial_ratios
-from results.study_folder import StudyFolder
-from results.study_record import StudyRecord, read_study
-from results.trial_record import TrialRecord
+from results.records.study_folder import StudyFolder
+from results.records.study_record import StudyRecord, read_study
+from results.records.trial_record import TrialRecord
 from spinlock_dist.categories.mapping import read_names
-from spinlock_dist.compression.bounds import allocate_ratios
 from spinlock_dist.compression.characteristics import Characteristics
+from spinlock_dist.compression.ratios import allocate_ratios
 from spinlock_dist.config import load_config
 from spinlock_dist.errors import ConfigError, SpinlockError
-from spinlock_dist.spinlock_yaml import is_spinlock_yaml, load_spinlock_yaml
+from spinlock_dist.interop.spinlock_reader import is_spinlock_yaml, load_spinlock_yaml
 from tests.synthetic_study import build_study
 
 

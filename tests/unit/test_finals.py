@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.study_folder import StudyFolder
+from results.records.study_folder import StudyFolder
 from spinlock_dist.config import parse_config
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.prepare import prepare
 from study.config import StudyConfig
-from study.finals import Finals
+from study.phases.finals import Finals
 from tests.synthetic import write_table
 
 

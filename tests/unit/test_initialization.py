@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spinlock_dist.categories.category import Category
-from spinlock_dist.compression.sizing import CapacityPlan
+from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.config import ModelConfig, QuantizerConfig
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.initialization import initialize

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spinlock_dist.categories.category import Category
-from spinlock_dist.compression.sizing import CapacityPlan
+from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.config import ModelConfig, QuantizerConfig
 from spinlock_dist.model import layout
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction

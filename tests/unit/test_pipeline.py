@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from spinlock_dist.config import PrepareConfig
+from spinlock_dist.data.initial_fields import Fields
+from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.errors import DataError
-from spinlock_dist.features.initial_fields import Fields
 from spinlock_dist.features.pipeline import FeaturePipeline, fit_pipeline
-from spinlock_dist.features.table import FeatureTable
 
 TRAIN = np.arange(0, 90)
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from spinlock_dist.compression.characteristics import characterize
 from spinlock_dist.config import PrepareConfig, SplitConfig, parse_config
+from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import ConfigError, DataError
-from spinlock_dist.features.sources import load_table
 from spinlock_dist.prepare import PreparedData, prepare, prepare_report, split_rows
 
 NAMES = [f"{'initial' if column < 8 else 'summary'}::f{column}" for column in range(24)]

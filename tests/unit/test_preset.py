@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spinlock_dist.compression.sizing import latent_dim, plan_capacity
+from spinlock_dist.compression.capacity import latent_dim, plan_capacity
 from spinlock_dist.config import TrialConfig, dump_config, load_config
 from spinlock_dist.errors import ConfigError, DataError
 from spinlock_dist.prepare import prepare

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from spinlock_dist.config import parse_config
 from spinlock_dist.errors import ConfigError
-from study.config import ClusterConfig
-from study.resources import (
+from study.cluster.resources import (
     GIB,
     ResourceError,
     Resources,
@@ -19,6 +18,7 @@ from study.resources import (
     plan,
     plan_in_full,
 )
+from study.config import ClusterConfig
 
 EIGHT = [{"CPU": 64, "GPU": 8}]
 

@@ -13,18 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from results.analysis.pareto import front
 from results.export import export_readme
-from results.files import read_json, replacing, write_json
-from results.front import front
 from results.leaderboard import leaderboard, ranking, settings
-from results.study_folder import StudyFolder, open_study
-from results.tables import read_curves, read_trials, write_tables
-from results.trial_record import (
+from results.records.atomic_files import read_json, replacing, write_json
+from results.records.study_folder import StudyFolder, open_study
+from results.records.tables import read_curves, read_trials, write_tables
+from results.records.trial_record import (
     best_record,
     read_records,
     write_records,
 )
-from results.verdict import Verdict, conclude, judge
+from results.verdict.verdict import Verdict, conclude, judge
 from spinlock_dist.errors import ConfigError, SpinlockError
 
 # ---------------------------------------------------------------- files

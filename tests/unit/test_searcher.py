@@ -19,18 +19,18 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from results.journal import attempts_at, read_journal, read_search, settled
-from results.trial_record import TrialRecord
+from results.records.optuna_trials import attempts_at, read_journal, read_search, settled
+from results.records.trial_record import TrialRecord
 from search_spaces import Categorical, Float, SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import Metrics
+from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
-from study.journal import open_journal, release, repair
-from study.resources import Resources
-from study.sampler import make_sampler
-from study.searcher import AskTellSearcher, GivenUp
-from study.stopping import ByNumber, make_scheduler
+from study.samplers.registry import make_sampler
+from study.search.schedulers import ByNumber, make_scheduler
+from study.search.searcher import AskTellSearcher, GivenUp
+from study.search.storage import open_journal, release, repair
 
 SPACE = SearchSpace(
     name="test",

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from spinlock_dist.config import PrepareConfig
+from spinlock_dist.data.column_names import aggregated_names, per_step_names, registered_names
+from spinlock_dist.data.load import load_table
+from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.errors import DataError
-from spinlock_dist.features.registry import aggregated_names, per_step_names, registered_names
-from spinlock_dist.features.sources import load_table
-from spinlock_dist.features.table import FeatureTable
 
 ROWS = 12
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import TrialConfig, parse_config
+from spinlock_dist.interop.spinlock_reader import parse_spinlock
+from spinlock_dist.interop.spinlock_writer import to_spinlock
 from spinlock_dist.preset import read_preset
-from spinlock_dist.spinlock_writer import to_spinlock
-from spinlock_dist.spinlock_yaml import parse_spinlock
 
 RATIOS = {"cluster_1": [0.25, 0.5, 0.75], "cluster_2": [0.6024809, 1.2, 1.8]}
 

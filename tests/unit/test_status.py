@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from results.study_folder import StudyFolder
-from study.journal import open_journal
+from results.records.study_folder import StudyFolder
+from study.search.storage import open_journal
 from study.status import main
 
 

@@ -9,16 +9,16 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from results.journal import attempts_at, open_search, read_search
-from results.study_folder import StudyFolder
+from results.records.optuna_trials import attempts_at, open_search, read_search
+from results.records.study_folder import StudyFolder
 from search_spaces import Float, SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
+from study.cluster.resources import Resources
 from study.config import GuardsConfig, StudyConfig
-from study.journal import open_storage, release, resolved_url
-from study.resources import Resources
-from study.sampler import make_sampler
-from study.searcher import AskTellSearcher
+from study.samplers.registry import make_sampler
+from study.search.searcher import AskTellSearcher
+from study.search.storage import open_storage, release, resolved_url
 from tests.unit.test_searcher import member_failure, member_report, result
 
 SPACE = SearchSpace(name="s", description="", parameters={"compression.sharpness": Float(low=0.5, high=2.0)})

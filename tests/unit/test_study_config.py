@@ -14,15 +14,15 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from results.study_folder import StudyFolder
+from results.records.study_folder import StudyFolder
 from search_spaces.space import space_content
 from spinlock_dist.config import dump_config, load_config, parse_config
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.preset import merge
-from study.command_line import FLAGS, make_parser, study_config
 from study.config import StudyConfig, UntilConfig
-from study.description import check_rerun, study_space
+from study.launch_options import FLAGS, make_parser, study_config
+from study.provenance import check_rerun, study_space
 
 
 def parsed(*argv: str) -> StudyConfig:

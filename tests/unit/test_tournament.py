@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from results.files import read_json
-from results.study_folder import StudyFolder
-from results.tournament import standings, tournament_sentence, tournament_table, write_standings
-from results.verdict import BASELINE, judge
+from results.records.atomic_files import read_json
+from results.records.study_folder import StudyFolder
+from results.verdict.standings import standings, tournament_sentence, tournament_table, write_standings
+from results.verdict.verdict import BASELINE, judge
 from search_spaces import load_space
 from search_spaces.space import space_content
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
-from study.tournament import arms, tournament_arms
+from study.phases.tournament import arms, tournament_arms
 
 
 def final(arm: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from spinlock_dist.baselines import CODECS
 from spinlock_dist.checkpoint import load_checkpoint
-from spinlock_dist.codecs import CODECS
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DataError, run_command
 from spinlock_dist.metrics.record import EpochMetrics, Metrics

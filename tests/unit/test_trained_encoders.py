@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from spinlock_dist.checkpoint import load_checkpoint
-from spinlock_dist.compression.sizing import plan_capacity
+from spinlock_dist.compression.capacity import plan_capacity
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.data.initial_fields import Fields
+from spinlock_dist.data.load import load_table
+from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.diagnosis.measure import diagnose
-from spinlock_dist.features.initial_fields import Fields
-from spinlock_dist.features.sources import load_table
-from spinlock_dist.features.table import FeatureTable
 from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.initialization import initialize

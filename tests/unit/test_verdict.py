@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from results.trial_record import TrialRecord
-from results.verdict import Verdict, conclude, judge
+from results.records.trial_record import TrialRecord
+from results.verdict.verdict import Verdict, conclude, judge
 from study.config import GuardsConfig
-from study.objective import guards
+from study.search.constraints import guards
 
 
 @pytest.fixture

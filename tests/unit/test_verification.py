@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.verification import Verification, verify
+from results.verdict.verification import Verification, verify
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spinlock_dist.compression.bounds import allocate_ratios
+from spinlock_dist.compression.capacity import CapacityPlan, plan_capacity
 from spinlock_dist.compression.characteristics import Characteristics, characterize
-from spinlock_dist.compression.limits import gaussian_reference, minimax, minimum_mean
-from spinlock_dist.compression.sizing import CapacityPlan, plan_capacity
+from spinlock_dist.compression.rate_distortion import gaussian_reference, minimax, minimum_mean
+from spinlock_dist.compression.ratios import allocate_ratios
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS, get_strategy
 from spinlock_dist.config import CompressionConfig
 

@@ -9,7 +9,7 @@ import numpy as np
 from spinlock_dist.compression.strategies.registry import Strategy, register
 
 FEEDBACK = register(Strategy("feedback", measured=True))
-"""Starts from `compression.feedback.start`; `spinlock_dist.training.feedback` runs the pilots."""
+"""Starts from `compression.feedback.start`; `spinlock_dist.training.pilots` runs the pilots."""
 
 
 def reallocate(bits: np.ndarray, fvu: np.ndarray, spectra: Sequence[Sequence[float]], step: float) -> np.ndarray:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.limits import minimax, minimum_mean
-from spinlock_dist.compression.published import published_codes
+from spinlock_dist.compression.rate_distortion import minimax, minimum_mean
 from spinlock_dist.compression.strategies.registry import Strategy, register
+from spinlock_dist.compression.uniform_baseline import published_codes
 
 FLOOR_BITS = 1.0
 """Every category keeps one codebook of two codes: it has a token, and the logarithm of its bits is finite."""

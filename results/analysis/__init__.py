@@ -1,0 +1,1 @@
+"""What the trials of a study say: capacity, importance, hypotheses, Pareto front, levelling."""

@@ -1,0 +1,31 @@
+"""The front of a study: the feasible trials that no other feasible trial beats in every respect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from spinlock_dist.metrics.record import Metrics
+
+if TYPE_CHECKING:
+    from results.records.trial_record import TrialRecord
+
+
+def objectives(metrics: Metrics) -> tuple[float, float, float]:
+    """Return what a study minimizes: log10 of the imbalance, and beside it, for a front, mean FVU and -utilization."""
+    return metrics.log10_imbalance, metrics.fvu_mean, -metrics.utilization
+
+
+def front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the feasible records that none dominates, by imbalance; of equal ones, all.
+
+    One dominates another if it is no worse in any of the `objectives` and better in one.
+    """
+    scored = [(record, objectives(record.metrics)) for record in records if record.feasible and record.metrics]
+    kept = [(record, mine) for record, mine in scored if not any(dominates(other, mine) for _, other in scored)]
+    return [record for record, _ in sorted(kept, key=lambda each: (each[1], each[0].number))]
+
+
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether `one` is at most `other` everywhere and below it somewhere."""
+    return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)

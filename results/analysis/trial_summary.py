@@ -1,0 +1,90 @@
+"""How the trials of a search ended: all of them in a sentence, or one of them as a story."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from results.analysis.levelling import levelling
+from results.records.trial_record import Attempt, TrialRecord
+from spinlock_dist.metrics.record import Metrics
+
+COLLAPSED = "collapsed codebook"
+WORDS = {"pruned": "stopped early", "diverged": "diverged", "refused": "refused", "failed": "failed"}
+
+
+def count_outcomes(records: Sequence[TrialRecord]) -> dict[str, int]:
+    """Return how many trials there are, in each state, collapsed (complete or stopped), and feasible."""
+    states = [record.state for record in records]
+    return {
+        "trials": len(records),
+        **{state: states.count(state) for state in ("complete", "pruned", "diverged", "refused", "failed")},
+        "collapsed": sum(record.kind == COLLAPSED for record in records),
+        "feasible": sum(record.feasible for record in records),
+    }
+
+
+def outcomes_in_words(records: Sequence[TrialRecord]) -> str:
+    """Return the counts as a sentence that says which trials could not become the best."""
+    counts = count_outcomes(records)
+    complete, feasible, collapsed = counts["complete"], counts["feasible"], counts["collapsed"]
+    parts = [f"{complete} of {counts['trials']} trials completed, {feasible} of them feasible"]
+    parts += [f"{counts[state]} {words}" for state, words in WORDS.items() if counts[state]]
+    unfit = f" {collapsed} collapsed, and none of these can be the best." if collapsed else ""
+    return "; ".join(parts) + "." + unfit
+
+
+# ---------------------------------------------------------------- one trial
+
+
+def tell_story(record: TrialRecord, baseline: Metrics | None) -> str:
+    """Return what became of a trial: why it ended, its attempts, scores, guards, levelling and settings."""
+    ending = record.reason or ("feasible" if record.feasible else "not feasible")
+    kind = f" ({record.kind})" if record.kind else ""
+    lines = [("ended", f"{WORDS.get(record.state, record.state)}{kind}: {ending}")]
+    lines += attempt_lines(record.attempts)
+    if record.metrics is not None:
+        lines += _scores(record, record.metrics, baseline)
+    worst = [f"{report['epoch']:g}: {report['fvu_worst']:.3f}" for report in record.curve if "fvu_worst" in report]
+    lines += [("epochs", "  ".join(worst) + "   (FVU of the worst category)")] if worst else []
+    lines += setting_lines(record.params)
+    return in_columns(lines)
+
+
+def attempt_lines(attempts: Sequence[Attempt]) -> list[tuple[str, str]]:
+    """Return a line per attempt: when, where, how far, with what, how it ended."""
+    lines = []
+    for number, attempt in enumerate(attempts, start=1):
+        room = f"{attempt.cpus:g} CPU" + (f", {attempt.gpus:.3g} GPU" if attempt.gpus else "")
+        far = f"epochs {attempt.start} to {attempt.epochs}" if attempt.ended else "runs, or was left running"
+        end = f"{attempt.kind}: {attempt.reason}" if attempt.kind else ""
+        pack = f"in {attempt.pack.replace('-', ' ')}" if attempt.pack else ""
+        parts = (str(number), attempt.began, attempt.node, room, pack, far, end)
+        lines.append(("attempts" if number == 1 else "", "  ".join(part for part in parts if part)))
+    return lines
+
+
+def setting_lines(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a line per searched setting."""
+    return [("settings" if place == 0 else "", f"{name} {value}") for place, (name, value) in enumerate(params.items())]
+
+
+def in_columns(lines: Sequence[tuple[str, str]]) -> str:
+    """Return lines with their headings in a column of their own."""
+    return "\n".join(f"{heading:<10}{text}".rstrip() for heading, text in lines)
+
+
+def _scores(record: TrialRecord, metrics: Metrics, baseline: Metrics | None) -> Iterator[tuple[str, str]]:
+    worst = f"worst {metrics.fvu_worst:.3f} ({metrics.worst_category})"
+    yield "scores", f"imbalance {metrics.imbalance:.2f}x  {worst}  mean {metrics.fvu_mean:.3f}  (validation rows)"
+    collapsed = f"{metrics.collapsed} categories collapsed, " if metrics.collapsed else ""
+    yield "codes", f"{collapsed}{metrics.utilization:.0%} in use, perplexity / K {metrics.perplexity_ratio:.2f}"
+    if record.guards:
+        broken = [f"{name} by {value:.1%}" for name, value in record.guards.items() if value > 0]
+        kept = [name for name, value in record.guards.items() if value <= 0]
+        told = (f"breaks {', '.join(broken)}" if broken else "", f"keeps {', '.join(kept)}" if kept else "")
+        yield "guards", "; ".join(each for each in told if each)
+    if baseline is not None:
+        gain = levelling(metrics, baseline)
+        factors = f"help x{10**gain.worst_helped:.2f}, hurt x{10**gain.best_hurt:.2f}"
+        yield "levelling", f"{factors}  (their product is the fall in imbalance: the worst got better, the best worse)"

@@ -1,0 +1,1 @@
+"""What a study has left on disk, written and read."""

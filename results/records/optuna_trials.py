@@ -1,0 +1,130 @@
+"""The search of a study as Optuna's journal holds it: the names that trials keep things under, and their records.
+
+Only the driver writes there, through `study.search.storage`; whoever reads need not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from results.records.atomic_files import read_json
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import Attempt, TrialRecord
+from results.verdict.verdict import BASELINE
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.metrics.record import Metrics
+
+STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
+KIND, ATTEMPTS, CHECKPOINT = "kind", "attempts", "checkpoint"
+BORROWED = "borrowed"
+"""Attribute of a trial that the study did not run: where it comes from."""
+DIVERGED = "diverged"
+"""Constraint of a trial that could not be scored: 1 if it diverged or was refused, 0 otherwise."""
+
+
+class ReadOnlyBackend(JournalFileBackend):
+    """A journal that only its driver may write: notes, deletions and the like are refused."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuse."""
+        raise PermissionError("a study's journal is written by its driver alone")
+
+
+def read_journal(path: Path, name: str) -> optuna.Study:
+    """Open a study's journal for reading; a driver may be writing to it meanwhile."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.load_study(storage=JournalStorage(ReadOnlyBackend(str(path))), study_name=name)
+
+
+def open_search(folder: StudyFolder, name: str) -> optuna.Study:
+    """Open the search of the study called `name` for reading, wherever its trials are kept.
+
+    Raises `SpinlockError` if that is a storage which cannot be reached.
+    """
+    if not folder.elsewhere.exists():
+        return read_journal(folder.journal, name)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    known = read_json(folder.elsewhere)
+    with reachable(known["url"]):
+        return optuna.load_study(storage=known["url"], study_name=known["study"])
+
+
+@contextmanager
+def reachable(url: str) -> Iterator[None]:
+    """Turn what is wrong with an Optuna storage, or with the way there, into a `ConfigError` of a line."""
+    from sqlalchemy.exc import SQLAlchemyError  # only now: few studies need it
+
+    try:
+        yield
+    except optuna.exceptions.DuplicatedStudyError:
+        raise
+    except (SQLAlchemyError, ImportError, ValueError, KeyError, OSError, optuna.exceptions.OptunaError) as error:
+        reason = " ".join(str(error).split()).partition(" (Background on this error")[0]
+        raise ConfigError(f"--storage {url}: {reason[:300]}") from None
+
+
+def attempts_at(trial: FrozenTrial) -> list[Attempt]:
+    """Return the attempts at a trial so far."""
+    return [Attempt(**attempt) for attempt in trial.user_attrs.get(ATTEMPTS, [])]
+
+
+def settled(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that have an outcome, by number: complete, stopped, diverged, refused or failed."""
+    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False, states=ended)
+    return [trial for trial in trials if STATE in trial.user_attrs and BORROWED not in trial.user_attrs]
+
+
+def borrowed(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that other studies, or the baseline's phase, ran."""
+    return [trial for trial in study.get_trials(deepcopy=False) if BORROWED in trial.user_attrs]
+
+
+def read_search(study: optuna.Study) -> list[TrialRecord]:
+    """Return the records of the settled trials, by number."""
+    return [record_of(trial) for trial in settled(study)]
+
+
+def outcome(record: TrialRecord) -> dict[str, Any]:
+    """Return what is stored of a trial that ended, for `record_of` to read."""
+    known = {STATE: record.state, REASON: record.reason, CURVE: record.curve, SEED: record.seed}
+    known |= {SECONDS: record.seconds, NODE: record.node, KIND: record.kind}
+    return known if record.metrics is None else known | {METRICS: record.metrics.__dict__}
+
+
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """Return the record of a trial that has an outcome."""
+    known = trial.user_attrs
+    metrics = Metrics(**known[METRICS]) if METRICS in known else None
+    curve = known.get(CURVE, [])
+    return TrialRecord(
+        phase="warm" if BORROWED in known else "search",
+        arm=known.get(BORROWED, f"trial-{trial.number}"),
+        number=trial.number,
+        state=known[STATE],
+        seed=known[SEED],
+        params=trial.params,
+        metrics=metrics,
+        guards={name: value for name, value in trial.constraints.items() if name != DIVERGED},
+        curve=curve,
+        epochs=int(curve[-1]["epoch"]) if curve else 0,
+        seconds=known.get(SECONDS, 0.0),
+        node=known.get(NODE, ""),
+        reason=known.get(REASON, ""),
+        kind=known.get(KIND, ""),
+        attempts=attempts_at(trial),
+        checkpoint=known.get(CHECKPOINT, ""),
+    )
+
+
+def warm_records(study: optuna.Study) -> list[TrialRecord]:
+    """Return the records of the trials of earlier studies that this one learned from."""
+    return [record_of(trial) for trial in borrowed(study) if trial.user_attrs[BORROWED] != BASELINE]

@@ -1,0 +1,212 @@
+"""All that a study has left so far, read at any time: finished, interrupted, or while it runs.
+
+What is damaged or missing is named in `problems`, a line each, and the rest is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from results.analysis.pareto import front
+from results.records.atomic_files import read_json
+from results.records.study_folder import FORMAT, StudyFolder
+from results.records.tables import read_tables
+from results.records.trial_record import TrialRecord, best_record, full_arm, read_records
+from results.verdict.paired_tests import Effect
+from results.verdict.verdict import BASELINE, stored_effects
+from search_spaces import SearchSpace
+from search_spaces.space import space_of
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import SpinlockError
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class StudyRecord:
+    """What is known of one study."""
+
+    folder: StudyFolder
+    description: dict[str, Any]
+    """Content of study.yaml."""
+    records: list[TrialRecord] = field(default_factory=list)
+    """Of all phases."""
+    running: list[str] = field(default_factory=list)
+    """Trials of the search without an outcome, e.g. `trial-7`: they run, or wait for the study to go on."""
+    verdict: dict[str, Any] | None = None
+    """Content of verdict.json; None while there is none."""
+    effects: dict[str, dict[str, Effect]] = field(default_factory=dict)
+    """Of the verdict, by finalist and figure."""
+    standings: list[dict[str, Any]] = field(default_factory=list)
+    """Content of tournament.json."""
+    prepared: dict[str, Any] = field(default_factory=dict)
+    """Content of prepared/summary.json: fingerprint, rows of each split, characteristics of each category."""
+    problems: list[str] = field(default_factory=list)
+    """What is damaged or missing, a line each."""
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self.folder.name
+
+    def phase(self, name: str) -> list[TrialRecord]:
+        """Return the records of a phase."""
+        return [record for record in self.records if record.phase == name]
+
+    @property
+    def search(self) -> list[TrialRecord]:
+        """The trials of the search that have an outcome."""
+        return self.phase("search")
+
+    @property
+    def baseline(self) -> TrialRecord | None:
+        """The training of the uniform baseline that the trials are held against."""
+        return next(iter(self.phase("baseline")), None)
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The exported trial; before there is one the feasible trial of lowest imbalance."""
+        exported = self.verdict.get("exported") if self.verdict else None
+        return next((each for each in self.search if each.arm == exported), best_record(self.search))
+
+    @cached_property
+    def importances(self) -> dict[str, dict[str, float]]:
+        """How much each setting mattered (`results.analysis`). Raises `SpinlockError` as `space` does."""
+        from results.analysis.analysis import importances
+
+        return importances(self.search, self.space())
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """Of a study that asked for one, the feasible trials that none beats in every respect, by imbalance."""
+        return front(self.search) if self.description["config"].get("objective") == "pareto" else []
+
+    @property
+    def features(self) -> dict[str, int]:
+        """Features of each category, as far as the prepared data says."""
+        found = self.prepared.get("characteristics") or {}
+        return {category: scores["features"] for category, scores in found.items()}
+
+    @property
+    def replicated(self) -> dict[str, Effect]:
+        """Ratio of imbalances to the baseline's on the test rows of the replicates, by finalist."""
+        return {arm: effects["imbalance"] for arm, effects in self.effects.items() if "imbalance" in effects}
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the data, split and categories of every trial."""
+        return str(self.description["fingerprint"])
+
+    @property
+    def state(self) -> str:
+        """`finished`, `running`, or `interrupted` before its verdict."""
+        return "running" if self.folder.is_running else "finished" if self.verdict else "interrupted"
+
+    def space(self) -> SearchSpace:
+        """Return the search space as it was. Raises `SpinlockError` if study.yaml does not say it."""
+        try:
+            return space_of(self.description["space"], str(self.description["config"]["space"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpinlockError(f"{self.folder.description}: the search space cannot be read: {error}") from None
+
+    def base(self) -> TrialConfig:
+        """Return what all trials share: without what is searched. Raises `SpinlockError` likewise."""
+        try:
+            base = TrialConfig.model_validate(self.description["config"]["base"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpinlockError(f"{self.folder.description}: the config cannot be read: {error}") from None
+        return self.space().to_config(base, {})
+
+    def config(self, record: TrialRecord | None = None) -> TrialConfig:
+        """Return the config of a trial; of the uniform baseline if none is given. Raises `SpinlockError` likewise."""
+        if record is None:
+            return self.base().with_overrides({"compression.strategy": "uniform"})
+        return self.space().to_config(self.base(), record.params)
+
+
+def read_study(folder: StudyFolder, details: bool = True) -> StudyRecord:
+    """Return what a study has left; without `details` its trials' curves and codebooks may be empty: that is quicker.
+
+    Raises `ConfigError` if not even study.yaml can be read.
+    """
+    study = StudyRecord(folder=folder, description=folder.read_description())
+    written = study.description.get("format", FORMAT)
+    if written != FORMAT:
+        study.problems.append(
+            f"{folder.description}: format {written!r}, this version reads {FORMAT}: update spinlock-dist to see all"
+        )
+    study.records = _records(study, details)
+    study.verdict = _read(study, folder.verdict.exists(), lambda: _mapping(folder.verdict), "verdict.json")
+    study.effects = _read(study, True, lambda: stored_effects(study.verdict), "verdict.json") or {}
+    study.prepared = _read(study, True, lambda: _mapping(folder.summary), "prepared/summary.json") or {}
+    study.standings = (
+        _read(study, folder.tournament.exists(), lambda: _standings(folder.tournament), "tournament.json") or []
+    )
+    return study
+
+
+def _records(study: StudyRecord, details: bool) -> list[TrialRecord]:
+    """Return the records from the tables if these are up to date, else from where the driver keeps them."""
+    folder, stale = study.folder, None
+    if folder.trials.exists():
+        tables = _read(study, True, lambda: read_tables(folder, details), "trials.parquet, curves.parquet")
+        if tables is not None and tables[1]:
+            return tables[0]
+        stale = tables[0] if tables else None
+    where = "storage.json" if folder.elsewhere.exists() else "optuna.journal"
+    searches = _read(study, bool(folder.searches), lambda: _from_searches(study), where)
+    if searches is None and stale is not None:
+        study.problems.append("the trials are those of trials.parquet, which may be older than the study")
+        return stale
+    phases = {name: folder.records(name) for name in (BASELINE, "final")}
+    kept = {
+        name: _read(study, path.exists(), lambda path=path: read_records(path), path.name) or []  # type: ignore[misc]
+        for name, path in phases.items()
+    }
+    return [*kept[BASELINE], *(searches or []), *kept["final"]]
+
+
+def _from_searches(study: StudyRecord) -> list[TrialRecord]:
+    from results.records.optuna_trials import STATE, open_search, read_search, warm_records
+
+    found = []
+    for arm, folder in study.folder.searches.items():
+        search = open_search(folder, study.name)
+        found += warm_records(search)
+        found += [replace(record, arm=full_arm(arm, record.arm)) for record in read_search(search)]
+        study.running += [
+            full_arm(arm, f"trial-{trial.number}")
+            for trial in search.get_trials(deepcopy=False)
+            if trial.state.name == "RUNNING" and STATE not in trial.user_attrs
+        ]
+    return found
+
+
+def _standings(path: Path) -> list[dict[str, Any]]:
+    from results.verdict.standings import standing_of  # brings a table for terminals along, which few studies need
+
+    rows = read_json(path)
+    return [row for row in rows if standing_of(row)]  # raises for one that is not a standing
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError("not a mapping")
+    return content
+
+
+def _read(study: StudyRecord, there: bool, read: Callable[[], T], what: str) -> T | None:
+    """Return what `read` returns, or None with a line on what is wrong."""
+    if not there:
+        return None
+    try:
+        return read()
+    except Exception as error:  # damage shows in as many ways as there are readers
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        study.problems.append(f"{what}: cannot be read: {reason}")
+        return None

@@ -1,0 +1,218 @@
+"""The tables of a study, made here and nowhere else: trials, curves and categories.
+
+Units: FVU is the fraction of variance unexplained (0 perfect, 1 = the training mean), an imbalance a ratio of two, bits
+are per sample, seconds wall time of one training, `mse_raw` and `scale` the squared units of the raw features.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from results.analysis.levelling import levelling
+from results.analysis.pareto import front
+from results.records.atomic_files import replacing
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import Phase, TrialRecord
+from spinlock_dist.config import LEVELS
+from spinlock_dist.metrics.record import Metrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    import pyarrow
+
+TRIAL = ("phase", "arm", "number")
+"""Columns that name a trial in every table."""
+WRITTEN = "written"
+"""Attribute of the tables on disk: how much the study had written when they were."""
+
+
+def trial_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    """Return a row a trial.
+
+    Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, kind, reason, attempts (how many), story
+    (the attempts as JSON text), front (whether no feasible trial beats it in imbalance, mean FVU and utilization at
+    once), the scalar validation metrics by name, `test.<metric>`, `fvu.<category>`, `guard.<name>` (relative, at most 0
+    when kept), `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance against the baseline; of
+    finals on the test rows, against the same replicate's), `param.<setting>` as JSON text (the settings of one space
+    have different types), and as JSON text `record`, the whole but for curve and codebooks, and `codebooks`, those of
+    `metrics` and `test`.
+    """
+    import pandas as pd
+
+    baselines = {(record.phase, record.number): record for record in records if record.arm == "baseline"}
+    on_front = {id(record) for record in front([record for record in records if record.phase == "search"])}
+    rows = [_row(record) | {"front": id(record) in on_front} | _levelling(record, baselines) for record in records]
+    return pd.DataFrame(rows)
+
+
+def curve_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    """Return a row a report: phase, arm, number, epoch, trained, seconds, `loss.<term>`, scalar validation metrics.
+
+    `trained` is `epoch` without the epochs of pilots.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([_name(record) | report for record in records for report in record.curve])
+
+
+def category_table(records: Sequence[TrialRecord], features: Mapping[str, int]) -> pd.DataFrame:
+    """Return a row a trial and category, for finals and verification one for each of their splits.
+
+    `features` are counts by category; of one that is not there `features` and `bits_per_feature` are missing. Columns:
+    phase, arm, number, split, category, features, fvu, mse_raw, scale = mse_raw / fvu (missing where fvu is 0),
+    reference_fvu, bits, bits_per_feature, and for each level `dim.<level>` and `codes.<level>`: its latent dimensions,
+    and the codes of its codebooks multiplied, so that their log2 is its bits; 0 and 1 where it is switched off.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            _name(record) | row
+            for record in records
+            for metrics in (record.metrics, record.test)
+            if metrics is not None
+            for row in _category_rows(metrics, features)
+        ]
+    )
+
+
+# ---------------------------------------------------------------- on disk
+
+
+def write_tables(folder: StudyFolder, records: Sequence[TrialRecord]) -> None:
+    """Write trials.parquet and curves.parquet anew, atomically.
+
+    They know how much the study had written then, so how new they are.
+    """
+    written = how_much_written(folder)
+    for path, table in ((folder.trials, trial_table(records)), (folder.curves, curve_table(records))):
+        table.attrs[WRITTEN] = written
+        with replacing(path) as draft:
+            table.to_parquet(draft, index=False)
+
+
+def how_much_written(folder: StudyFolder) -> int:
+    """Return what only ever grows as a study goes on: bytes of its journals, in another storage trials that ended."""
+    return sum(_written(search, folder.name) for search in folder.searches.values())
+
+
+def _written(search: StudyFolder, name: str) -> int:
+    if not search.elsewhere.exists():
+        return search.journal.stat().st_size
+    from results.records.optuna_trials import open_search, settled
+
+    return len(settled(open_search(search, name)))
+
+
+def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRecord], bool]:
+    """Return the records that `write_tables` wrote, and whether the study has written nothing since.
+
+    Without `details` curves and codebooks, most of what there is to read, are empty. Raises `OSError` or `ValueError`
+    if a table that is read is missing or damaged.
+    """
+    from pyarrow import parquet  # not pandas: a command that shows ten rows need not wait for it
+
+    try:
+        table = parquet.ParquetFile(folder.trials).read(columns=["record", *["codebooks"] * details])
+        records = [_record(row) for row in table.to_pylist()]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a table of this version: {error}") from None
+    fresh = _attributes(table).get(WRITTEN) == how_much_written(folder)
+    if not details:
+        return records, fresh
+    reports: dict[tuple[Any, ...], list[dict[str, float]]] = {}
+    for row in parquet.ParquetFile(folder.curves).read().to_pylist():
+        report = {name: value for name, value in row.items() if name not in TRIAL and value is not None}
+        reports.setdefault(tuple(row[name] for name in TRIAL), []).append(report)
+    return [replace(each, curve=reports.get((each.phase, each.arm, each.number), [])) for each in records], fresh
+
+
+def _record(row: Mapping[str, str]) -> TrialRecord:
+    content = json.loads(row["record"])
+    for part, books in json.loads(row.get("codebooks", "{}")).items():
+        content[part]["codebooks"] = books
+    return TrialRecord.from_json(content)
+
+
+def _attributes(table: pyarrow.Table) -> dict[str, Any]:
+    """Return what pandas keeps as `DataFrame.attrs`."""
+    return json.loads((table.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
+
+
+def read_trials(path: Path) -> pd.DataFrame:
+    """Return trials.parquet: what `trial_table` made."""
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """Return curves.parquet: what `curve_table` made."""
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _name(record: TrialRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in TRIAL}
+
+
+def _row(record: TrialRecord) -> dict[str, Any]:
+    plain = ("state", "feasible", "seed", "epochs", "seconds", "node", "kind", "reason")
+    row: dict[str, Any] = _name(record) | {name: getattr(record, name) for name in plain}
+    row |= {"attempts": len(record.attempts), "story": json.dumps([asdict(attempt) for attempt in record.attempts])}
+    if record.metrics is not None:
+        row |= record.metrics.scalars()
+        row |= {f"fvu.{category}": value for category, value in record.metrics.fvu.items()}
+    if record.test is not None:
+        row |= {f"test.{name}": value for name, value in record.test.scalars().items()}
+    row |= {f"guard.{name}": value for name, value in record.guards.items()}
+    row |= {f"param.{name}": json.dumps(value) for name, value in record.params.items()}
+    content = {**record.to_json(), "curve": []}
+    books = {part: content[part].pop("codebooks") for part in ("metrics", "test") if content[part] is not None}
+    return row | {"record": json.dumps(content), "codebooks": json.dumps(books)}
+
+
+def _levelling(record: TrialRecord, baselines: Mapping[tuple[Phase, int], TrialRecord]) -> dict[str, float]:
+    """Return the levelling-down meter: of the search against the first baseline, of finals against their pair's."""
+    is_final = record.phase == "final"
+    base = baselines.get(("final", record.number) if is_final else ("baseline", 0))
+    ours = record.test if is_final else record.metrics
+    theirs = None if base is None else base.test if is_final else base.metrics
+    if ours is None or theirs is None:
+        return {}
+    return {f"levelling.{name}": value for name, value in asdict(levelling(ours, theirs)).items()}
+
+
+def _category_rows(metrics: Metrics, features: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    sizes = {(category, level): [0, 1] for category in metrics.fvu for level in LEVELS}
+    bits = dict.fromkeys(metrics.fvu, 0.0)
+    for book in metrics.codebooks:
+        size = sizes[book["category"], book["level"].split(".")[0]]  # `L0.2` is the second codebook of L0
+        size[:] = [book["dim"], size[1] * book["codes"]]
+        bits[book["category"]] += math.log2(book["codes"])
+    for category, fvu in metrics.fvu.items():
+        count = features.get(category)
+        row = {
+            "split": metrics.split,
+            "category": category,
+            "features": count,
+            "fvu": fvu,
+            "mse_raw": metrics.mse_raw[category],
+            "scale": metrics.mse_raw[category] / fvu if fvu else None,
+            "reference_fvu": metrics.reference_fvu.get(category),
+            "bits": bits[category],
+            "bits_per_feature": bits[category] / count if count else None,
+        }
+        for level in LEVELS:
+            row[f"dim.{level}"], row[f"codes.{level}"] = sizes[category, level]
+        yield row

@@ -1,0 +1,143 @@
+"""The record of a trial: what it was asked, what it scored, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from results.records.atomic_files import read_json, write_json
+from spinlock_dist.metrics.record import Metrics
+
+Phase = Literal["baseline", "warm", "search", "final", "verification"]
+"""`warm`: a trial of an earlier study that this one learned from."""
+State = Literal["complete", "pruned", "diverged", "refused", "failed"]
+"""`pruned`: stopped early by the scheduler. `diverged`: a loss was not finite. `refused`: the config contradicts
+itself or the data. `failed`: a fault of code or machine."""
+Kind = Literal[
+    "",
+    "exception",
+    "non-finite",
+    "refused",
+    "out of memory",
+    "worker lost",
+    "node lost",
+    "driver lost",
+    "interrupted",
+    "storage",
+    "collapsed codebook",
+]
+"""What went wrong with a trial or an attempt at it; empty if nothing did."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt at a trial; there are more where a process, a node or the driver was lost, or memory ran out."""
+
+    began: str
+    """ISO 8601, to the second."""
+    cpus: int = 1
+    gpus: float = 0
+    memory: int = 0
+    """Bytes set aside for it; 0 if nothing was said of them."""
+    pack: str = ""
+    """Common to trials that were trained in lock step; empty if it was alone."""
+    node: str = ""
+    start: int = 0
+    """Epoch of the snapshot it went on from; 0 from the start."""
+    epochs: int = 0
+    """The last one it reported."""
+    ended: bool = False
+    """False while it runs."""
+    kind: Kind = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial: what it was asked, what it scored, how it ended."""
+
+    phase: Phase
+    arm: str
+    """`baseline`, or `trial-<number>` for a trial of the search and its final replicates; of an earlier study
+    `<study>/trial-<number>`, in a tournament `<search>/trial-<number>`."""
+    number: int
+    """Of the trial within its phase; in `baseline` and `final`, of the replicate."""
+    state: State
+    seed: int
+    params: dict[str, Any] = field(default_factory=dict)
+    """Searched settings by dotted name."""
+    metrics: Metrics | None = None
+    """Of the last report, for a trial that made one."""
+    test: Metrics | None = None
+    """On the test rows; only finals and verification have it."""
+    guards: dict[str, float] = field(default_factory=dict)
+    """By name, in relative units; at most 0 when kept. Of finals on the test rows, against the same replicate's
+    baseline."""
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """One entry a report: epoch, seconds, `loss.<term>` and the scalar validation metrics."""
+    epochs: int = 0
+    lost: list[str] = field(default_factory=list)
+    """Features of the study that the training rows of this replicate do not vary in; only finals can have any."""
+    seconds: float = 0.0
+    node: str = ""
+    reason: str = ""
+    """Why the trial did not complete."""
+    kind: Kind = ""
+    attempts: list[Attempt] = field(default_factory=list)
+    """Only trials of the search have them."""
+    checkpoint: str = ""
+    """Digest of the checkpoint's folder as it was written; only complete trials of the search have one."""
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the trial completed, not collapsed and with every guard kept."""
+        return self.state == "complete" and not self.kind and all(value <= 0 for value in self.guards.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> TrialRecord:
+        """Return the record that `to_json` made `content` of."""
+        metrics = {part: Metrics(**content[part]) for part in ("metrics", "test") if content[part] is not None}
+        attempts = [Attempt(**attempt) for attempt in content.get("attempts", [])]
+        return cls(**{**content, **metrics, "attempts": attempts})
+
+
+def full_arm(search: str, arm: str) -> str:
+    """Return what a trial is called beside those of other searches: `feedback/trial-5`; `trial-5` of the only one."""
+    return f"{search}/{arm}" if search else arm
+
+
+def arm_of(arm: str) -> str:
+    """Return the search that `full_arm` put before a trial, empty for the only one."""
+    return arm.rpartition("/")[0]
+
+
+def write_records(path: Path, records: Sequence[TrialRecord]) -> None:
+    """Write the records of a phase as JSON, atomically."""
+    write_json(path, [record.to_json() for record in records])
+
+
+def read_records(path: Path) -> list[TrialRecord]:
+    """Return what `write_records` wrote."""
+    return [TrialRecord.from_json(content) for content in read_json(path)]
+
+
+def feasible_records(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the feasible records by imbalance, the earlier of equals first."""
+    feasible = [record for record in records if record.feasible and record.metrics is not None]
+    return sorted(feasible, key=lambda record: (_imbalance(record), record.number))
+
+
+def best_record(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the feasible record of lowest imbalance, the earlier of equals; None if none is feasible."""
+    return next(iter(feasible_records(records)), None)
+
+
+def _imbalance(record: TrialRecord) -> float:
+    assert record.metrics is not None
+    return record.metrics.log10_imbalance

@@ -1,0 +1,130 @@
+"""Figures of which settings led where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from results.analysis.analysis import (
+    LEAST_TRIALS,
+    in_memory,
+    scored,
+)
+from results.records.study_record import StudyRecord
+from results.report.plots.style import (
+    COLOURS,
+    arrange,
+    blank,
+    grouped,
+    imbalances,
+    log_axis,
+    marker,
+)
+from search_spaces import Categorical
+
+MOST_SLICES = 12
+"""Settings drawn against the imbalance."""
+
+
+def slices(study: StudyRecord) -> go.Figure | None:
+    """Draw the imbalance against each searched setting."""
+    trials = [record for record in study.search if record.metrics is not None]
+    parameters = study.space().parameters
+    names = [name for name in parameters if any(name in record.params for record in trials)][:MOST_SLICES]
+    if not names:
+        return None
+    columns = 3
+    rows = math.ceil(len(names) / columns)
+    figure = make_subplots(rows, columns, shared_yaxes=True, subplot_titles=names, vertical_spacing=0.5 / (rows + 1))
+    arrange(figure, 60 + 230 * rows)
+    for place, name in enumerate(names):
+        at = {"row": place // columns + 1, "col": place % columns + 1}
+        for group, records in grouped(trials):
+            with_it = [record for record in records if name in record.params]
+            figure.add_scatter(
+                x=[record.params[name] for record in with_it],
+                y=[record.metrics.imbalance for record in with_it if record.metrics],
+                mode="markers",
+                name=group,
+                legendgroup=group,
+                showlegend=place == 0,
+                marker={**marker(group), "size": 6},
+                text=[record.arm for record in with_it],
+                hoverinfo="text",
+                **at,
+            )
+        if getattr(parameters[name], "log", False):
+            figure.update_xaxes(**log_axis(record.params[name] for record in trials if name in record.params), **at)
+    figure.update_yaxes(**log_axis(imbalances(trials)))
+    figure.update_yaxes(title={"text": "imbalance"}, col=1)
+    figure.update_annotations(font={"size": 11})
+    return figure
+
+
+def contour(study: StudyRecord) -> go.Figure | None:
+    """Draw the imbalance over the two numeric settings that mattered most."""
+    space = study.space()
+    shares = study.importances.get("imbalance", {})
+    numbers = [name for name in shares if not isinstance(space.parameters[name], Categorical)][:2]
+    if len(numbers) < 2:
+        return None
+    from optuna.visualization import plot_contour
+
+    figure = plot_contour(in_memory(study.search, space), params=numbers, target_name="log10 imbalance")
+    arrange(figure, 420)
+    figure.update_layout(title=None)
+    figure.update_traces(colorscale="Cividis", reversescale=False, selector={"type": "contour"})
+    return figure
+
+
+def parallel(study: StudyRecord) -> go.Figure | None:
+    """Draw every completed trial as a line through its settings and its imbalance: best quarter, middle, worst quarter.
+
+    Plotly's own kind for this needs WebGL, which a browser without a graphics card may lack, and does not print.
+    """
+    trials, space = scored(study.search), study.space()
+    names = [name for name in space.parameters if trials and all(name in record.params for record in trials)]
+    if len(trials) < LEAST_TRIALS or not names:
+        return None
+    axes = [_places([record.params[name] for record in trials], space.parameters[name]) for name in names]
+    axes.append(_places(imbalances(trials), None))
+    places = np.array([places for places, _, _ in axes]).T
+    order = np.argsort(places[:, -1])
+    quarters = np.array_split(order, 4)
+    figure = blank(height=460)
+    looks = (
+        ("worst quarter", quarters[3], "baseline", "dot", 1),
+        ("middle", np.concatenate(quarters[1:3]), "stopped", "solid", 1),
+        ("best quarter", quarters[0], "best", "solid", 2),
+    )
+    for label, rows, colour, dash, width in looks:
+        x = [place for _ in rows for place in (*range(len(axes)), None)]
+        y = [value for row in rows for value in (*places[row], None)]
+        line = {"color": COLOURS[colour], "dash": dash, "width": width}
+        figure.add_scatter(x=x, y=y, mode="lines", name=label, line=line, opacity=0.8, hoverinfo="skip")
+    for place, (_, lowest, highest) in enumerate(axes):
+        for height, text, anchor in ((-0.02, lowest, "top"), (1.02, highest, "bottom")):
+            figure.add_annotation(x=place, y=height, text=text, showarrow=False, yanchor=anchor, font={"size": 10})
+    labels = [name.removeprefix("compression.").removeprefix("training.") for name in names]
+    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=[*labels, "<b>imbalance</b>"], tickangle=-35)
+    figure.update_yaxes(visible=False, range=[-0.1, 1.1])
+    return figure
+
+
+def _places(values: Sequence[Any], parameter: Any) -> tuple[list[float], str, str]:
+    """Return where values lie between 0 and 1 on an axis of their own, and what its two ends are; scores are logs."""
+    if isinstance(parameter, Categorical):
+        choices = [choice for choice in parameter.choices if choice in values]
+        last = max(1, len(choices) - 1)
+        return [choices.index(value) / last for value in values], str(choices[0]), str(choices[-1])
+    numbers = np.array(values, dtype=float)
+    low, high = numbers.min(), numbers.max()
+    if parameter is None or getattr(parameter, "log", False):
+        numbers = np.log(numbers)
+    span = float(np.ptp(numbers)) or 1.0
+    return list((numbers - numbers.min()) / span), f"{low:.3g}", f"{high:.3g}"

@@ -1,0 +1,136 @@
+"""How the figures of a study look: colours, marks, axes.
+
+Colours are those of `COLOURS` (Okabe & Ito 2008, told apart by colour-blind readers) and never carry a meaning alone:
+symbols, dashes or labels say the same. Backgrounds are transparent, so that a page decides between light and dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from results.leaderboard import settings
+from results.records.study_record import StudyRecord
+from results.records.trial_record import TrialRecord
+from spinlock_dist.metrics.record import Metrics
+
+COLOURS = {
+    "best": "#0072b2",
+    "baseline": "#d55e00",
+    "feasible": "#009e73",
+    "infeasible": "#cc79a7",
+    "stopped": "#8a939b",
+    "failed": "#e69f00",
+}
+"""By what they stand for, on a light background."""
+PALETTE_ON_DARK = {
+    "#0072b2": "#56b4e9",
+    "#d55e00": "#ff9a57",
+    "#009e73": "#35c79a",
+    "#cc79a7": "#e3a1c5",
+    "#8a939b": "#8f99a3",
+    "#e69f00": "#f5c04a",
+}
+"""What each of them is on a dark background."""
+SYMBOLS = {"feasible": "circle", "infeasible": "x", "stopped": "triangle-down", "failed": "square-open"}
+PATTERNS = {"feasible": "", "infeasible": "x", "stopped": "/", "failed": "."}
+"""Of bars."""
+
+
+def group_of(record: TrialRecord) -> str:
+    """Return how a trial is drawn: `feasible`, `infeasible`, `stopped` early or `failed` (diverged, refused, lost)."""
+    if record.state == "complete":
+        return "feasible" if record.feasible else "infeasible"
+    return "stopped" if record.state == "pruned" else "failed"
+
+
+def told(record: TrialRecord) -> str:
+    """Return what is shown of a trial when it is pointed at."""
+    lines = [f"<b>{record.arm.replace('-', ' ')}</b>, {record.state}"]
+    if record.metrics is not None:
+        lines.append(
+            f"imbalance {record.metrics.imbalance:.2f}x, worst {record.metrics.fvu_worst:.3f}, "
+            f"mean {record.metrics.fvu_mean:.3f}, util {record.metrics.utilization:.0%}"
+        )
+    return "<br>".join([*lines, settings(record)])
+
+
+def blank(height: int = 380, **layout: Any) -> go.Figure:
+    figure = go.Figure()
+    arrange(figure, height, **layout)
+    return figure
+
+
+def arrange(figure: go.Figure, height: int, **layout: Any) -> None:
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 56, "r": 16, "t": 28, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hoverlabel={"align": "left"},
+        **layout,
+    )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
+
+
+def log_axis(values: Iterable[float | None]) -> dict[str, Any]:
+    """Return a logarithmic axis over `values`, with round numbers at it however narrow their range is."""
+    known = [value for value in values if value is not None and value > 0]
+    low, high = min(known, default=1.0), max(known, default=10.0)
+    scales: tuple[tuple[float, Sequence[float]], ...] = (
+        (2, np.arange(1, 10, 0.5).tolist()),
+        (8, (1, 1.5, 2, 3, 4, 5, 6, 8)),
+        (1e4, (1, 2, 5)),
+        (math.inf, (1,)),
+    )
+    steps = next(steps for widest, steps in scales if high <= widest * low)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:.4g}" for tick in ticks]}
+
+
+def imbalances(records: Iterable[TrialRecord]) -> list[float]:
+    return [record.metrics.imbalance for record in records if record.metrics is not None]
+
+
+def grouped(records: Iterable[TrialRecord]) -> list[tuple[str, list[TrialRecord]]]:
+    groups: dict[str, list[TrialRecord]] = {name: [] for name in SYMBOLS}
+    for record in records:
+        groups[group_of(record)].append(record)
+    return [(name, found) for name, found in groups.items() if found]
+
+
+def marker(group: str) -> dict[str, Any]:
+    faded = {"opacity": 0.45} if group == "stopped" else {}
+    return {"color": COLOURS[group], "symbol": SYMBOLS[group], "size": 8, **faded}
+
+
+def best_and_baseline(study: StudyRecord) -> tuple[Metrics, Metrics] | None:
+    """Return the metrics of the best trial and of the baseline."""
+    best, baseline = study.best, study.baseline
+    if best is None or best.metrics is None or baseline is None or baseline.metrics is None:
+        return None
+    return best.metrics, baseline.metrics
+
+
+def best_name(study: StudyRecord) -> str:
+    assert study.best is not None
+    return study.best.arm.replace("-", " ")
+
+
+def baseline_line(figure: go.Figure, study: StudyRecord) -> None:
+    """Draw the imbalance of the baseline across a figure with the logarithm of the imbalance upwards."""
+    if study.baseline is None or study.baseline.metrics is None:
+        return
+    level, colour = study.baseline.metrics.imbalance, COLOURS["baseline"]
+    across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level}
+    figure.add_shape(**across, line={"dash": "dash", "color": colour})
+    beside = {"xref": "paper", "x": 1, "xanchor": "right", "y": math.log10(level), "yanchor": "bottom"}
+    figure.add_annotation(**beside, text="uniform baseline", showarrow=False, font={"color": colour})

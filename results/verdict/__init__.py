@@ -1,0 +1,1 @@
+"""Better, worse, or no difference shown: paired tests, replicates, verification."""

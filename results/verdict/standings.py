@@ -1,0 +1,146 @@
+"""A tournament of strategies: what each found with the same trials, and how far that can be put in order.
+
+Each arm is one search, over the trials of one strategy, or over the whole space at random. What an arm found is
+judged as a finalist is; ranks are claimed only as far as the arms' paired differences show them, whatever their means.
+What is compared is what one search of each arm found: the luck of a search is not averaged out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from results.records.atomic_files import replacing, write_json
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import TrialRecord, best_record
+from results.verdict.paired_tests import Effect
+from results.verdict.verdict import Verdict, Word
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One arm of a tournament."""
+
+    arm: str
+    trials: int
+    """Trials of its search, however they ended."""
+    feasible: int
+    best: int | None
+    """Number of its best feasible trial; None if there is none, and then nothing of what follows either."""
+    validation: float | None
+    """Imbalance of that trial on the study's validation rows."""
+    verdict: Word | None
+    ranks: tuple[int, int] | None
+    """First and last rank the arm could have among those that were compared."""
+    imbalance: Effect | None
+    """Ratio to the baseline's, over the replicates."""
+    worst: Effect | None
+    """The same of the worst category's FVU."""
+    mean: Effect | None
+    """The same of the mean FVU."""
+
+
+def standings(searches: Mapping[str, Sequence[TrialRecord]], verdict: Verdict) -> list[Standing]:
+    """Return the arms by first rank, last rank and mean; those without a feasible trial last."""
+    findings = {finding.arm: finding for finding in verdict.findings}
+    rows = []
+    for arm, records in searches.items():
+        best = best_record(records)
+        finding = findings.get(best.arm) if best else None
+        effects = finding.effects if finding else {}
+        rows.append(
+            Standing(
+                arm=arm,
+                trials=len(records),
+                feasible=sum(record.feasible for record in records),
+                best=best.number if best else None,
+                validation=best.metrics.imbalance if best and best.metrics else None,
+                verdict=finding.verdict if finding else None,
+                ranks=finding.ranks if finding else None,
+                imbalance=effects.get("imbalance"),
+                worst=effects.get("fvu_worst"),
+                mean=effects.get("fvu_mean"),
+            )
+        )
+    return sorted(rows, key=_merit)
+
+
+def standing_of(content: Mapping[str, Any]) -> Standing:
+    """Return a standing from its entry in tournament.json. Raises `TypeError` if that is damaged."""
+    figures = ("imbalance", "worst", "mean")
+    effects = {name: Effect(**content[name]) for name in figures if content.get(name) is not None}
+    ranks = content.get("ranks")
+    return Standing(**{**content, **effects, "ranks": None if ranks is None else (ranks[0], ranks[1])})
+
+
+def _merit(row: Standing) -> tuple[float, float, float]:
+    last = float("inf")
+    return (*(row.ranks or (last, last)), row.imbalance.ratio if row.imbalance else last)
+
+
+def tournament_table(rows: Sequence[Standing]) -> Table:
+    """Return the standings for a terminal."""
+    table = Table(
+        title="test rows of the replicates: ratio to the baseline, interval",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title_justify="left",
+    )
+    table.caption = "rank: first and last that the paired differences allow; kept: trials that kept every guard"
+    table.caption_justify = "left"
+    for column in ("rank", "strategy", "imbalance", "worst", "mean", "kept", "verdict"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        rank = "" if row.ranks is None else "-".join(map(str, dict.fromkeys(row.ranks)))
+        mean = f"{row.mean.ratio:.2f}" if row.mean else ""
+        words = "not shown" if row.verdict == "no difference shown" else row.verdict or "no trial"
+        kept = f"{row.feasible}/{row.trials}"
+        table.add_row(rank, row.arm, _short(row.imbalance), _short(row.worst), mean, kept, words)
+    return table
+
+
+def tournament_sentence(rows: Sequence[Standing]) -> str:
+    """Return what the tournament shows in a sentence or two."""
+    named = {word: [row.arm for row in rows if row.verdict == word] for word in ("better", "worse")}
+    first = [row.arm for row in rows if row.ranks is not None and row.ranks[0] == 1]
+    better = ", ".join(named["better"]) or "no strategy"
+    text = f"Shown to be better than the uniform baseline: {better}."
+    if named["worse"]:
+        text += f" Shown to be worse: {', '.join(named['worse'])}."
+    if len(first) == 1:
+        return f"{text} First is {first[0]}, shown before all others with a feasible trial."
+    return f"{text} Any of these could be first: {', '.join(first)}." if first else text
+
+
+def conclude_tournament(rows: Sequence[Standing], verdict: Verdict) -> str:
+    """Return what the tournament shows, and the verdict on the config that is exported."""
+    text = tournament_sentence(rows)
+    return text if verdict.choice is None else f"{text} {verdict.choice.why}"
+
+
+def write_standings(folder: StudyFolder, rows: Sequence[Standing]) -> None:
+    """Write tournament.json, and tournament.parquet with effects as `<figure>.<ratio, low, high>`."""
+    import pandas as pd  # whoever reads the standings need not wait for it
+
+    write_json(folder.tournament, [asdict(row) for row in rows])
+    with replacing(folder.tournament.with_suffix(".parquet")) as draft:
+        pd.DataFrame([_flat(row) for row in rows]).to_parquet(draft, index=False)
+
+
+def _flat(row: Standing) -> dict[str, Any]:
+    plain = {name: value for name, value in asdict(row).items() if not isinstance(value, dict | tuple)}
+    plain |= {"rank_first": row.ranks[0], "rank_last": row.ranks[1]} if row.ranks else {}
+    for name in ("imbalance", "worst", "mean"):
+        effect = getattr(row, name)
+        plain.pop(name, None)
+        for part in ("ratio", "low", "high"):
+            plain[f"{name}.{part}"] = getattr(effect, part) if effect else None
+    return plain
+
+
+def _short(effect: Effect | None) -> str:
+    return "" if effect is None else f"{effect.ratio:.2f} {effect.low:.2f}-{effect.high:.2f}"

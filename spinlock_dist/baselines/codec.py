@@ -1,0 +1,129 @@
+"""A codec of normalized features: one coder per category behind one face, and the registry of coders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from torch import Generator
+
+from spinlock_dist.baselines.pca_scalar import PCAScalar
+from spinlock_dist.baselines.residual_kmeans import ResidualKMeans
+from spinlock_dist.categories.category import Category
+from spinlock_dist.compression.capacity import CapacityPlan
+from spinlock_dist.errors import ConfigError, DataError, did_you_mean
+from spinlock_dist.seeding import derive_seed
+
+
+class CategoryCodec(Protocol):
+    """Coder of one category's features `[N, F]`: S codebooks, so S tokens a row."""
+
+    @classmethod
+    def fit(cls, x_NF: np.ndarray, codes_L: np.ndarray, generator: Generator) -> Self:
+        """Fit to training rows within sum(log2 `codes_L`) bits."""
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """Sizes of the S codebooks."""
+
+    def encode(self, x_NF: np.ndarray) -> np.ndarray:
+        """Return tokens `[N, S]` int64."""
+
+    def decode(self, tokens_NS: np.ndarray) -> np.ndarray:
+        """Return features `[N, F]` float32."""
+
+    def to_state(self) -> dict[str, np.ndarray]:
+        """Return arrays from which `from_state` rebuilds the coder."""
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, np.ndarray]) -> Self:
+        """Rebuild what `to_state` took apart."""
+
+
+CODECS: dict[str, type[CategoryCodec]] = {"residual_kmeans": ResidualKMeans, "pca_scalar": PCAScalar}
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Coders of all categories, in their order. Tokens are `[N, C, S]`, S that of the category with most codebooks;
+    where a category has fewer, its last tokens are 0 of 1 code."""
+
+    name: str
+    """In `CODECS`."""
+    categories: tuple[Category, ...]
+    coders: tuple[CategoryCodec, ...]
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """Sizes of the codebooks `[C, S]`, 1 where there is none."""
+        codes_CS = np.ones((len(self.coders), max(len(coder.codes) for coder in self.coders)), dtype=np.int64)
+        for index, coder in enumerate(self.coders):
+            codes_CS[index, : len(coder.codes)] = coder.codes
+        return codes_CS
+
+    @property
+    def bits(self) -> np.ndarray:
+        """Bits per sample of each category `[C]`: log2 of its codes, summed over its codebooks."""
+        return np.log2(self.codes).sum(axis=1)
+
+    @property
+    def bits_per_sample(self) -> float:
+        """Bits per sample of all categories together."""
+        return float(self.bits.sum())
+
+    def encode(self, values_ND: np.ndarray) -> np.ndarray:
+        """Return the tokens `[N, C, S]` int64 of normalized values `[N, D]`."""
+        tokens_NCS = np.zeros((len(values_ND), *self.codes.shape), dtype=np.int64)
+        for index, (category, coder) in enumerate(zip(self.categories, self.coders, strict=True)):
+            tokens_NCS[:, index, : len(coder.codes)] = coder.encode(values_ND[:, category.columns])
+        return tokens_NCS
+
+    def decode(self, tokens_NCS: np.ndarray) -> np.ndarray:
+        """Return the normalized values `[N, D]` float32 of tokens.
+
+        Raises `DataError` for tokens of another shape or beyond a codebook.
+        """
+        tokens = np.asarray(tokens_NCS)
+        if tokens.ndim != 3 or tokens.shape[1:] != self.codes.shape:
+            raise DataError(f"tokens must be [N, {self.codes.shape[0]}, {self.codes.shape[1]}], are {tokens.shape}")
+        if ((tokens < 0) | (tokens >= self.codes)).any():
+            raise DataError("a token lies beyond its codebook; were these made by another codec?")
+        values_ND = np.empty((len(tokens), sum(map(len, self.categories))), dtype=np.float32)
+        for index, (category, coder) in enumerate(zip(self.categories, self.coders, strict=True)):
+            values_ND[:, category.columns] = coder.decode(tokens[:, index, : len(coder.codes)])
+        return values_ND
+
+    def to_state(self) -> dict[str, np.ndarray]:
+        """Return arrays from which `from_state` rebuilds the coders; nothing in them is code."""
+        return {
+            f"{index}/{name}": array
+            for index, coder in enumerate(self.coders)
+            for name, array in coder.to_state().items()
+        }
+
+    @classmethod
+    def from_state(cls, name: str, categories: Sequence[Category], arrays: dict[str, np.ndarray]) -> Self:
+        """Rebuild the codec `name` of these categories from what `to_state` returned."""
+        own = [
+            {key.removeprefix(f"{index}/"): array for key, array in arrays.items() if key.startswith(f"{index}/")}
+            for index in range(len(categories))
+        ]
+        return cls(name, tuple(categories), tuple(CODECS[name].from_state(each) for each in own))
+
+
+def fit_codec(name: str, values_ND: np.ndarray, categories: Sequence[Category], plan: CapacityPlan, seed: int) -> Codec:
+    """Fit the codec `name` to normalized training rows `[N, D]`, each category within its bits of `plan`.
+
+    A category's result does not depend on the others. Raises `ConfigError` for an unknown name.
+    """
+    if name not in CODECS:
+        raise ConfigError(f"unknown codec '{name}'{did_you_mean(name, CODECS)}")
+    coders = []
+    for index, category in enumerate(categories):
+        generator = torch.Generator().manual_seed(derive_seed(seed, name, category.name))
+        coders.append(CODECS[name].fit(values_ND[:, category.columns], plan.codebook_sizes(index), generator))
+    return Codec(name, tuple(categories), tuple(coders))

@@ -1,0 +1,110 @@
+"""PCA and uniform scalar quantization: transform coding, the textbook's answer to correlated features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from torch import Generator
+
+from spinlock_dist.compression.capacity import match_codes
+from spinlock_dist.compression.rate_distortion import component_rates
+
+MAX_CELLS = 4096
+"""Cells of one component at most: a step of a thousandth of its standard deviation."""
+TAILS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2)
+"""Shares of the training rows at either end that a grid may leave outside; of these the best one is taken."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Uniform cells of one component: edges at `low + i * step`, the outermost ones open; `values` `[K]` stand for
+    them."""
+
+    low: float
+    step: float
+    values: np.ndarray
+
+    @classmethod
+    def fit(cls, scores_N: np.ndarray, cells: int) -> Self:
+        """Return the grid of `cells` cells with the least squared error on these scores."""
+        grids = [cls._between(scores_N, cells, *np.quantile(scores_N, [tail, 1 - tail])) for tail in TAILS]
+        return min(grids, key=lambda grid: float(np.square(scores_N - grid.values[grid.encode(scores_N)]).sum()))
+
+    @classmethod
+    def _between(cls, scores_N: np.ndarray, cells: int, low: float, high: float) -> Self:
+        step = (high - low) / cells or 1.0  # where most rows share one value, low may be high
+        middles_K = low + (np.arange(cells) + 0.5) * step
+        tokens_N = cls(low, step, middles_K).encode(scores_N)
+        counts_K = np.bincount(tokens_N, minlength=cells)
+        sums_K = np.bincount(tokens_N, weights=scores_N, minlength=cells)
+        # The mean of a cell's scores is their best value; a cell without any keeps its middle.
+        return cls(low, step, np.divide(sums_K, counts_K, out=middles_K, where=counts_K > 0))
+
+    def encode(self, scores_N: np.ndarray) -> np.ndarray:
+        """Return the cell of each score."""
+        cells = np.floor((scores_N - self.low) / self.step)
+        return np.clip(cells, 0, len(self.values) - 1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class PCAScalar:
+    """Principal components `axes_PF` of one category about `mean_F`, each quantized on a grid of its own.
+
+    The category's bits are shared among components by reverse water-filling on their variances, in whole codes;
+    components below the water level are dropped. Tokens have one place a component, not one a level.
+    """
+
+    mean_F: np.ndarray
+    axes_PF: np.ndarray
+    grids: tuple[Grid, ...]
+
+    @classmethod
+    def fit(cls, x_NF: np.ndarray, codes_L: np.ndarray, generator: Generator) -> Self:
+        """Fit within the bits of all levels together, sum(log2 `codes_L`). Draws nothing from `generator`."""
+        x = np.asarray(x_NF, dtype=np.float64)
+        mean_F = x.mean(axis=0)
+        _, singular_P, axes_PF = np.linalg.svd(x - mean_F, full_matrices=False)
+        budget = float(np.log2(codes_L).sum())
+        wanted_P = component_rates(singular_P**2, budget)
+        cells_P = match_codes(wanted_P[:, None], budget, MAX_CELLS)[:, 0, 0]
+        kept = np.flatnonzero(cells_P > 1)
+        scores_NP = (x - mean_F) @ axes_PF[kept].T
+        grids = tuple(
+            Grid.fit(scores_N, int(cells)) for scores_N, cells in zip(scores_NP.T, cells_P[kept], strict=True)
+        )
+        return cls(mean_F, axes_PF[kept], grids)
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """Cells of each component."""
+        return tuple(len(grid.values) for grid in self.grids)
+
+    def encode(self, x_NF: np.ndarray) -> np.ndarray:
+        """Return the tokens `[N, P]`: the cell of every component."""
+        scores_NP = (np.asarray(x_NF, dtype=np.float64) - self.mean_F) @ self.axes_PF.T
+        tokens_NP = np.empty(scores_NP.shape, dtype=np.int64)
+        for component, grid in enumerate(self.grids):
+            tokens_NP[:, component] = grid.encode(scores_NP[:, component])
+        return tokens_NP
+
+    def decode(self, tokens_NP: np.ndarray) -> np.ndarray:
+        """Return the features `[N, F]` float32 that the cells stand for."""
+        scores_NP = np.empty(tokens_NP.shape)
+        for component, grid in enumerate(self.grids):
+            scores_NP[:, component] = grid.values[tokens_NP[:, component]]
+        return (self.mean_F + scores_NP @ self.axes_PF).astype(np.float32)
+
+    def to_state(self) -> dict[str, np.ndarray]:
+        """Return mean, axes, the grids' edges `[P, 2]` as (low, step), and the values of each grid."""
+        edges_P2 = np.array([(grid.low, grid.step) for grid in self.grids]).reshape(-1, 2)
+        values = {f"values/{component}": grid.values for component, grid in enumerate(self.grids)}
+        return {"mean": self.mean_F, "axes": self.axes_PF, "edges": edges_P2, **values}
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, np.ndarray]) -> Self:
+        """Rebuild what `to_state` took apart."""
+        edges = arrays["edges"].tolist()
+        grids = (Grid(low, step, arrays[f"values/{component}"]) for component, (low, step) in enumerate(edges))
+        return cls(arrays["mean"], arrays["axes"], tuple(grids))

@@ -1,0 +1,255 @@
+"""What a ratio buys: latent dimensions, codes and bits, under a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinlock_dist.compression.characteristics import Characteristics
+from spinlock_dist.compression.ratios import MAX_RATIO, allocate_ratios
+from spinlock_dist.compression.strategies import UNIFORM_RATIOS
+from spinlock_dist.compression.uniform_baseline import published_codes
+from spinlock_dist.config import LEVELS, CompressionConfig, QuantizerConfig
+from spinlock_dist.errors import ConfigError
+
+DIM_STEP = 4
+_CODEBOOKS = QuantizerConfig()
+
+
+@dataclass(frozen=True)
+class CapacityPlan:
+    """Sizes of every quantizer: `ratios` and `dims` are `[C, L]`; `codes` are `[C, L, S]`, the S codebooks of a level.
+
+    A level has one codebook as long as that can hold its codes; further ones of one code are none at all. A level
+    whose first codebook has one code is switched off.
+    """
+
+    ratios: np.ndarray
+    dims: np.ndarray
+    codes: np.ndarray
+
+    @property
+    def bits(self) -> np.ndarray:
+        """Bits per sample of each level `[C, L]`: log2 of its codes, summed over its codebooks."""
+        return np.log2(self.codes).sum(axis=2)
+
+    @property
+    def bits_per_sample(self) -> float:
+        """Bits per sample of all quantizers together."""
+        return float(self.bits.sum())
+
+    def codebooks(self) -> Iterator[tuple[tuple[int, int, int], str, int]]:
+        """Yield place in `codes`, name (`L0`, then `L0.2`) and size of every codebook that is switched on."""
+        for (category, level, book), codes in np.ndenumerate(self.codes):
+            if codes > 1:
+                yield (category, level, book), LEVELS[level] + (f".{book + 1}" if book else ""), int(codes)
+
+    def codebook_sizes(self, category: int) -> np.ndarray:
+        """Return the codes of a category's codebooks, coarse to fine; 1 for a level that is switched off."""
+        sizes_LS = self.codes[category]
+        return sizes_LS[(sizes_LS > 1) | (np.arange(sizes_LS.shape[1]) == 0)]
+
+    def sizes_in_words(self, category: int) -> list[str]:
+        """Return the codes of each level of a category: `64`, or `64x60` where there are several codebooks."""
+        return ["x".join(str(codes) for codes in (row[0], *row[1:][row[1:] > 1])) for row in self.codes[category]]
+
+
+def latent_dim(features: int, ratio: float) -> int:
+    """Return 4 * ceil(features * ratio / 4), at least 4 (Spinlock). Raises `ConfigError` unless 0 < ratio <= 4."""
+    if not 0 < ratio <= MAX_RATIO:
+        raise ConfigError(f"compression ratio must be in (0, {MAX_RATIO:g}], is {ratio:g}")
+    # Rounded first: 20 * 0.6 is 12.000000000000002 in binary and would cost four dimensions.
+    return max(DIM_STEP, DIM_STEP * int(np.ceil(round(features * ratio / DIM_STEP, 9))))
+
+
+def plan_capacity(
+    config: CompressionConfig,
+    categories: Sequence[Characteristics],
+    training_rows: int,
+    quantizer: QuantizerConfig = _CODEBOOKS,
+) -> CapacityPlan:
+    """Return the sizes that `config` gives these categories, learned from `training_rows` rows.
+
+    Raises `ConfigError` as `allocate_ratios` does.
+    """
+    return size_ratios(config, allocate_ratios(config, categories), categories, training_rows, quantizer)
+
+
+def size_ratios(
+    config: CompressionConfig,
+    ratios: np.ndarray,
+    categories: Sequence[Characteristics],
+    training_rows: int,
+    quantizer: QuantizerConfig = _CODEBOOKS,
+) -> CapacityPlan:
+    """Return the sizes that ratios `[C, L]` buy.
+
+    The uniform baseline has latent dims for the uniform ratios and the published codes. `capacity` says which of the
+    two the ratios move; with `budget: matched` the total stays at most the baseline's, and as near as integers allow.
+    Finite scalar quantization has no codebooks: its latent dims are its bits, whatever `capacity` says.
+    """
+    sizes = np.array([category.features for category in categories])
+    max_codes = max(1, min(config.max_codes, training_rows // config.min_rows_per_code))
+    dims = np.array([[latent_dim(n, ratio) for ratio in UNIFORM_RATIOS] for n in sizes])
+    codes = np.minimum([published_codes(n) for n in sizes], max_codes)
+    wanted_bits, budget = np.log2(codes) * ratios / UNIFORM_RATIOS, float(np.log2(codes).sum())
+    if quantizer.kind == "fsq":
+        return _scalar_plan(ratios, wanted_bits, budget, max_codes, quantizer.fsq_levels, config.budget == "matched")
+    if np.array_equal(ratios, np.broadcast_to(UNIFORM_RATIOS, ratios.shape)):
+        return CapacityPlan(ratios, dims, codes[..., None])
+    books = codes[..., None]
+    matched = config.budget == "matched"
+    if config.capacity in ("codes", "both"):
+        fit = match_codes if matched else _round_codes
+        books = fit(wanted_bits, budget, max_codes, config.max_codebooks)
+    if config.capacity in ("latent", "both"):
+        wanted_dims = sizes[:, None] * ratios
+        dims = (
+            match_dims(wanted_dims, int(dims.sum()))
+            if matched
+            else np.array([[latent_dim(n, ratio) for ratio in row] for n, row in zip(sizes, ratios, strict=True)])
+        )
+    return CapacityPlan(ratios, dims, books)
+
+
+def _scalar_plan(
+    ratios: np.ndarray, wanted_bits: np.ndarray, budget: float, max_codes: int, levels: int, matched: bool
+) -> CapacityPlan:
+    """Return latent dims of `levels` values each, log2 `levels` bits apiece."""
+    unit = np.log2(levels)
+    cap = int(np.log2(max_codes) / unit + 1e-9)
+    share = _within_caps(wanted_bits, budget, cap * unit, 1) if matched else wanted_bits
+    dims = np.clip(np.floor(share / unit + 1e-9), 0, cap).astype(int)
+    for _ in range(int(min(budget, share.sum()) / unit + 1e-9) - int(dims.sum())):
+        affordable = np.where(dims < cap, share / unit - dims, -np.inf)
+        dims[np.unravel_index(int(affordable.argmax()), dims.shape)] += 1
+    # A level that is switched off still has a latent, with one code.
+    return CapacityPlan(ratios, np.maximum(1, dims), (levels**dims)[..., None])
+
+
+def _round_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_codebooks: int) -> np.ndarray:
+    """Return codes `[C, L, S]` for `wanted_bits` as they are, whatever the budget."""
+    share = _split_levels(np.minimum(wanted_bits, max_codebooks * np.log2(max_codes)), max_codes, max_codebooks)
+    return _without_unused(np.clip(np.rint(2.0**share), 1, max_codes).astype(int))
+
+
+def match_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_codebooks: int = 1) -> np.ndarray:
+    """Return codes `[C, L, S]` in proportion to `wanted_bits` `[C, L]`, their log2 summing to `budget` or just below.
+
+    Bits that `max_codes` cuts off a level go to the category's other levels; when all are full, levels get further
+    codebooks, up to `max_codebooks`, and what a category still cannot hold goes to the others. Rounding keeps to the
+    bits of each category first and to those of its levels second. What the categories are then off the budget together
+    is made up for code by code, where it adds least to the squares of their relative errors: mostly in the largest.
+    """
+    share = _split_levels(
+        _within_caps(wanted_bits, budget, np.log2(max_codes), max_codebooks), max_codes, max_codebooks
+    )
+    codes = np.stack([_round_category(row.ravel(), max_codes).reshape(row.shape) for row in share])
+    while np.log2(codes).sum() > budget + 1e-9:
+        _change_one(codes, share, -1, codes > 1)
+    while True:
+        left = budget - np.log2(codes).sum()
+        affordable = (codes < max_codes) & (np.log2((codes + 1) / codes) <= left + 1e-9) & (share > 0)
+        if not affordable.any():
+            return _without_unused(codes)
+        _change_one(codes, share, 1, affordable)
+
+
+def _round_category(share_K: np.ndarray, max_codes: int) -> np.ndarray:
+    """Return the codes `[K]` of a category's codebooks that come to its bits `share_K`, each near its own.
+
+    From the nearest codes on, one codebook or two against each other change by a code as long as that helps. A bit
+    off in all counts as much as ten between codebooks: the error of a category follows from its bits together.
+    """
+    single = np.eye(len(share_K), dtype=int)
+    changes_MK = np.concatenate([single, -single, (single[:, None] - single).reshape(-1, len(share_K))])
+    changes_MK = changes_MK[(changes_MK[:, share_K == 0] == 0).all(axis=1)]
+
+    def misfit(codes_MK: np.ndarray) -> np.ndarray:
+        off = np.log2(codes_MK) - share_K
+        return off.sum(axis=1) ** 2 + (off**2).sum(axis=1) / 100
+
+    codes_K = np.clip(np.rint(2.0**share_K), 1, max_codes).astype(int)
+    while True:
+        candidates_MK = np.clip(codes_K + changes_MK, 1, max_codes)
+        misfits = misfit(candidates_MK)
+        best = int(misfits.argmin())
+        if misfits[best] >= misfit(codes_K[None])[0] - 1e-12:
+            return codes_K
+        codes_K = candidates_MK[best]
+
+
+def _change_one(codes: np.ndarray, share: np.ndarray, change: int, allowed: np.ndarray) -> None:
+    """Change one `allowed` codebook of `codes` `[C, L, S]` by a code, in place: that which by the bit adds least to the
+    sum of squared relative errors of the categories' bits against `share`."""
+    wanted = np.maximum(share.sum(axis=(1, 2), keepdims=True), 1e-9)
+    missing = wanted - np.log2(codes).sum(axis=(1, 2), keepdims=True)
+    bits = np.abs(np.log2(np.maximum(codes + change, 1) / codes))
+    added = np.where(allowed, (bits - 2 * change * missing) / wanted**2, np.inf)
+    codes[np.unravel_index(int(added.argmin()), codes.shape)] += change
+
+
+def _within_caps(wanted_bits: np.ndarray, budget: float, cap: float, max_codebooks: int) -> np.ndarray:
+    """Return bits `[C, L]` in proportion to `wanted_bits` that sum to `budget`, no codebook holding more than `cap`."""
+    levels = wanted_bits.shape[1]
+    of_category = _scale_to_budget(wanted_bits.sum(axis=1), budget, cap * levels * max_codebooks)
+    books = np.maximum(1, np.ceil(of_category / (cap * levels) - 1e-9)) if cap > 0 else np.ones(len(of_category))
+    return np.stack(
+        [
+            _scale_to_budget(row, bits, cap * count)
+            for row, bits, count in zip(wanted_bits, of_category, books, strict=True)
+        ]
+    )
+
+
+def _split_levels(bits: np.ndarray, max_codes: int, max_codebooks: int) -> np.ndarray:
+    """Share each level's bits `[C, L]` equally among as few codebooks as hold them: `[C, L, S]`, 0 where none is."""
+    needed = np.maximum(1, np.ceil(bits / max(np.log2(max_codes), 1e-9) - 1e-9))[..., None]
+    return np.where(np.arange(max_codebooks) < needed, bits[..., None] / needed, 0.0)
+
+
+def _without_unused(codes: np.ndarray) -> np.ndarray:
+    """Drop codebooks `[C, L, S]` that no level has."""
+    used_S = np.flatnonzero((codes > 1).any(axis=(0, 1)))
+    return codes[..., : int(used_S.max(initial=0)) + 1]
+
+
+def _scale_to_budget(wanted: np.ndarray, budget: float, cap: float) -> np.ndarray:
+    """Return min(wanted * s, cap) with the common factor s for which the sum is `budget`, by bisection."""
+    low, high = 0.0, 1.0
+    while np.minimum(wanted * high, cap).sum() < budget and high < 1e12:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        if np.minimum(wanted * middle, cap).sum() < budget:
+            low = middle
+        else:
+            high = middle
+    return np.minimum(wanted * low, cap)
+
+
+def match_dims(wanted_dims: np.ndarray, budget: int) -> np.ndarray:
+    """Return latent dims `[C, L]`, multiples of 4 and at least 4, in proportion to `wanted_dims` with sum `budget`.
+
+    `budget` is itself a sum of as many multiples of 4, so it is met exactly; rounding follows largest remainder.
+    """
+    share = _scale_to_total(wanted_dims, budget)
+    dims = DIM_STEP * np.maximum(1, np.floor(share / DIM_STEP + 1e-9)).astype(int)
+    while dims.sum() < budget:
+        choice = np.unravel_index(int((share - dims).argmax()), dims.shape)
+        dims[choice] += DIM_STEP
+    return dims
+
+
+def _scale_to_total(wanted: np.ndarray, budget: int) -> np.ndarray:
+    """Return max(wanted * s, 4) with the common factor s for which the sum is `budget`, by bisection."""
+    low, high = 0.0, budget / float(wanted.min())
+    for _ in range(100):
+        middle = (low + high) / 2
+        if np.maximum(wanted * middle, DIM_STEP).sum() < budget:
+            low = middle
+        else:
+            high = middle
+    return np.maximum(wanted * low, DIM_STEP)

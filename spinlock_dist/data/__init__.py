@@ -1,0 +1,1 @@
+"""Datasets: readers of files, and the table they give."""

@@ -1,0 +1,1 @@
+"""Family encoders: from raw values of a family to feature columns."""

@@ -1,5 +1,0 @@
-"""The built-in operator simulator: real multi-family data without a download."""
-
-from spinlock_dist.features.operators.dataset import cached_dataset, generate_dataset
-
-__all__ = ["cached_dataset", "generate_dataset"]

@@ -1,0 +1,1 @@
+"""Spinlock's own configs, read and written."""

@@ -1,0 +1,63 @@
+"""Run a batch of operators and extract their features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from spinlock_dist.simulator.dynamics import DYNAMICS, Dynamics
+from spinlock_dist.simulator.initial_conditions import CHANNELS, draw_initial_fields
+from spinlock_dist.simulator.parameters import Parameters
+from spinlock_dist.simulator.recording import Recording
+
+TWIN_STEPS = 16
+"""Steps for which a perturbed twin is carried along."""
+PERTURBATION = 1e-2
+"""Size of the twin's perturbation / standard deviation of the initial field. Far above float32 rounding."""
+
+
+def simulate(
+    kind: str, parameters: Parameters, *, grid: int, steps: int, realizations: int, generator: Generator
+) -> Recording:
+    """Return the recording of operators of one kind; realizations differ only in their noise.
+
+    A twin of the first realization starts slightly displaced and meets the same noise.
+    """
+    dynamics = DYNAMICS[kind](parameters, grid, generator)
+    start = dynamics.start(draw_initial_fields(parameters, grid, generator))
+    state = torch.cat([start.expand(realizations, *start.shape), _displaced(start, generator)[None]])
+    noise_level = parameters["noise"] * dynamics.noise_scale
+    frames = torch.empty(steps, realizations, *start[:, :CHANNELS].shape)
+    distances = [_distance(state)]
+    for step in range(steps):
+        if step == TWIN_STEPS:
+            state = state[:realizations]
+        state = _noisy_step(dynamics, state, realizations, noise_level, generator)
+        frames[step] = state[:realizations, :, :CHANNELS]
+        if step < TWIN_STEPS:
+            distances.append(_distance(state))
+    divergence = torch.stack(distances[1:]) / distances[0]
+    return Recording(initial=start[:, :CHANNELS].contiguous(), frames=frames, divergence=divergence)
+
+
+def _noisy_step(
+    dynamics: Dynamics, state: Tensor, realizations: int, noise_level: Tensor, generator: Generator
+) -> Tensor:
+    state = dynamics.step(state)
+    observed = state[:, :, :CHANNELS]
+    noise = noise_level * torch.randn(realizations, *observed.shape[1:], generator=generator)
+    observed[:realizations] += noise
+    observed[realizations:] += noise[:1]  # the twin, while there is one
+    return state
+
+
+def _displaced(start: Tensor, generator: Generator) -> Tensor:
+    size = PERTURBATION * start[:, :CHANNELS].std((1, 2, 3), keepdim=True)
+    displaced = start.clone()
+    displaced[:, :CHANNELS] += size * torch.randn(start[:, :CHANNELS].shape, generator=generator)
+    return displaced
+
+
+def _distance(state: Tensor) -> Tensor:
+    """Return the root mean square distance `[B]` of the last lane from the first."""
+    return (state[-1, :, :CHANNELS] - state[0, :, :CHANNELS]).square().mean((1, 2, 3)).sqrt()

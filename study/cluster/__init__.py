@@ -1,0 +1,1 @@
+"""The Ray cluster: started or joined, its resources, its shared folder."""

@@ -1,0 +1,185 @@
+"""Starts a Ray cluster of its own, or joins one, and refuses at once what it cannot give."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.autoscaler.sdk import request_resources
+
+from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full
+from study.config import ClusterConfig
+
+OBJECT_STORE_BYTES = 512 * 2**20
+PROBE_SECONDS = 3.0
+POLL_SECONDS = 1.0
+
+PACKAGES = ("spinlock_dist", "search_spaces", "results", "study")
+"""What trials import; a joined cluster is sent them."""
+
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by `ray job submit` for what it starts, which has the job's working folder on every node."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that runs, and what a trial gets on it."""
+
+    resources: Resources
+    dashboard: str | None
+    """Address of Ray's dashboard, if it has one."""
+
+    @property
+    def notice(self) -> str:
+        """One line about the dashboard, empty without one."""
+        if self.dashboard is None:
+            return ""
+        locked = os.environ.get("RAY_AUTH_MODE") != "disabled"
+        return f"{self.dashboard}" + (" (token: ray get-auth-token)" if locked else "")
+
+
+def preflight(config: ClusterConfig) -> None:
+    """Refuse what this machine, or the cluster to be joined, cannot give, before anything slow begins.
+
+    Raises `ResourceError`.
+    """
+    if ray.is_initialized():
+        if not config.wait_for_nodes:
+            plan(_nodes(), config)
+    elif config.address is None:
+        check_gpus(config.gpus, torch.cuda.device_count(), "this machine")
+    else:
+        _probe(config.address)
+
+
+def _probe(address: str) -> None:
+    """Raise `ResourceError` if nothing listens at `host:port`; Ray itself would try for a minute."""
+    if address.startswith("ray://"):
+        raise ResourceError(
+            f"{address}: through Ray's client the study would run apart from its folder; use `ray job submit` "
+            "(deploy/README.md), or --address HOST:PORT from a node of the cluster"
+        )
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), PROBE_SECONDS).close()
+    except OSError as error:
+        raise ResourceError(f"no Ray cluster answers at {address}: {error}; leave --address out to start one") from None
+
+
+@contextmanager
+def running(config: ClusterConfig, say: Callable[[str], None] = lambda _: None) -> Iterator[Cluster]:
+    """Yield a cluster: the one this process is connected to, the one at `config.address`, or one of its own.
+
+    Only what was started or joined here is left at the end; a joined cluster goes on running. `say` is told what is
+    waited for. Raises `ResourceError`.
+    """
+    ours = not ray.is_initialized()
+    dashboard = _connect(config) if ours else None
+    try:
+        with _termination_as_interrupt(), _quiet():
+            grows = config.wait_for_nodes > 0 and not (ours and config.address is None)
+            yield Cluster(_await(config, say) if grows else plan(_nodes(), config), dashboard)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(config: ClusterConfig) -> str | None:
+    """Join or start a cluster and return the address of its dashboard."""
+    if config.address is not None:
+        own: dict[str, Any] = {"address": config.address, "runtime_env": _code()}
+    else:
+        own = {
+            "address": "local",  # without it Ray joins whatever cluster runs on this machine
+            "num_gpus": torch.cuda.device_count() if config.gpus is None else config.gpus,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": config.dashboard,
+            "dashboard_host": config.dashboard_host,
+        }
+    try:
+        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
+    except ray.exceptions.AuthenticationError:
+        raise ResourceError(
+            f"Ray's token for {config.address or 'this machine'} is missing or another's: where the cluster "
+            "was started `ray get-auth-token` prints it; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here"
+        ) from None
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"at {config.address}" if config.address else "on this machine"
+        hint = "; has it a token that is not set here? (deploy/README.md)" if config.address else ""
+        raise ResourceError(f"no Ray cluster {where}: {str(error).splitlines()[0]}{hint}") from None
+    return f"http://{context.dashboard_url}" if context.dashboard_url else None
+
+
+def _code() -> dict[str, Any]:
+    """Return the runtime environment that brings this code to every node: other versions of it may be there."""
+    if IN_A_JOB in os.environ:
+        return {}
+    origins = [spec.origin for spec in map(find_spec, PACKAGES) if spec and spec.origin]
+    return {"py_modules": [str(Path(origin).parent) for origin in origins]}
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _await(config: ClusterConfig, say: Callable[[str], None]) -> Resources:
+    """Ask an autoscaler for room for all that is wanted, and return the plan when it is there.
+
+    Raises `ResourceError` saying what is missing when `config.wait_for_nodes` seconds are over.
+    """
+    deadline = time.monotonic() + config.wait_for_nodes
+    said = ""
+    request_resources(bundles=demand(config))
+    try:
+        while True:
+            try:
+                return plan_in_full(_nodes(), config)
+            except ResourceError as error:
+                if time.monotonic() > deadline:
+                    raise ResourceError(f"{error}; --wait-for-nodes {config.wait_for_nodes:g} is over") from None
+                if str(error) != said:
+                    say(f"waiting up to {config.wait_for_nodes:g} s for nodes: {error}")
+                    said = str(error)
+                time.sleep(POLL_SECONDS)
+    finally:
+        request_resources(bundles=[])  # a standing request would keep nodes when the study is done with them
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray from telling in paragraphs, on stdout, what befalls trials: the study does so in a line."""
+    for part in ("ray.tune", "ray.train"):
+        logging.getLogger(part).setLevel(logging.CRITICAL)
+    worker: Any = ray._private.worker  # there is no public switch
+    before, worker._worker_logs_enabled = worker._worker_logs_enabled, False
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = before
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C: Tune ends cleanly on SIGINT only, and Ray's own SIGTERM handler leaves trials behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

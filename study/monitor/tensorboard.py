@@ -1,0 +1,67 @@
+"""TensorBoard files of the trials of a search, on request: curves, and settings beside what they scored.
+
+The driver writes them from the reports, so that a trial costs nothing more and a lost worker loses none.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from results.records.trial_record import TrialRecord
+from spinlock_dist.errors import ConfigError
+from study.config import StudyConfig
+from study.worker.actor import trial_name
+
+
+def check_tensorboard(config: StudyConfig) -> None:
+    """Raise `ConfigError` if TensorBoard files are asked for and nothing can write them."""
+    if config.tensorboard and find_spec("tensorboardX") is None:
+        raise ConfigError("--tensorboard: the package tensorboardX is not installed: pip install tensorboardX")
+
+
+class EventFiles(tune.Callback):
+    """Writes `<folder>/trial-<number>/`, one scalar for each figure of a report, by epoch."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writers: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles callbacks with its own state."""
+        return {}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """Write reports."""
+        for report in result.get("reports", ()):
+            row = json.loads(report.get("curve", "{}"))
+            for name, value in row.items():
+                if name != "epoch":
+                    self._writer(report["number"]).add_scalar(name.replace(".", "/"), value, int(row["epoch"]))
+
+    def told(self, record: TrialRecord) -> None:
+        """Write settings and outcome of a trial that has ended, and close its file."""
+        from tensorboardX.summary import hparams
+
+        if record.metrics is not None:
+            writer = self._writer(record.number)
+            for summary in hparams(hparam_dict=record.params, metric_dict=record.metrics.scalars()):
+                writer.file_writer.add_summary(summary)
+        if (writer := self._writers.pop(record.number, None)) is not None:
+            writer.close()
+
+    def close(self) -> None:
+        """Close the files of trials that were stopped with the study."""
+        for number in list(self._writers):
+            self._writers.pop(number).close()
+
+    def _writer(self, number: int) -> Any:
+        from tensorboardX import SummaryWriter
+
+        if number not in self._writers:
+            self._writers[number] = SummaryWriter(str(self._folder / trial_name(number)))
+        return self._writers[number]

@@ -1,0 +1,206 @@
+"""What a study will cost, from two epochs of its baseline on a worker; nothing else is trained for it."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import ray
+
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import SpinlockError
+from spinlock_dist.metrics.record import EpochMetrics
+from spinlock_dist.prepare import PreparedData
+from spinlock_dist.training.snapshot import Snapshots
+from study.cluster.resources import Resources
+from study.config import StoppingConfig, StudyConfig
+from study.worker.trainable import Objective, use_resources
+
+SNAPSHOT_PER_CHECKPOINT = 3
+"""A snapshot holds the weights and Adam's two moments of each; two snapshots are kept of a training that runs."""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What two epochs took."""
+
+    start: float
+    """Seconds before the first epoch: capacity, model, codebooks."""
+    epoch: float
+    """Seconds of an epoch with an evaluation after it."""
+    checkpoint: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase, if every training goes to its end."""
+
+    name: str
+    trainings: int
+    epochs: int
+    seconds: float
+    """By the clock."""
+    device_hours: float
+    """Times the GPUs that the trainings hold; without GPUs, the CPUs."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The plan of a study. Times are upper estimates where trials are stopped early."""
+
+    name: str
+    concurrent: int
+    members: int
+    """Trials of the search in lock step on a worker."""
+    each: str
+    """What a trial gets."""
+    device: str
+    """GPU or CPU: what `device_hours` count."""
+    pilot: Pilot
+    training_seconds: float
+    """Of one training to its end."""
+    prepare_seconds: float
+    phases: tuple[Phase, ...]
+    mean_epochs: float
+    """Of a trial of the search, if early stopping does what it aims at."""
+    first_result_seconds: float
+    """From the start to the end of the first trial of the search that goes to its end."""
+    disk: int
+    """Bytes of checkpoints and snapshots at most."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield the plan as it is printed."""
+        pilot, hours = self.pilot, f"{self.device}-hours"
+        together = f", {self.members} trials of the search in lock step on each" if self.members > 1 else ""
+        yield f"{self.concurrent} {'workers' if together else 'trials'} at a time, {self.each} each{together}"
+        yield (
+            f"a trial: {duration(pilot.start)} to start, {duration(pilot.epoch)} an epoch, "
+            f"{duration(self.training_seconds)} in all (two epochs of the baseline, timed)"
+        )
+        total = Phase("in all", *(sum(getattr(phase, name) for phase in self.phases) for name in FIGURES))
+        yield f"{'phase':14s}{'trainings':>10s}{'epochs':>10s}{'at most':>14s}{hours:>12s}"
+        for phase in (*self.phases, total):
+            counts = f"{phase.trainings:10d}{phase.epochs:10d}"
+            yield f"{phase.name:14s}{counts}{duration(phase.seconds):>14s}{phase.device_hours:12.3g}"
+        [search] = [phase for phase in self.phases if phase.name == "search"]
+        if self.mean_epochs * search.trainings < search.epochs:
+            saved = duration(search.seconds * (1 - self.mean_epochs * search.trainings / search.epochs))
+            yield f"early stopping: about {self.mean_epochs:.0f} epochs a trial, which saves {saved} of the search"
+        yield f"first result: after {duration(self.first_result_seconds)}, Ray's start apart"
+        yield f"disk: at most {self.disk / 1e6:.3g} MB of checkpoints and snapshots"
+        yield "strategies that train pilots of their own (feedback) take longer"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        return asdict(self)
+
+
+FIGURES = ("trainings", "epochs", "seconds", "device_hours")
+
+
+def fly(config: TrialConfig, members: int, data: PreparedData, objective: Objective, resources: Resources) -> Pilot:
+    """Train two epochs of `config` on a worker that holds what a trial gets, so many times in lock step."""
+    task = ray.remote(cast(Any, _two_epochs)).options(
+        num_cpus=resources.cpus, num_gpus=resources.gpus, memory=resources.memory or None, max_retries=0
+    )
+    return ray.get(task.remote(config, members, data, objective, resources))
+
+
+def _two_epochs(
+    config: TrialConfig, members: int, data: PreparedData, objective: Objective, resources: Resources
+) -> Pilot:
+    use_resources(resources)
+    short = config.training.model_copy(update={"epochs": 2, "evaluate_every": 1})
+    ends: list[float] = []
+
+    def report(made: Mapping[int, EpochMetrics]) -> set[int]:
+        ends.append(time.monotonic())
+        return set()
+
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        configs = [config.model_copy(update={"training": short})] * members
+        outcome, *_ = objective(configs, data, report, Snapshots(Path(folder) / "snapshot", math.inf))
+        if isinstance(outcome, SpinlockError):
+            raise outcome
+        assert outcome is not None  # nothing stopped it
+        outcome.save(Path(folder) / "checkpoint")
+        size = sum(path.stat().st_size for path in (Path(folder) / "checkpoint").rglob("*") if path.is_file())
+    epoch = ends[1] - ends[0]
+    return Pilot(start=max(0.0, ends[0] - began - epoch), epoch=epoch, checkpoint=size)
+
+
+def forecast(
+    config: StudyConfig,
+    epochs: int,
+    resources: Resources,
+    pilots: Mapping[int, Pilot],
+    prepare_seconds: float,
+    searches: int = 1,
+) -> Forecast:
+    """Return the plan of a study whose trials train `epochs` epochs; a tournament has several searches.
+
+    `pilots`: of one training, and of as many in lock step as the search trains on a worker.
+    """
+    pilot, members = pilots[1], max(pilots)
+    training = pilot.start + epochs * pilot.epoch
+    together = pilots[members].start + epochs * pilots[members].epoch
+    held = resources.gpus or resources.cpus
+    finalists = searches if config.tournament else config.finals.top
+
+    def phase(name: str, trainings: int, members: int = 1, seconds: float = training) -> Phase:
+        packs = math.ceil(trainings / members)
+        clock = math.ceil(packs / resources.concurrent) * seconds
+        return Phase(name, trainings, trainings * epochs, clock, packs * seconds * held / 3600)
+
+    phases = (
+        phase("baseline", config.baseline_seeds),
+        phase("search", config.trials * searches, members, together),
+        phase("finals", (finalists + 1) * config.finals.replicates),
+        phase("verification", config.finals.seeds + 1),
+    )
+    kept = max(config.keep_checkpoints, config.finals.top) * searches + 1  # and the copy in best/
+    return Forecast(
+        name=config.name,
+        concurrent=resources.concurrent,
+        members=members,
+        each=str(resources),
+        device="GPU" if resources.gpus else "CPU",
+        pilot=pilot,
+        training_seconds=training,
+        prepare_seconds=prepare_seconds,
+        phases=phases,
+        mean_epochs=_mean_epochs(config.stopping, epochs) if config.objective == "single" else epochs,
+        first_result_seconds=prepare_seconds + phases[0].seconds + together,
+        disk=pilot.checkpoint * (kept + 2 * SNAPSHOT_PER_CHECKPOINT * resources.concurrent * members),
+    )
+
+
+def _mean_epochs(stopping: StoppingConfig, epochs: int) -> float:
+    """Return the epochs of a trial under successive halving, whose rungs let 1 / reduction of the trials pass.
+
+    The first trials pass with little to be held against, so this is what many come near to.
+    """
+    if stopping.rule != "asha":
+        return epochs
+    mean, share, rung, last = 0.0, 1.0, float(stopping.grace), 0.0
+    while rung < epochs:
+        mean, last = mean + share * (rung - last), rung
+        share, rung = share / stopping.reduction, rung * stopping.reduction
+    return mean + share * (epochs - last)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
+    if seconds < 1:
+        return f"{1e3 * seconds:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,49 @@
+"""A tournament: every strategy searched by itself, and the whole space at random, each with the same trials.
+
+A sampler gives most trials to the strategy that did well first, so that a study's trials do not tell which strategy is
+best. In a tournament each has as many, of as many epochs, at the same bits, under the same seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces import Categorical, SearchSpace
+from spinlock_dist.errors import ConfigError
+from study.config import StudyConfig
+from study.search.initial_trials import STRATEGY
+
+RANDOM = "random"
+"""Arm that draws from the whole space, known answers not among its trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One search of a tournament."""
+
+    name: str
+    config: StudyConfig
+    space: SearchSpace
+    known_first: bool = True
+    """Whether the known answers are tried first."""
+
+
+def arms(config: StudyConfig, space: SearchSpace) -> list[Arm]:
+    """Return the searches of a study: of a tournament one a strategy and one at random, else the only one, unnamed.
+
+    Raises `ConfigError` if a tournament's space has no strategies to choose from.
+    """
+    if not config.tournament:
+        return [Arm(name="", config=config, space=space)]
+    strategies = space.parameters.get(STRATEGY)
+    if not isinstance(strategies, Categorical) or len(strategies.choices) < 2:
+        raise ConfigError(f"--tournament: {STRATEGY} has no choices in space '{space.name}'; leave it out, or add some")
+    found = [Arm(name=str(choice), config=config, space=space.only(STRATEGY, choice)) for choice in strategies.choices]
+    chance = config.model_copy(update={"sampler": "random"})
+    return [*found, Arm(name=RANDOM, config=chance, space=space, known_first=False)]
+
+
+def tournament_arms(content: dict[str, Any]) -> list[str]:
+    """Return the names of the searches of a tournament, from the space in its study.yaml."""
+    return [*map(str, content["parameters"][STRATEGY]["choices"]), RANDOM]

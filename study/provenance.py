@@ -1,0 +1,141 @@
+"""What study.yaml says, and whether a study may go on from it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from results.records.study_folder import FORMAT, StudyFolder, open_study
+from search_spaces import SearchSpace, load_space
+from search_spaces.space import space_content
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.prepare import PreparedData
+from study.cluster.ray_cluster import Cluster
+from study.config import StudyConfig
+
+FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints", "tensorboard"}
+"""Settings that a resumed study may be given anew: how long the search goes on, where, and what it leaves."""
+
+PACKAGES = ("spinlock-dist", "torch", "ray", "optuna", "numpy", "pandas")
+
+
+def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluster: Cluster) -> dict[str, Any]:
+    """Return the content of study.yaml."""
+    return {
+        "format": FORMAT,
+        "config": config.model_dump(mode="json"),
+        "space": space_content(space),
+        "fingerprint": data.fingerprint,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git_commit": _git_commit(),
+        "hardware": {
+            "machine": platform.machine(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "trials_at_a_time": cluster.resources.concurrent,
+            "cpus_per_trial": cluster.resources.cpus,
+            "gpus_per_trial": cluster.resources.gpus,
+        },
+    }
+
+
+def continued(known: dict[str, Any], config: StudyConfig) -> dict[str, Any]:
+    """Return the content of study.yaml for a study that goes on, with the settings that it may be given anew."""
+    now = config.model_dump(mode="json", include=FREE_TO_CHANGE)
+    return {**known, "config": {**known["config"], **now}}
+
+
+def study_space(config: StudyConfig) -> SearchSpace:
+    """Return the space that a study searches, with the study's own epochs if it has any. Raises `ConfigError`."""
+    space = load_space(config.space)
+    if config.epochs is None:
+        return space
+    return replace(space, fixed={**space.fixed, "training.epochs": config.epochs})
+
+
+def check_space(config: StudyConfig, known: dict[str, Any], source: str) -> None:
+    """Raise `ConfigError` if the space of the study that `source` describes is not `known`, as it was, any more."""
+    for setting, before, now in differences(known, space_content(study_space(config))):
+        raise ConfigError(
+            f"{source}: the search space {config.space} has changed: {setting} was {before!r}, now it is {now!r}; "
+            "restore it, or name one with --space"
+        )
+
+
+def begin(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyFolder:
+    """Return the folder of the study: a new one, or with `resume` the one it goes on in.
+
+    Raises `ConfigError` if the name is taken, if there is nothing to resume, or if a setting differs from what the
+    study was started with.
+    """
+    folder = StudyFolder(Path(config.runs) / config.name)
+    if not resume:
+        if folder.description.exists():
+            raise ConfigError(
+                f"study '{config.name}' exists in {config.runs}: continue it with --resume, or choose another --name"
+            )
+        return folder
+    known = open_study(Path(config.runs), config.name).read_description()
+    free = FREE_TO_CHANGE | ({"batch"} if config.batch is None else set())
+    given = {"config": config.model_dump(mode="json", exclude=free), "space": space_content(space)}
+    for part, settings in given.items():
+        for setting, before, now in differences(known.get(part, {}), settings):
+            raise ConfigError(
+                f"study '{config.name}' was started with {setting} {before!r}, now it is {now!r}: "
+                "leave it as it was, or choose another --name"
+            )
+    return folder
+
+
+def check_data(folder: StudyFolder, data: PreparedData) -> None:
+    """Raise `ConfigError` if the data is not what the study was started with: its trials would not be comparable."""
+    if folder.read_description()["fingerprint"] != data.fingerprint:
+        raise ConfigError(
+            f"study '{folder.name}' was started on other data (the dataset or the code that prepares it has changed): "
+            "restore it, or choose another --name"
+        )
+
+
+def check_rerun(config: StudyConfig, data: PreparedData) -> None:
+    """Raise `ConfigError` if the config was written for other data: the study would not be run again, but another."""
+    if config.fingerprint not in (None, data.fingerprint):
+        raise ConfigError(
+            "the data is not that of the study to be run again (the dataset or the code that prepares it has changed): "
+            "restore it, or say that it is another with --dataset"
+        )
+
+
+def differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
+    """Yield setting, value before and value now, for every setting in `now` that was another one."""
+    if isinstance(before, dict) and isinstance(now, dict) and path[-1:] != ("families",):
+        for key in now:
+            yield from differences(before.get(key), now[key], (*path, key))
+        if path[:1] == ("parameters",) or path[:1] == ("fixed",):
+            yield from ((".".join((*path, key)), before[key], None) for key in before if key not in now)
+    elif before != now:
+        yield ".".join(path), before, now
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit the code was run from, `-dirty` if it was changed since, None outside a checkout."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,1 @@
+"""Samplers: how Optuna's are built."""

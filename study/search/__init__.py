@@ -1,0 +1,1 @@
+"""The search: Optuna asked and told, early stopping, what is kept."""

@@ -1,0 +1,379 @@
+"""Optuna behind Ray Tune's Searcher interface, by ask and tell.
+
+The storage is the truth and the driver its only writer. Ray's own `OptunaSearch` stores scheduler-stopped trials as
+complete, leaves diverged ones running for ever, and knows neither constraints nor user attributes. Nor does Tune know
+one fault from another: here a trial that is tried again is a new trial of Tune's and the same one of the study's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from ray import tune
+from ray.tune.search import Searcher
+
+from results.analysis.pareto import objectives
+from results.records.optuna_distributions import suggest
+from results.records.optuna_trials import (
+    CHECKPOINT,
+    CURVE,
+    DIVERGED,
+    KIND,
+    METRICS,
+    NODE,
+    REASON,
+    SECONDS,
+    SEED,
+    STATE,
+    attempts_at,
+    read_search,
+    record_of,
+    settled,
+)
+from results.records.trial_record import Kind, State, TrialRecord
+from search_spaces import SearchSpace
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.metrics.record import Metrics
+from study.cluster.resources import Resources
+from study.config import GuardsConfig
+from study.search.constraints import guards
+from study.search.pending_trials import OpenTrial, Pack, form_packs
+from study.worker import retry_policy
+
+
+class AskTellSearcher(Searcher):
+    """Asks Optuna for trials until `target` have an outcome, and tells it every outcome as soon as it is known.
+
+    It asks for `members` at once and hands them out as packs of those that can train in lock step. With `batch` it
+    asks for so many at once, and tells their outcomes in the order asked when all are known: what is asked then depends
+    on no timing. An outcome that waits to be told is stored.
+
+    `told` is called with the record of each trial that ends, `say` with a line on what befell one that goes on,
+    `closed` with the name of a pack of which nothing goes on: its snapshots are of no use any more.
+    `failure` holds the reason if the search was given up: most trials failed, or nothing can be stored. `ended` holds
+    the one that `limit` gave: then no more trials are asked for, and those that run still end.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        base: TrialConfig,
+        *,
+        target: int,
+        baseline: Metrics,
+        guards_config: GuardsConfig,
+        resources: Resources,
+        members: int = 1,
+        batch: int | None = None,
+        limit: Callable[[], str | None] = lambda: None,
+        told: Callable[[TrialRecord], None] = lambda _: None,
+        say: Callable[[str], None] = lambda _: None,
+        closed: Callable[[str], None] = lambda _: None,
+    ):
+        super().__init__()
+        self._study = study
+        self._space = space
+        self._base = base
+        self._target = target
+        self._baseline = baseline
+        self._guards = guards_config
+        self._resources = resources
+        self._told = told
+        self._say = say
+        self._closed = closed
+        self._members = members
+        self._batch = batch
+        self._limit = limit
+        self._interrupted = len([trial for trial in _waiting(study) if attempts_at(trial)])
+        self._settled = len(settled(study))  # counted from here on: to look at all trials at each ask takes ever longer
+        self._asking = False
+        self._untold: list[optuna.Trial] = []
+        self._asked: list[OpenTrial] = []
+        self._ready: list[Pack] = []
+        self._running: dict[str, Pack] = {}
+        self._dead: dict[str, Pack] = {}
+        self._ended: list[TrialRecord] = []
+        self.failure: str | None = None
+        self.ended: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles searchers with its own state. Nothing of this one belongs there: the storage has it all."""
+        return {}
+
+    # ------------------------------------------------------------ asking
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
+        """Return the next pack to run; None while only the end of others can show whether there is one."""
+        while self.failure is None and not self._ready and self._wanted > 0 and not (self._batch and self._running):
+            self._ask_several()
+        if self.failure is None and self._ready:
+            return self._start(trial_id, self._ready.pop(0))
+        return None if self._running else Searcher.FINISHED
+
+    @property
+    def _wanted(self) -> int:
+        """How many more trials are to be asked for."""
+        self.ended = self.ended or self._limit()
+        if self.ended:
+            return 0
+        packs = (*self._ready, *self._running.values(), *self._dead.values())
+        open_trials = sum(len(pack.trials) for pack in packs) + len(self._asked) + len(self._untold)
+        return self._target - self._settled - open_trials
+
+    def _ask_several(self) -> None:
+        """Ask for trials and form packs of those that have to run; first for all that were interrupted.
+
+        A batch goes up to the next multiple of its size, so that a resumed one ends where it would have.
+        """
+        self._asking = True
+        count = 0
+        while self._wanted > 0:
+            number = self._ask()
+            count += 1
+            if self._batch is not None:
+                if (number + 1) % self._batch == 0:
+                    break
+            elif count >= max(self._members, self._interrupted):
+                break
+        self._interrupted = 0
+        self._ready += form_packs(self._asked, self._members)
+        self._asked = []
+        self._asking = False
+        self._tell_if_due()
+
+    def _ask(self) -> int:
+        """Take the next trial, an interrupted one before a new one, and return its number.
+
+        What need not, or must not, run is settled at once.
+        """
+        trial = self._study.ask()
+        values = suggest(trial, self._space)
+        known = self._study._storage.get_trial(trial._trial_id)
+        opened = OpenTrial(trial, self._base, attempts_at(known))
+        if STATE in known.user_attrs:
+            self._note_outcome(opened)
+            return trial.number
+        trial.set_user_attr(SEED, self._base.seed)
+        try:
+            opened.config = self._space.to_config(self._base, values)
+        except ConfigError as error:
+            self._settle(opened, "refused", "refused", str(error))
+            return trial.number
+        last = opened.attempts[-1] if opened.attempts and not opened.attempts[-1].pack else None
+        if last is not None and last.kind not in retry_policy.FINAL and not self._tried_again(opened):
+            self._give_up(opened)  # one of FINAL stands here if the driver was lost before it could store the outcome
+        else:
+            self._asked.append(opened)
+        return trial.number
+
+    def _start(self, trial_id: str, pack: Pack) -> dict[str, Any]:
+        room = self._resources.roomier(retry_policy.doublings(pack.trials[0].attempts) if pack.alone else 0)
+        for opened in pack.trials:
+            opened.begin_attempt(room, "" if pack.alone else pack.name)
+        self._running[trial_id] = pack
+        return {
+            "pack": pack.name,
+            "attempt": max(len(opened.attempts) for opened in pack.trials),
+            "members": [{"number": opened.number, "config": opened.config.model_dump_json()} for opened in pack.trials],
+            "stopped": [],
+            "room": room.bundle,
+        }
+
+    # ------------------------------------------------------------ telling
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Keep reports; the storage gets the curves' steering metric at once. Members that were stopped have ended."""
+        pack = self._running[trial_id]
+        self._take(pack, result)
+        for number in result.get("stopped", ()):
+            if (opened := pack.leave(number)) is not None:
+                self._end(opened)
+
+    def _take(self, pack: Pack, result: dict[str, Any]) -> None:
+        by_number = {opened.number: opened for opened in pack.trials}
+        for report in result.get("reports", ()):
+            opened = by_number.get(report["number"])
+            if opened is None:
+                continue
+            if report.get("notice") and "notice" not in opened.last:
+                self._say(f"{pack.name.replace('-', ' ')}: {report['notice']}")
+            opened.take({**report, "hostname": result.get("hostname", "")})
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell Optuna how trials ended: by what they last said, or as stopped if they had more to say.
+
+        Of a process that died `on_death` has more to say.
+        """
+        pack = self._running.pop(trial_id, None)
+        if pack is None:
+            return
+        if result:
+            self._take(pack, result)
+        if error:
+            self._dead[trial_id] = pack
+            return
+        failed = [opened for opened in pack.trials if opened.last.get("status") == "failed"]
+        silent = [opened for opened in pack.trials if not opened.last]
+        for opened in [each for each in pack.trials if each not in (*failed, *silent)]:
+            pack.leave(opened.number)
+            self._end(opened)
+        for opened in failed:
+            opened.end_attempt(opened.last["kind"], opened.last["reason"])
+        for opened in silent:
+            opened.end_attempt("worker lost", retry_policy.last_words("worker lost"))
+        self._failed(pack)
+
+    def on_death(self, trial_id: str, text: str) -> None:
+        """Take what Ray says of the death of a process; `on_trial_complete` came before."""
+        if (pack := self._dead.pop(trial_id, None)) is not None:
+            kind = retry_policy.kind_of_death(text)
+            for opened in pack.trials:
+                opened.end_attempt(kind, retry_policy.last_words(kind))
+            self._failed(pack)
+
+    def _end(self, opened: OpenTrial) -> None:
+        """Tell of a trial that completed or was stopped."""
+        opened.end_attempt("", "")
+        if opened.last["status"] == "complete":
+            self._settle(opened, "complete", "", "")
+        else:
+            self._settle(opened, "pruned", "", f"stopped after {opened.curve[-1]['epoch']:g} epochs")
+
+    def _failed(self, pack: Pack) -> None:
+        """Try again what is left of a pack, together or in parts, or tell that it failed.
+
+        A fault of one's own is known for it. What befell all, other than the loss of their process, may have been any
+        one's: halves then show whose it was.
+        """
+        lasts = [opened.attempts[-1] for opened in pack.trials]
+        if storage := next((last for last in lasts if last.kind == "storage"), None):
+            self.failure = f"{storage.reason}; mend that, then go on with --resume"
+            return
+        again: list[Pack] = []
+        for opened in list(pack.trials):
+            if opened.last.get("own") or pack.alone:
+                pack.leave(opened.number)
+                if self._tried_again(opened):
+                    self._say(f"trial {opened.number}: {opened.attempts[-1].reason}; tried again")
+                    again.append(Pack.of([opened]))
+                else:
+                    self._give_up(opened)
+        if pack.trials:
+            last, together = lasts[0], retry_policy.goes_on_together([opened.attempts for opened in pack.trials])
+            again += [pack] if together else pack.split()
+            self._say(f"{pack.name.replace('-', ' ')}: {last.reason}; tried again{'' if together else ' in parts'}")
+        self._ready = again + self._ready
+        if pack.name not in [each.name for each in again]:
+            self._closed(pack.name)
+
+    def _tried_again(self, opened: OpenTrial) -> bool:
+        room, last = self._resources.roomier(retry_policy.doublings(opened.attempts)), opened.attempts[-1]
+        before = (last.cpus, last.gpus, last.memory)
+        return retry_policy.tried_again(opened.attempts, roomier=(room.cpus, room.gpus, room.memory) != before)
+
+    def _give_up(self, opened: OpenTrial) -> None:
+        last = opened.attempts[-1]
+        more = "" if last.kind in retry_policy.FINAL else f" ({len(opened.attempts)} attempts)"
+        self._settle(opened, retry_policy.STATE_OF.get(last.kind, "failed"), last.kind, last.reason + more)
+
+    def _settle(self, opened: OpenTrial, state: State, kind: Kind, reason: str) -> None:
+        """Store the outcome of a trial, and tell it when its time has come."""
+        trial, last = opened.trial, opened.last
+        metrics = Metrics(**json.loads(last["metrics"])) if "metrics" in last else None
+        if metrics is not None and not kind and retry_policy.collapsed(metrics):
+            kind = "collapsed codebook"
+        # Without any constraint a trial would count as feasible; infeasible keeps the sampler away from here.
+        constraints = {DIVERGED: float(state in ("diverged", "refused"))}
+        if metrics is not None:
+            trial.set_user_attr(METRICS, metrics.__dict__)
+            constraints |= guards(metrics, self._baseline, self._guards)
+        known = self._study._storage.get_trial(trial._trial_id).constraints
+        for name, value in constraints.items():
+            if name not in known:  # the driver may have been lost in the middle of this
+                trial.set_constraint(name, value)
+        attributes: dict[str, Any] = {REASON: reason, KIND: kind, CURVE: opened.curve}
+        attributes |= {SECONDS: last.get("seconds", 0.0), NODE: last.get("hostname", "")}
+        attributes |= {CHECKPOINT: last.get("checkpoint", "")}
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+        trial.set_user_attr(STATE, state)  # last: with it the outcome is complete
+        self._note_outcome(opened)
+
+    def _note_outcome(self, opened: OpenTrial) -> None:
+        record = record_of(self._study._storage.get_trial(opened.trial._trial_id))
+        self._untold.append(opened.trial)
+        self._ended.append(record)
+        self.failure = self.failure or retry_policy.hopeless(self._ended)
+        self._told(record)
+        self._tell_if_due()
+
+    def _tell_if_due(self) -> None:
+        """Tell stored outcomes in the order asked; those of a batch only when it is complete."""
+        if self._batch and (self._asking or self._ready or self._running or self._dead):
+            return
+        for trial in sorted(self._untold, key=lambda trial: trial.number):
+            tell(self._study, trial)
+        self._settled += len(self._untold)
+        self._untold = []
+
+    def records(self) -> list[TrialRecord]:
+        """Return the records of all trials with an outcome, by number."""
+        return read_search(self._study)
+
+
+def _waiting(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that wait to be asked for."""
+    return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+
+
+def tell(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Tell Optuna the outcome that is stored with a trial.
+
+    Complete has a value; what was stopped, diverged or was refused is pruned; faults of code or machine have failed.
+    """
+    known = record_of(study._storage.get_trial(trial._trial_id))
+    if known.state == "complete" and known.metrics is not None:
+        study.tell(trial, objectives(known.metrics)[: len(study.directions)])
+    else:
+        study.tell(trial, state=TrialState.FAIL if known.state == "failed" else TrialState.PRUNED)
+
+
+class GivenUp(tune.Stopper):
+    """Ends a search that was given up without waiting for the trials that run."""
+
+    def __init__(self, searcher: AskTellSearcher):
+        self._searcher = searcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stop no single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether to stop them all."""
+        return self._searcher.failure is not None
+
+
+class Deaths(tune.Callback):
+    """Hands on what Ray says of a process that died: a searcher is only told that it did."""
+
+    def __init__(self, died: Callable[[str, str], None]):
+        self._died = died
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles callbacks with its own state."""
+        return {}
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Read what Tune has just written."""
+        try:
+            text = Path(trial.error_file).read_text(encoding="utf-8")
+        except OSError:
+            text = ""
+        self._died(trial.trial_id, text)

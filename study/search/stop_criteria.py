@@ -1,0 +1,104 @@
+"""When a search ends before it has run the trials asked for, and how one that has ended is extended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from results.analysis.pareto import dominates
+from results.records.optuna_trials import settled
+from study.cluster.resources import ResourceError, Resources
+from study.config import StudyConfig, UntilConfig
+from study.samplers.grid import GridSampler
+
+ENDED = "ended"
+"""Attribute of a study: why its search ended, None while it goes on."""
+
+
+class Limits:
+    """The limits of a search, over all runs of a study; none is looked at but `reason` says so.
+
+    Time is what drivers spent searching, kept in the storage under the trial from which it counts.
+    """
+
+    def __init__(self, until: UntilConfig, study: optuna.Study, resources: Resources):
+        self._until = until
+        self._study = study
+        self._gpus = resources.concurrent * resources.gpus
+        self._key = f"searched since {until.since}"
+        self._before: dict[str, float] = study.user_attrs.get(self._key, {"hours": 0.0, "gpu_hours": 0.0})
+        self._began = time.monotonic()
+
+    def spent(self) -> dict[str, float]:
+        """Return hours of search, and GPU-hours: hours times the GPUs that the study occupies."""
+        hours = (time.monotonic() - self._began) / 3600
+        return {
+            "hours": self._before["hours"] + hours,
+            "gpu_hours": self._before["gpu_hours"] + hours * self._gpus,
+        }
+
+    def keep(self) -> None:
+        """Store what was spent, so that a resumed search counts on."""
+        self._study.set_user_attr(self._key, self.spent())
+
+    def reason(self) -> str | None:
+        """Return which limit is reached, None if none is."""
+        until, spent = self._until, self.spent()
+        for name, limit in (("hours", until.hours), ("gpu_hours", until.gpu_hours)):
+            if limit is not None and spent[name] >= limit:
+                return f"{limit:g} {name.replace('gpu_', 'GPU-')} of search are spent"
+        if isinstance(self._study.sampler, GridSampler) and self._study.sampler.left(self._study) == 0:
+            return "every config of the grid was tried"
+        if until.imbalance is None and until.no_improvement is None:
+            return None
+        ended = sorted(settled(self._study), key=lambda trial: (trial.datetime_complete, trial.number))
+        return reached(until, ended)
+
+
+def reached(until: UntilConfig, ended: Sequence[FrozenTrial]) -> str | None:
+    """Return which limit the trials reached, in the order in which they ended; None if none."""
+    new = ended[until.since :]
+    if until.imbalance is not None:
+        for trial in new:
+            if _feasible(trial) and 10 ** trial.values[0] <= until.imbalance:
+                found = f"trial {trial.number} has imbalance {10 ** trial.values[0]:.2f}x"
+                return f"{found}, the target is {until.imbalance:g}x"
+    if until.no_improvement is not None and _without_improvement(ended, len(new)) >= until.no_improvement:
+        return f"{until.no_improvement} trials in a row brought no improvement"
+    return None
+
+
+def _without_improvement(ended: Sequence[FrozenTrial], new: int) -> int:
+    """Return how many of the last `new` trials ended after the last improvement.
+
+    A feasible trial improves on those before it if none of them is as good in everything that is minimized.
+    """
+    front: list[list[float]] = []
+    last = 0
+    for count, trial in enumerate(ended, 1):
+        if not _feasible(trial):
+            continue
+        if not any(other == trial.values or dominates(other, trial.values) for other in front):
+            front = [other for other in front if not dominates(trial.values, other)] + [trial.values]
+            last = count
+    return min(len(ended) - last, new)
+
+
+def _feasible(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE and all(value <= 0 for value in trial.constraints.values())
+
+
+def check_until(until: UntilConfig, resources: Resources) -> None:
+    """Raise `ResourceError` for a limit that could never be reached."""
+    if until.gpu_hours is not None and resources.gpus == 0:
+        raise ResourceError("--max-gpu-hours: this study runs on CPU and would never reach it; use --max-hours")
+
+
+def extended(config: StudyConfig, study: optuna.Study, more: int) -> StudyConfig:
+    """Return the config for `more` trials than those of `study` that have an outcome; limits count from there."""
+    done = len(settled(study))
+    until = config.until.model_copy(update={"since": done})
+    return config.model_copy(update={"trials": done + more, "until": until})

@@ -1,0 +1,161 @@
+"""Optuna's storage of a study as its driver writes it: a journal file, or another. Only the driver writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
+
+from results.records.atomic_files import write_json
+from results.records.optuna_trials import ATTEMPTS, attempts_at, reachable
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import Attempt, Kind
+from spinlock_dist.errors import ConfigError, SpinlockError
+from study.config import StudyConfig
+
+
+class _WholeLines(JournalFileBackend):
+    """A journal that a write which fails half-way, as on a full disk, leaves as it was."""
+
+    def __init__(self, path: Path, lock: JournalFileOpenLock):
+        super().__init__(str(path), lock_obj=lock)
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        size = self._path.stat().st_size
+        try:
+            super().append_logs(logs)
+        except OSError:
+            os.truncate(self._path, size)
+            raise
+
+
+def open_journal(
+    path: Path, name: str, objectives: int = 1, say: Callable[[str], None] = lambda _: None
+) -> optuna.Study:
+    """Open, or begin, the study in the journal file at `path`, to minimize so many objectives.
+
+    The caller holds the study's own lock. Raises `SpinlockError` if the file is damaged elsewhere than at its end.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if repair(path):
+        say(f"{path.name} had a damaged end, which was cut off; the whole is kept as {damaged(path).name}")
+    Path(f"{path}.lock").unlink(missing_ok=True)  # a killed driver's; waiting for it to expire would take 30 s
+    storage = JournalStorage(_WholeLines(path, JournalFileOpenLock(str(path))))
+    return optuna.create_study(
+        storage=storage, study_name=name, directions=["minimize"] * objectives, load_if_exists=True
+    )
+
+
+def open_storage(
+    folder: StudyFolder, config: StudyConfig, objectives: int = 1, say: Callable[[str], None] = lambda _: None
+) -> optuna.Study:
+    """Open, or begin, the search of `folder` where `config` has its trials kept; the folder says where that is.
+
+    Raises `ConfigError` if the storage cannot be reached, or has another study of that name.
+    """
+    if config.storage is None:
+        return open_journal(folder.journal, config.name, objectives, say)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    begun = folder.elsewhere.exists()
+    path = folder.path.relative_to(Path(config.runs))
+    name = str(path.parts[0]) if len(path.parts) == 1 else f"{path.parts[0]}/{path.parts[-1]}"
+    try:
+        with reachable(config.storage):
+            study = optuna.create_study(
+                storage=config.storage,
+                study_name=name,
+                directions=["minimize"] * objectives,
+                load_if_exists=begun,
+            )
+    except optuna.exceptions.DuplicatedStudyError:
+        raise ConfigError(f"--storage {config.storage} has a study '{name}' already: choose another --name") from None
+    write_json(folder.elsewhere, {"url": config.storage, "study": name})
+    return study
+
+
+def resolved_url(url: str | None) -> str | None:
+    """Return the URL of an Optuna storage so that it means the same from every folder.
+
+    Raises `ConfigError` if no storage can be opened there, or if the URL has a password in it.
+    """
+    if url is None:
+        return None
+    with reachable(url):
+        from sqlalchemy.engine import make_url
+
+        parts = make_url(url)
+        if parts.password is not None:
+            raise ConfigError(
+                "--storage: leave the password out, study.yaml keeps the URL; databases have files and variables of "
+                "their own for it (~/.pgpass and PGPASSWORD, ~/.my.cnf)"
+            )
+        if parts.get_backend_name() == "sqlite" and parts.database:
+            url = str(parts.set(database=str(Path(parts.database).resolve())))
+        optuna.storages.get_storage(url).get_all_studies()
+    return url
+
+
+def repair(path: Path) -> bool:
+    """Cut off what a killed driver or machine left half-written at the end, keeping a copy; return whether it did.
+
+    Optuna would refuse to load the file for ever after. Raises `SpinlockError` for damage with whole lines after it,
+    which no interruption leaves.
+    """
+    if not path.exists():
+        return False
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = [_is_whole(line) for line in lines]
+    if all(whole):
+        return False
+    first = whole.index(False)
+    if any(whole[first:]):
+        raise SpinlockError(
+            f"{path}, line {first + 1}: damaged; restore the file from a copy, or choose another --name"
+        )
+    shutil.copyfile(path, damaged(path))
+    os.truncate(path, sum(map(len, lines[:first])))
+    return True
+
+
+def damaged(path: Path) -> Path:
+    """Return where a journal is kept as it was before its end was cut off."""
+    return path.with_name(path.name + ".damaged")
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def release(study: optuna.Study, kind: Kind, reason: str) -> int:
+    """Enqueue every trial that nothing runs any more under its own number; return how many there were.
+
+    The attempt at it ends as `kind`. Stale running trials would keep the sampler away from their surroundings
+    (constant liar). A trial that has an outcome, and only waits to be told with others, keeps it.
+    """
+    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in stale:
+        attempts = attempts_at(trial)
+        if attempts and not attempts[-1].ended:
+            epochs = int(max(trial.intermediate_values, default=0))
+            attempts[-1] = replace(attempts[-1], ended=True, kind=kind, reason=reason, epochs=epochs)
+            keep_attempts(study, trial._trial_id, attempts)
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+    return len(stale)
+
+
+def keep_attempts(study: optuna.Study, trial_id: int, attempts: Sequence[Attempt]) -> None:
+    """Store the attempts at a trial."""
+    study._storage.set_trial_user_attr(trial_id, ATTEMPTS, [asdict(attempt) for attempt in attempts])

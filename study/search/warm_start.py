@@ -1,0 +1,160 @@
+"""Trials that a study did not run and its sampler learns from: its own baseline, and trials of earlier studies.
+
+They are told as they ended, with their constraints computed anew against this study's baseline. They are not among the
+study's trials: none is counted, none is ever the best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from results.analysis.pareto import objectives
+from results.records.optuna_distributions import distribution
+from results.records.optuna_trials import BORROWED, DIVERGED, borrowed, open_search, outcome, read_search, warm_records
+from results.records.study_folder import StudyFolder, open_study
+from results.records.trial_record import TrialRecord, best_record
+from search_spaces import SearchSpace
+from search_spaces.space import space_content
+from spinlock_dist.config import TrialConfig, parse_config
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.metrics.record import Metrics
+from spinlock_dist.prepare import PreparedData
+from study.config import GuardsConfig, StudyConfig
+from study.provenance import differences
+from study.samplers.registry import FIRST_GENERATION
+from study.search.constraints import guards
+from study.search.initial_trials import STRATEGY, UNIFORM, first_points
+
+BASELINE = "baseline"
+WARM_STARTED = "warm_started"
+"""Attribute of a study whose earlier studies' trials are all told."""
+
+
+@dataclass(frozen=True)
+class Lender:
+    """Tells a study trials that it did not run."""
+
+    study: optuna.Study
+    space: SearchSpace
+    baseline: Metrics
+    guards_config: GuardsConfig
+
+    def lend(self, record: TrialRecord, source: str) -> None:
+        """Tell a trial as it ended; one that was stopped only where one number is minimized, as it has no others."""
+        count = len(self.study.directions)
+        if record.state == "pruned" and count > 1:
+            return
+        complete = record.state == "complete" and record.metrics is not None
+        constraints = {DIVERGED: float(record.state in ("diverged", "refused"))}
+        if record.metrics is not None:
+            constraints |= guards(record.metrics, self.baseline, self.guards_config)
+        reports = {int(row["trained"]): row["fvu_worst"] for row in record.curve} if count == 1 else {}
+        self.study.add_trial(
+            optuna.create_trial(
+                state=TrialState.COMPLETE if complete else TrialState.PRUNED,
+                values=objectives(record.metrics)[:count] if complete and record.metrics else None,
+                params=record.params,
+                distributions={name: distribution(self.space.parameters[name]) for name in record.params},
+                user_attrs=outcome(record) | {BORROWED: source},
+                system_attrs=dict(FIRST_GENERATION) if complete else {},  # Optuna writes into it
+                intermediate_values=reports,
+                constraints=constraints,
+            )
+        )
+
+
+def lend_baseline(lender: Lender, base: TrialConfig, record: TrialRecord) -> bool:
+    """Tell the uniform baseline as the first trial; return whether the space contains it.
+
+    It does if `uniform` is one of its strategies, and what the base has elsewhere is in every other range.
+    """
+    point = first_points(lender.space, base)[0]
+    whole = all(lender.space.counts(name, point) == (name in point) for name in lender.space.parameters)
+    if not whole or point.get(STRATEGY) != UNIFORM:
+        return False
+    if not any(trial.user_attrs[BORROWED] == BASELINE for trial in borrowed(lender.study)):
+        lender.lend(replace(record, params=point), BASELINE)
+    return True
+
+
+def lend_earlier(lender: Lender, folders: Sequence[StudyFolder]) -> None:
+    """Tell the trials of earlier studies, those that failed apart; what a killed driver had told is not told again."""
+    told = {record.arm for record in warm_records(lender.study)}
+    for folder in folders:
+        for record in read_search(open_search(folder, folder.name)):
+            source = f"{folder.name}/{record.arm}"
+            if record.state in ("complete", "pruned", "diverged") and source not in told:
+                lender.lend(record, source)
+    lender.study.set_user_attr(WARM_STARTED, True)
+
+
+def known_answers(study: optuna.Study, space: SearchSpace, base: TrialConfig, baseline_is_told: bool) -> None:
+    """Enqueue what is to be tried first, if it is not yet: the known answers, and the best trial of earlier studies.
+
+    That one is trained again because only a trial of this study has a checkpoint, and can be its best.
+    """
+    points = first_points(space, base)[1 if baseline_is_told else 0 :]
+    if (best := best_record(warm_records(study))) is not None:
+        points.append(best.params)
+    enqueued = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
+    for point in points:
+        if point not in enqueued:
+            study.enqueue_trial(point)
+            enqueued.append(point)
+
+
+def earlier_studies(config: StudyConfig, space: SearchSpace) -> list[StudyFolder]:
+    """Return the folders of the studies named by `warm_start`.
+
+    Raises `ConfigError` if there is none of that name, or if its trials say nothing about this study's, because they
+    were drawn from another space, trained otherwise or held to other guards.
+    """
+    return [_earlier_study(config, space, name) for name in config.warm_start]
+
+
+def _earlier_study(config: StudyConfig, space: SearchSpace, name: str) -> StudyFolder:
+    path = Path(name) if Path(name).name != name else Path(config.runs) / name
+    try:
+        folder = open_study(path.parent, path.name)
+    except ConfigError as error:
+        raise ConfigError(f"--warm-start {name}: {error}") from None
+    if folder.path.resolve() == (Path(config.runs) / config.name).resolve():
+        raise ConfigError(f"--warm-start {name}: a study cannot learn from itself; --resume goes on with it")
+    if not folder.has_search:
+        raise ConfigError(f"--warm-start {name}: it has no trials yet")
+    known = folder.read_description()
+    theirs = parse_config(StudyConfig, known["config"], str(folder.description))
+    ours = {"space": space_content(space)["parameters"], "guards": config.guards.model_dump(mode="json")}
+    there = {"space": known["space"]["parameters"], "guards": theirs.guards.model_dump(mode="json")}
+    ours |= _training(space.to_config(config.base, {}))
+    there |= _training(theirs.base.with_overrides(known["space"]["fixed"], str(folder.description)))
+    for setting, before, now in _both_ways(there, ours):
+        raise ConfigError(
+            f"--warm-start {name}: its trials have {setting} {before!r}, this study's {now!r}: "
+            "only trials of the same space, training and guards can be compared"
+        )
+    return folder
+
+
+def check_fingerprint(folders: Sequence[StudyFolder], data: PreparedData) -> None:
+    """Raise `ConfigError` if an earlier study ran on other data."""
+    for folder in folders:
+        if folder.read_description()["fingerprint"] != data.fingerprint:
+            raise ConfigError(f"--warm-start {folder.name}: it ran on other data, or data prepared otherwise")
+
+
+def _training(base: TrialConfig) -> dict[str, Any]:
+    """Return what decides what a config scores, the data and the seed apart."""
+    content = base.model_dump(mode="json", exclude={"seed": True, "prepare": True, "training": {"device"}})
+    return {f"base.{section}": settings for section, settings in content.items()}
+
+
+def _both_ways(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    yield from differences(before, now)
+    yield from ((setting, there, here) for setting, here, there in differences(now, before))

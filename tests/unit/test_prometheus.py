@@ -1,0 +1,92 @@
+"""What Prometheus, Grafana and TensorBoard are told."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from spinlock_dist.errors import ConfigError
+from study.config import StudyConfig
+from study.monitor.prometheus import METRICS, StudyMetrics
+from study.monitor.tensorboard import EventFiles, check_tensorboard
+
+
+def test_the_grafana_dashboard_and_the_page_name_what_is_exported(repository: Path):
+    dashboard = (repository / "deploy" / "grafana.json").read_text()
+    queries = [target["expr"] for panel in json.loads(dashboard)["panels"] for target in panel["targets"]]
+    named = {name for query in queries for name in re.findall(r"\w+(?=\{)", query)}
+    assert named == {f"ray_{name}" for name in METRICS}
+    assert set(re.findall(r"ray_spinlock\w+", dashboard)) == named
+    page = (repository / "docs" / "watching.md").read_text()
+    assert set(re.findall(r"ray_spinlock\w+", page)) <= named
+
+
+def test_the_metrics_are_those_of_the_study(monkeypatch, make_metrics, make_record):
+    values: dict = {}
+
+    def gauge(name: str, description: str, tag_keys: tuple[str, ...]) -> SimpleNamespace:
+        def set_it(value: float, tags: dict) -> None:
+            assert set(tags) == set(tag_keys)
+            values[name, tags.get("state", "")] = value
+
+        return SimpleNamespace(set=set_it)
+
+    monkeypatch.setattr("study.monitor.prometheus.Gauge", gauge)  # one needs a cluster to hold a value
+    metrics = StudyMetrics("s", make_metrics(0.6, 0.1), [make_record(1, 0.4, 0.1)], target=9, concurrent=4)
+    members = [[{"number": 4}, {"number": 5}], [{"number": 6}]]
+    running = [SimpleNamespace(status="RUNNING", config={"members": each}) for each in members]
+    metrics.on_trial_result(1, running, running[0], {"reports": [{"number": 4, "epoch": 10, "fvu_worst": 0.5}]})
+    metrics.on_step_end(1, running)
+    metrics.told(make_record(2, 0.2, 0.1))
+    metrics.told(make_record(3, state="failed"))
+    assert {name for name, _ in values} == set(METRICS)
+    assert values["spinlock_study_trials", "running"] == 3
+    assert values["spinlock_study_trials", "complete"] == 2
+    assert values["spinlock_study_trials", "failed"] == 1
+    assert values["spinlock_study_best_imbalance", ""] == pytest.approx(2)
+    assert values["spinlock_study_baseline_imbalance", ""] == pytest.approx(6)
+    assert values["spinlock_study_busy_share", ""] == 0.5
+    assert values["spinlock_study_epochs_per_second", ""] > 0
+    metrics.close()
+    assert values["spinlock_study_trials", "running"] == 0
+
+
+def test_tensorboard_files_hold_curves_and_settings(tmp_path, make_record):
+    files = EventFiles(tmp_path)
+    trial = SimpleNamespace()
+    for epoch in (5, 10):
+        row = {"epoch": epoch, "seconds": 1.0, "loss.total": 1 / epoch, "fvu_worst": 0.5}
+        files.on_trial_result(1, [trial], trial, {"reports": [{"number": 7, "curve": json.dumps(row)}]})
+    files.on_trial_result(1, [trial], trial, {"reports": [{"number": 7, "status": "failed"}]})
+    files.told(make_record(7, 0.4, 0.1, params={"compression.strategy": "balanced", "compression.sharpness": 1.5}))
+    files.told(make_record(8, state="failed"))
+    files.close()
+    [folder] = tmp_path.iterdir()
+    assert folder.name == "trial-0007"
+    [file] = folder.iterdir()
+    found = [(value.tag, event.step) for event in events(file) for value in event.summary.value]
+    assert {("loss/total", 5), ("loss/total", 10), ("fvu_worst", 10)} <= set(found)
+    assert b"balanced" in file.read_bytes()
+
+
+def events(path: Path) -> list:
+    """Read a TensorBoard file: records of a length in 8 bytes, its checksum in 4, the event, its checksum in 4."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, found = path.read_bytes(), []
+    while content:
+        length = int.from_bytes(content[:8], "little")
+        found.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return found
+
+
+def test_tensorboard_without_its_package_is_refused(monkeypatch):
+    monkeypatch.setattr("study.monitor.tensorboard.find_spec", lambda _: None)
+    check_tensorboard(StudyConfig(name="n"))
+    with pytest.raises(ConfigError, match="pip install tensorboardX"):
+        check_tensorboard(StudyConfig(name="n", tensorboard=True))

@@ -1,0 +1,142 @@
+"""When a search ends, over all runs of a study, and how it is extended."""
+
+from __future__ import annotations
+
+import math
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from results.records.optuna_distributions import suggest
+from results.records.optuna_trials import STATE, settled
+from search_spaces import Int, SearchSpace
+from study.cluster.resources import ResourceError, Resources
+from study.config import StudyConfig, UntilConfig
+from study.samplers.grid import GridSampler
+from study.search.stop_criteria import Limits, check_until, extended, reached
+from study.search.storage import open_journal
+
+ONE_CPU = Resources(concurrent=1, cpus=1, gpus=0)
+
+
+def told(imbalance: float, *more: float, state: str = "COMPLETE", broken: float = 0) -> FrozenTrial:
+    values = [math.log10(imbalance), *more] if state == "COMPLETE" else None
+    trial = optuna.create_trial(state=TrialState[state], values=values, constraints={"g": broken})
+    trial.number = 7
+    return trial
+
+
+# ---------------------------------------------------------------- imbalance
+
+
+def test_a_feasible_trial_at_the_target_ends_the_search():
+    until = UntilConfig(imbalance=2)
+    assert reached(until, [told(3), told(1.5, broken=0.1), told(1.2, state="PRUNED")]) is None
+    assert reached(until, [told(3), told(1.9)]) == "trial 7 has imbalance 1.90x, the target is 2x"
+    assert reached(until.model_copy(update={"since": 2}), [told(3), told(1.9), told(2.5)]) is None
+
+
+# ---------------------------------------------------------------- no improvement
+
+
+@pytest.mark.parametrize(
+    ("imbalances", "ends"),
+    [
+        ([5, 4, 3], False),
+        ([3, 4, 5, 6], True),
+        ([3, 4, 5], False),
+        ([3, 3, 3, 3], True),  # as good is no better
+        ([5, 6, 6, 4, 6, 6], False),
+        ([5, 6, 6, 4, 6, 6, 4], True),
+    ],
+)
+def test_trials_in_a_row_without_improvement_end_the_search(imbalances, ends):
+    reason = reached(UntilConfig(no_improvement=3), [told(each) for each in imbalances])
+    assert reason == ("3 trials in a row brought no improvement" if ends else None)
+
+
+def test_infeasible_and_stopped_trials_improve_nothing():
+    row = [told(5), told(2, broken=0.1), told(2, state="PRUNED"), told(2, state="FAIL")]
+    assert reached(UntilConfig(no_improvement=3), row)
+    assert reached(UntilConfig(no_improvement=3), row[1:])
+    assert not reached(UntilConfig(no_improvement=3), row[2:])
+
+
+def test_what_is_new_on_the_front_is_an_improvement():
+    row = [told(5, 0.3, -1), told(6, 0.2, -1), told(7, 0.3, -0.9), told(6, 0.2, -1)]
+    assert reached(UntilConfig(no_improvement=2), row)
+    assert not reached(UntilConfig(no_improvement=2), row[:3])
+
+
+def test_an_extension_counts_anew_but_knows_what_was_found_before():
+    until, row = UntilConfig(no_improvement=3, since=4), [told(3), told(4), told(4), told(4)]
+    assert not reached(until, row)
+    assert not reached(until, [*row, told(4), told(4)])
+    assert reached(until, [*row, told(4), told(4), told(3.5)])
+    assert not reached(until, [*row, told(4), told(4), told(2.5)])
+
+
+# ---------------------------------------------------------------- time
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Hours that pass when the test says so."""
+    hours = [0.0]
+    monkeypatch.setattr("study.search.stop_criteria.time.monotonic", lambda: hours[0] * 3600)
+    return hours
+
+
+def test_hours_count_over_all_runs_and_pauses_do_not(tmp_path, clock):
+    def run(hours: float, until: UntilConfig) -> str | None:
+        limits = Limits(until, open_journal(tmp_path / "j", "s"), Resources(concurrent=4, cpus=1, gpus=0.5))
+        clock[0] += hours
+        reason = limits.reason()
+        limits.keep()
+        clock[0] += 100  # until it is resumed
+        return reason
+
+    until = UntilConfig(hours=2.5)
+    assert run(1, until) is None
+    assert run(1, until) is None
+    assert run(0.5, until) == "2.5 hours of search are spent"
+    assert run(0, UntilConfig(gpu_hours=5)) == "5 GPU-hours of search are spent"  # two GPUs
+    assert run(0, UntilConfig(gpu_hours=5.1)) is None
+    assert run(1, UntilConfig(hours=2.5, since=3)) is None  # extended: counts anew
+    assert run(1.5, UntilConfig(hours=2.5, since=3)) == "2.5 hours of search are spent"
+
+
+def test_gpu_hours_on_cpu_are_refused():
+    with pytest.raises(ResourceError, match="--max-gpu-hours: this study runs on CPU"):
+        check_until(UntilConfig(gpu_hours=1), ONE_CPU)
+    check_until(UntilConfig(gpu_hours=1), Resources(concurrent=1, cpus=1, gpus=0.5))
+
+
+# ---------------------------------------------------------------- grid, extension
+
+
+def test_a_grid_ends_when_all_is_tried_and_not_while_a_trial_waits_to_go_on():
+    space = SearchSpace(name="s", description="", parameters={"model.hidden": Int(low=1, high=3)})
+    study = optuna.create_study(sampler=GridSampler(space, seed=0))
+    limits = Limits(UntilConfig(), study, ONE_CPU)
+    for _ in range(3):
+        assert limits.reason() is None
+        trial = study.ask()
+        suggest(trial, space)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)  # interrupted
+    assert limits.reason() is None
+    assert suggest(study.ask(), space) == trial.params
+    assert limits.reason() == "every config of the grid was tried"
+
+
+def test_an_extension_asks_for_more_than_has_an_outcome():
+    study = optuna.create_study()
+    for number in range(5):
+        trial = study.ask()
+        if number < 3:
+            trial.set_user_attr(STATE, "complete")
+            study.tell(trial, 1.0)
+    assert len(settled(study)) == 3
+    config = extended(StudyConfig(name="s", trials=50, until=UntilConfig(hours=2)), study, 100)
+    assert (config.trials, config.until) == (103, UntilConfig(hours=2, since=3))
