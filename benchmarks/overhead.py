@@ -29,7 +29,7 @@ from measure import keep, tell_machine
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from results.records.optuna_trials import read_journal, settled
+from results.records.optuna_trials import finished_trials, read_journal
 from search_spaces import load_space
 from search_spaces.space import Float
 from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
@@ -124,7 +124,7 @@ def trivial(trials: int, slots: int, folder: Path) -> dict[str, float]:
 def searched(config: StudyConfig) -> float:
     """Return the seconds from the start of a study's first trial to the end of its last."""
     journal = read_journal(Path(config.runs) / config.name / "optuna.journal", config.name)
-    ran = settled(journal)
+    ran = finished_trials(journal)
     last = max(trial.datetime_complete for trial in ran if trial.datetime_complete)
     return (last - min(trial.datetime_start for trial in ran if trial.datetime_start)).total_seconds()
 

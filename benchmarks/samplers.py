@@ -4,11 +4,11 @@
 
 Searcher, samplers and early stopping are those of a study. A suggestion is answered by the recorded trial nearest to
 it, report for report, so that every search meets the same landscape and costs no training. Sought is one of the
-feasible trials of least imbalance, 1 % of the table (at least one), trained to its end. What packs of trials in lock
-step cost stands in their own arms: `--at-a-time` packs at a time, suggested at once. Trials count as they end,
+feasible trials of least imbalance, 1 % of the table (at least one), trained to its end. What training in batches costs
+stands in arms of its own: `--at-a-time` trial batches at a time, suggested at once. Trials count as they end,
 stopped ones too; a search that finds none ends after as many as the table has, and counts that many. No arm is given
-the known answers that a study tries first. Distance: numbers by their scale in [0, 1]; choices that differ, or count on
-one side only, 1.
+the initial trials of a study. Distance: numbers by their scale in [0, 1]; choices that differ, or count on one side
+only, 1.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.samplers.registry import make_sampler
 from study.search.constraints import guards
-from study.search.schedulers import ByNumber, make_scheduler
+from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher
 from study.worker.actor import numbers_of
 
@@ -54,8 +54,8 @@ ARMS = {
     "random + ASHA": Arm("random", "asha"),
     "TPE": Arm("tpe", "none"),
     "TPE + ASHA": Arm("tpe", "asha"),
-    "TPE + ASHA, packs of 4": Arm("tpe", "asha", 4),
-    "TPE + ASHA, packs of 16": Arm("tpe", "asha", 16),
+    "TPE + ASHA, trial batches of 4": Arm("tpe", "asha", 4),
+    "TPE + ASHA, trial batches of 16": Arm("tpe", "asha", 16),
 }
 SHARE = 0.01
 GRACE = 4
@@ -150,7 +150,7 @@ def metrics_of(known: dict[str, float]) -> Metrics:
 
 
 class SimulatedPack:
-    """A pack whose members read their recorded reports, one after every other, in the place of a worker."""
+    """A trial batch whose members read their recorded reports, one after every other, in the place of a worker."""
 
     def __init__(self, table: Table, study: optuna.Study, given: dict[str, Any]):
         self.config = given
@@ -191,7 +191,7 @@ def search(table: Table, arm: Arm, seed: int, at_a_time: int) -> SimpleNamespace
     config = StudyConfig(name="s", sampler=cast(Any, arm.sampler), seed=seed)
     study.sampler = make_sampler(config, table.space)
     rule = make_scheduler(StoppingConfig(rule=cast(Any, arm.rule), grace=GRACE), table.epochs, [])
-    scheduler, controller = ByNumber(lambda _: rule), cast(Any, None)
+    scheduler, controller = PerTrialScheduler(lambda _: rule), cast(Any, None)
     ended: list[TrialRecord] = []
     searcher = AskTellSearcher(
         study,
@@ -214,13 +214,13 @@ def search(table: Table, arm: Arm, seed: int, at_a_time: int) -> SimpleNamespace
             scheduler.on_trial_add(controller, running[name])
         if not running:  # every trial asked for has ended, or most of them failed
             return SimpleNamespace(trials=len(table.points), epochs=spent, found=False)
-        for name, pack in list(running.items()):
-            result, took = pack.step()
+        for name, trial_batch in list(running.items()):
+            result, took = trial_batch.step()
             spent += took
-            stopped = scheduler.on_trial_result(controller, pack, result) == TrialScheduler.STOP
+            stopped = scheduler.on_trial_result(controller, trial_batch, result) == TrialScheduler.STOP
             if not stopped:
                 searcher.on_trial_result(name, result)
-            if stopped or result["reports"] is pack.final:
+            if stopped or result["reports"] is trial_batch.final:
                 del running[name]
                 searcher.on_trial_complete(name, result)
         if any(record.state == "complete" and table.nearest(record.params) in table.best for record in ended):

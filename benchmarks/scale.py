@@ -6,9 +6,9 @@
 
 Trials sleep instead of training. `slots`: trials of 20 to 60 s (log-uniform) on a simulated cluster; the share of the
 time in which a slot runs a trial, from when all have begun their first until the last trial begins. `trials`: trials of
-0 s, `--members` to a pack, drawn at random since TPE takes longer the more trials it learns from, into the journal, and
-a tenth as many into SQLite, which takes longer for each: seconds a trial early and late, the driver's memory, the
-storage's size, and what `study.status` and a resume then take. Goal: 95 % busy.
+0 s, `--members` to a trial batch, drawn at random since TPE takes longer the more trials it learns from, into the
+journal, and a tenth as many into SQLite, which takes longer for each: seconds a trial early and late, the driver's
+memory, the storage's size, and what `study.status` and a resume then take. Goal: 95 % busy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from measure import keep, tell, tell_machine
 from overhead import make_config, make_metrics, make_objective, resident, write_table
 from ray.cluster_utils import Cluster
 
-from results.records.optuna_trials import open_search, settled
+from results.records.optuna_trials import finished_trials, open_search
 from results.records.study_folder import StudyFolder
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import EpochMetrics
@@ -108,7 +108,7 @@ def sleep_a_while(configs: Sequence[TrialConfig], data, report, snapshots) -> li
 
 def slept(config: StudyConfig) -> Iterator[tuple[float, float]]:
     """Yield when each trial of the search ran."""
-    for trial in settled(open_search(StudyFolder(Path(config.runs) / config.name), config.name)):
+    for trial in finished_trials(open_search(StudyFolder(Path(config.runs) / config.name), config.name)):
         [row] = trial.user_attrs["curve"]
         yield row["loss.began"], row["loss.ended"]
 
@@ -126,7 +126,7 @@ def many(name: str, trials: int, members: int, folder: Path) -> dict[str, float]
     study, before, began = StudyFolder(Path(config.runs) / name), resident(), time.monotonic()
     run(config, objective=make_objective(0.0))
     wall, after = time.monotonic() - began, resident()
-    ended = sorted(trial.datetime_complete.timestamp() for trial in settled(open_search(study, name)))
+    ended = sorted(trial.datetime_complete.timestamp() for trial in finished_trials(open_search(study, name)))
     size = (database if storage else study.journal).stat().st_size
     tenth = max(2, trials // 10)
     took = measure_commands(config)
@@ -151,7 +151,7 @@ def measure_commands(config: StudyConfig) -> Mapping[str, float]:
     study, began = StudyFolder(Path(config.runs) / config.name), time.time()
     run(more, resume=True, objective=make_objective(0.0))
     whole = time.time() - began
-    last = max(trial.datetime_complete.timestamp() for trial in settled(open_search(study, config.name)))
+    last = max(trial.datetime_complete.timestamp() for trial in finished_trials(open_search(study, config.name)))
     return {
         "s of study.status": status,
         "s of a resume to its trial's end": last - began,

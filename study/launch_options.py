@@ -241,14 +241,14 @@ def _stored(runs: Path, name: str) -> dict[str, Any]:
 def _extended(config: StudyConfig, more: int) -> StudyConfig:
     from results.records.optuna_trials import open_search
     from results.records.study_folder import StudyFolder
-    from study.search.stop_criteria import extended  # Optuna takes a second to import
+    from study.search.stop_criteria import with_more_trials  # Optuna takes a second to import
 
     folder = StudyFolder(Path(config.runs) / config.name)
     if config.tournament:
         raise ConfigError("--extend: for a longer tournament use --resume --trials N, which every strategy gets")
     if not folder.has_search:
         raise ConfigError(f"--extend: study '{config.name}' has no trials yet; go on with --resume")
-    return extended(config, open_search(folder, folder.name), more)
+    return with_more_trials(config, open_search(folder, folder.name), more)
 
 
 def _newest(runs: Path) -> str:

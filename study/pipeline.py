@@ -46,13 +46,13 @@ from study.phases.search import Search
 from study.phases.tournament import arms
 from study.provenance import begin, check_data, check_rerun, continued, describe, study_space
 from study.samplers.registry import check_sampler
-from study.search.stop_criteria import check_until
+from study.search.stop_criteria import check_stop_criteria
 from study.search.storage import resolved_url
 from study.search.warm_start import (
     check_fingerprint,
     earlier_studies,
 )
-from study.worker.retry_policy import StudyError, explained
+from study.worker.retry_policy import StudyError, storage_errors_explained
 from study.worker.tasks import Training, Workers
 from study.worker.trainable import Objective
 
@@ -103,11 +103,11 @@ def run(
         check_fingerprint(earlier, data)
         if resume:
             check_data(folder, data)
-        with running(config.cluster, progress.say) as cluster, explained(folder.path):
+        with running(config.cluster, progress.say) as cluster, storage_errors_explained(folder.path):
             check_storage(folder.path)
             if config.deterministic:
                 config = config.model_copy(update={"batch": _batch(config, folder, resume, cluster)})
-            check_until(config.until, cluster.resources)
+            check_stop_criteria(config.until, cluster.resources)
             if resume:
                 folder.write_description(continued(folder.read_description(), config))
             else:
@@ -133,7 +133,7 @@ def dry_run(config: StudyConfig, *, objective: Objective = run_members, console:
     check_fingerprint(earlier, data)
     base = space.to_config(config.base, {}).with_overrides({"compression.strategy": "uniform"})
     with running(config.cluster, progress.say) as cluster:
-        check_until(config.until, cluster.resources)
+        check_stop_criteria(config.until, cluster.resources)
         members = members_per_worker(config.cluster, cluster.resources, config.trials)
         pilots = {count: fly(base, count, data, objective, cluster.resources) for count in {1, members}}
         return forecast(config, base.training.epochs, cluster.resources, pilots, seconds, searches)
@@ -208,7 +208,7 @@ class _Study:
                 objective,
                 progress,
                 self.addresses(),
-                arm.known_first,
+                arm.enqueue_initial,
             )
             for arm in arms(config, space)
         }

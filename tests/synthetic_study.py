@@ -52,7 +52,7 @@ from spinlock_dist.metrics.record import Metrics
 from study.config import StudyConfig
 from study.phases.tournament import RANDOM, tournament_arms
 from study.search.constraints import COUNT, guards
-from study.search.initial_trials import first_points
+from study.search.initial_trials import initial_points
 from study.search.storage import open_journal
 from study.worker.retry_policy import collapsed
 
@@ -334,7 +334,7 @@ class _Builder:
         space = self.space if arm in ("", RANDOM) else self.space.only("compression.strategy", arm)
         folder = self.folder.arm(arm)
         folder.path.mkdir(parents=True, exist_ok=True)
-        known = first_points(space, self.base)
+        known = initial_points(space, self.base)
         configs, records = [], []
         for number in range(self.config.trials):
             params = self.draw(space, known[number] if number < len(known) and arm != RANDOM else {})
@@ -346,7 +346,7 @@ class _Builder:
             ended[record.number] = replace(record, checkpoint=digest(path))
         journal = open_journal(folder.journal, self.config.name, COUNT[self.config.objective])
         for record in [*ended, *records[len(ended) :]]:
-            self.tell(journal, record, space, settled=record.number < len(ended))
+            self.tell(journal, record, space, finished_trials=record.number < len(ended))
         return [replace(record, arm=full_arm(arm, record.arm)) for record in ended]
 
     def draw(self, space: SearchSpace, known: dict[str, Any]) -> dict[str, Any]:
@@ -356,22 +356,22 @@ class _Builder:
                 values[name] = known[name] if name in known else from_unit(parameter, float(self.rng.random()))
         return values
 
-    def tell(self, journal: optuna.Study, record: TrialRecord, space: SearchSpace, settled: bool) -> None:
+    def tell(self, journal: optuna.Study, record: TrialRecord, space: SearchSpace, finished_trials: bool) -> None:
         """Store a trial as a searcher leaves it."""
         complete = record.state == "complete" and record.metrics is not None
         single = len(journal.directions) == 1
         states = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}
-        attributes = outcome(record) | {CHECKPOINT: record.checkpoint} if settled else {}
+        attributes = outcome(record) | {CHECKPOINT: record.checkpoint} if finished_trials else {}
         constraints = {DIVERGED: float(record.state in ("diverged", "refused"))} | record.guards
         journal.add_trial(
             optuna.create_trial(
-                state=states.get(record.state, TrialState.PRUNED) if settled else TrialState.RUNNING,
-                values=objectives(record.metrics)[: len(journal.directions)] if settled and complete else None,
+                state=states.get(record.state, TrialState.PRUNED) if finished_trials else TrialState.RUNNING,
+                values=objectives(record.metrics)[: len(journal.directions)] if finished_trials and complete else None,
                 params=record.params,
                 distributions={name: distribution(space.parameters[name]) for name in record.params},
                 user_attrs=attributes | {ATTEMPTS: [attempt.__dict__ for attempt in record.attempts]},
                 intermediate_values={int(row["trained"]): row["fvu_worst"] for row in record.curve} if single else {},
-                constraints=constraints if settled else None,
+                constraints=constraints if finished_trials else None,
             )
         )
 

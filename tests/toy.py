@@ -74,7 +74,7 @@ def make_toy(fault: Fault | None = None, seconds: float = 0) -> Objective:
     to every member.
 
     It goes on from snapshots as the core does. Of what `fault` raises, errors of the core end a member, all others the
-    pack. Functions in here are pickled by value: workers cannot import tests.
+    trial batch. Functions in here are pickled by value: workers cannot import tests.
     """
 
     def score(config: TrialConfig, epoch: int, split: str = "validation") -> Metrics:

@@ -18,7 +18,7 @@ MATTERS = 0.1
 
 
 @dataclass(frozen=True)
-class Suspect:
+class Hypothesis:
     """A suspected cause, whether the study supports it, and the figures that say so."""
 
     name: str
@@ -26,7 +26,7 @@ class Suspect:
     why: str
 
 
-def suspects(study: StudyRecord) -> list[Suspect]:
+def hypotheses(study: StudyRecord) -> list[Hypothesis]:
     """Return the four suspected causes; none before there is a baseline."""
     baseline = study.baseline
     if baseline is None or baseline.metrics is None:
@@ -39,11 +39,11 @@ def suspects(study: StudyRecord) -> list[Suspect]:
     ]
 
 
-def _epochs(baseline: TrialRecord) -> Suspect:
+def _epochs(baseline: TrialRecord) -> Hypothesis:
     """Compare the uniform baseline's imbalance half-way with its last: would more training have balanced it?"""
     name, curve = "too few epochs", [report for report in baseline.curve if "imbalance" in report]
     if len(curve) < 3:
-        return Suspect(name, "cannot be told", "The baseline has too few reports to show a trend.")
+        return Hypothesis(name, "cannot be told", "The baseline has too few reports to show a trend.")
     last = curve[-1]
     half = min(curve[:-1], key=lambda report: abs(report["epoch"] - last["epoch"] / 2))
     change, worst = last["imbalance"] / half["imbalance"] - 1, last["fvu_worst"] / half["fvu_worst"] - 1
@@ -53,28 +53,28 @@ def _epochs(baseline: TrialRecord) -> Suspect:
         f"{worst:+.0%}."
     )
     if change <= -MATTERS:
-        return Suspect(name, "supported", why + " It was still falling: train longer before judging ratios.")
-    return Suspect(name, "not supported", why + " More training does not make the errors more equal.")
+        return Hypothesis(name, "supported", why + " It was still falling: train longer before judging ratios.")
+    return Hypothesis(name, "not supported", why + " More training does not make the errors more equal.")
 
 
-def _clustering(study: StudyRecord) -> Suspect:
+def _clustering(study: StudyRecord) -> Hypothesis:
     count = len(study.prepared.get("characteristics", {}))
     categories = f"the same {count} categories" if count else "the same categories"
     why = f"Every trial and the baseline have {categories}, rows and split (fingerprint {study.fingerprint[:12]})."
     finals = study.description["config"].get("finals", {})
     if study.phase("final") and finals.get("categories") == "rediscovered":
         why += " The finals found the categories anew on each split, and the verdict holds over these."
-    return Suspect("a different clustering", "ruled out", why)
+    return Hypothesis("a different clustering", "ruled out", why)
 
 
-def _timid(study: StudyRecord, baseline: TrialRecord) -> Suspect:
+def _timid(study: StudyRecord, baseline: TrialRecord) -> Hypothesis:
     """Compare what the ratios came to under the published rules and in the best trial."""
     name, best = "too timid a strategy", study.best
     assert baseline.metrics is not None
     published = _spreads([record for record in study.search if _is_published(record)], baseline)
     ours = _spreads([best], baseline) if best else []
     if not published or not ours or best is None or best.metrics is None:
-        return Suspect(name, "cannot be told", "It takes a trial of a published rule and a feasible one to compare.")
+        return Hypothesis(name, "cannot be told", "It takes a trial of a published rule and a feasible one to compare.")
     widest = max(published, key=lambda each: each[1])
     best_published = min((record.metrics.imbalance for record, _ in published if record.metrics), default=0.0)
     (_, realized), score = ours[0], best.metrics.imbalance
@@ -85,10 +85,10 @@ def _timid(study: StudyRecord, baseline: TrialRecord) -> Suspect:
     )
     gain = score < (1 - MATTERS) * min(best_published, baseline.metrics.imbalance)
     if realized > widest[1] and gain:
-        return Suspect(name, "supported", why)
+        return Hypothesis(name, "supported", why)
     wide = _wide_and_worse(study.search, baseline)
     why += f" Spreading more is not enough: trial {wide.number} spread them wider and scored worse." if wide else ""
-    return Suspect(name, "not supported", why)
+    return Hypothesis(name, "not supported", why)
 
 
 def _is_published(record: TrialRecord) -> bool:
@@ -111,7 +111,7 @@ def _wide_and_worse(search: Sequence[TrialRecord], baseline: TrialRecord) -> Tri
     return widest[0] if widest[0].metrics.imbalance > baseline.metrics.imbalance else None
 
 
-def _scale(baseline: TrialRecord) -> Suspect:
+def _scale(baseline: TrialRecord) -> Hypothesis:
     assert baseline.metrics is not None
     split = split_raw(baseline.metrics)
     why = (
@@ -120,4 +120,4 @@ def _scale(baseline: TrialRecord) -> Suspect:
         f"magnitude is scale. Normalized it is {baseline.metrics.imbalance:.3g}x."
     )
     word: Word = "supported" if split.scale_share > 0.5 else "not supported"
-    return Suspect("feature scale", word, why)
+    return Hypothesis("feature scale", word, why)

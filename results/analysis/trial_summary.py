@@ -58,8 +58,8 @@ def attempt_lines(attempts: Sequence[Attempt]) -> list[tuple[str, str]]:
         room = f"{attempt.cpus:g} CPU" + (f", {attempt.gpus:.3g} GPU" if attempt.gpus else "")
         far = f"epochs {attempt.start} to {attempt.epochs}" if attempt.ended else "runs, or was left running"
         end = f"{attempt.kind}: {attempt.reason}" if attempt.kind else ""
-        pack = f"in {attempt.pack.replace('-', ' ')}" if attempt.pack else ""
-        parts = (str(number), attempt.began, attempt.node, room, pack, far, end)
+        trial_batch = f"in {attempt.trial_batch.replace('-', ' ')}" if attempt.trial_batch else ""
+        parts = (str(number), attempt.began, attempt.node, room, trial_batch, far, end)
         lines.append(("attempts" if number == 1 else "", "  ".join(part for part in parts if part)))
     return lines
 

@@ -24,7 +24,7 @@ from spinlock_dist.metrics.record import Metrics
 
 STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
 KIND, ATTEMPTS, CHECKPOINT = "kind", "attempts", "checkpoint"
-BORROWED = "borrowed"
+PRIOR = "borrowed"
 """Attribute of a trial that the study did not run: where it comes from."""
 DIVERGED = "diverged"
 """Constraint of a trial that could not be scored: 1 if it diverged or was refused, 0 otherwise."""
@@ -76,21 +76,21 @@ def attempts_at(trial: FrozenTrial) -> list[Attempt]:
     return [Attempt(**attempt) for attempt in trial.user_attrs.get(ATTEMPTS, [])]
 
 
-def settled(study: optuna.Study) -> list[FrozenTrial]:
+def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that have an outcome, by number: complete, stopped, diverged, refused or failed."""
     ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     trials = study.get_trials(deepcopy=False, states=ended)
-    return [trial for trial in trials if STATE in trial.user_attrs and BORROWED not in trial.user_attrs]
+    return [trial for trial in trials if STATE in trial.user_attrs and PRIOR not in trial.user_attrs]
 
 
-def borrowed(study: optuna.Study) -> list[FrozenTrial]:
+def prior_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that other studies, or the baseline's phase, ran."""
-    return [trial for trial in study.get_trials(deepcopy=False) if BORROWED in trial.user_attrs]
+    return [trial for trial in study.get_trials(deepcopy=False) if PRIOR in trial.user_attrs]
 
 
 def read_search(study: optuna.Study) -> list[TrialRecord]:
     """Return the records of the settled trials, by number."""
-    return [record_of(trial) for trial in settled(study)]
+    return [record_of(trial) for trial in finished_trials(study)]
 
 
 def outcome(record: TrialRecord) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
     metrics = Metrics(**known[METRICS]) if METRICS in known else None
     curve = known.get(CURVE, [])
     return TrialRecord(
-        phase="warm" if BORROWED in known else "search",
-        arm=known.get(BORROWED, f"trial-{trial.number}"),
+        phase="warm" if PRIOR in known else "search",
+        arm=known.get(PRIOR, f"trial-{trial.number}"),
         number=trial.number,
         state=known[STATE],
         seed=known[SEED],
@@ -127,4 +127,4 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
 
 def warm_records(study: optuna.Study) -> list[TrialRecord]:
     """Return the records of the trials of earlier studies that this one learned from."""
-    return [record_of(trial) for trial in borrowed(study) if trial.user_attrs[BORROWED] != BASELINE]
+    return [record_of(trial) for trial in prior_trials(study) if trial.user_attrs[PRIOR] != BASELINE]

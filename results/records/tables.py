@@ -105,9 +105,9 @@ def how_much_written(folder: StudyFolder) -> int:
 def _written(search: StudyFolder, name: str) -> int:
     if not search.elsewhere.exists():
         return search.journal.stat().st_size
-    from results.records.optuna_trials import open_search, settled
+    from results.records.optuna_trials import finished_trials, open_search
 
-    return len(settled(open_search(search, name)))
+    return len(finished_trials(open_search(search, name)))
 
 
 def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRecord], bool]:

@@ -41,7 +41,7 @@ class Attempt:
     gpus: float = 0
     memory: int = 0
     """Bytes set aside for it; 0 if nothing was said of them."""
-    pack: str = ""
+    trial_batch: str = ""
     """Common to trials that were trained in lock step; empty if it was alone."""
     node: str = ""
     start: int = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results.analysis.analysis import by_strategy, reachable_imbalance, realized_ratios, spread
-from results.analysis.hypotheses import suspects
+from results.analysis.hypotheses import hypotheses
 from results.analysis.levelling import levelling
 from results.analysis.trial_summary import outcomes_in_words
 from results.leaderboard import broken_guards, ranking, settings
@@ -70,7 +70,7 @@ class Section:
 
 def sections(study: StudyRecord) -> list[Section]:
     """Return the sections of a report, in the order in which a reader asks."""
-    return [_outcome(study), _config(study), _learned(study), _limit(study), _suspects(study), _course(study)]
+    return [_outcome(study), _config(study), _learned(study), _limit(study), _hypotheses(study), _course(study)]
 
 
 def about(study: StudyRecord) -> str:
@@ -346,8 +346,8 @@ def _reachable(study: StudyRecord, best: TrialRecord) -> list[str]:
     ]
 
 
-def _suspects(study: StudyRecord) -> Section:
-    found = suspects(study)
+def _hypotheses(study: StudyRecord) -> Section:
+    found = hypotheses(study)
     rows: list[list[Cell | str | None]] = [[each.name, each.word, each.why] for each in found]
     texts = [] if found else ["Nothing can be said before the uniform baseline is trained."]
     if (spreads := _spreads(study)) is not None:

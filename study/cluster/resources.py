@@ -11,7 +11,7 @@ from study.config import ClusterConfig
 
 GIB = 2**30
 MOST_MEMBERS = 32
-LEAST_PACKS = 4
+LEAST_BATCHES = 4
 
 Node = Mapping[str, float]
 """What a node has, by Ray's names: `CPU`, `GPU`, and `memory` in bytes."""
@@ -37,12 +37,12 @@ class Resources:
     node_memory: int = field(default=0, compare=False)
     """Bytes that the node with the most memory has."""
 
-    def roomier(self, doublings: int) -> Resources:
+    def scaled(self, resource_doublings: int) -> Resources:
         """Return twice as much for a trial, so often or as far as a GPU, or without one the largest node, has it.
 
         Ray gives shares of no GPU's memory and bounds no node's: what a trial leaves of the slots is memory it gets.
         """
-        times = 2**doublings
+        times = 2**resource_doublings
         wider = replace(self, memory=min(self.memory * times, max(self.memory, self.node_memory)))
         if self.gpus:
             return replace(wider, gpus=min(self.gpus * times, max(self.gpus, 1)))
@@ -78,7 +78,7 @@ def _cpu_hint(available: int) -> str:
 def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
     """Return what each trial gets on `nodes`. Raises `ResourceError` if not even one trial fits anywhere.
 
-    Ray packs fractions, so that eight trials with a quarter each would crowd two of eight GPUs: a trial is given
+    Ray packs fractions: eight trials with a quarter each would crowd two of eight GPUs. A trial is given
     1 / ceil(concurrent / GPUs), which spreads them.
     """
     gpus = check_gpus(config.gpus, sum(int(node.get("GPU", 0)) for node in nodes), "the cluster")
@@ -108,14 +108,14 @@ def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
 def members_per_worker(config: ClusterConfig, resources: Resources, trials: int) -> int:
     """Return how many of `trials` a worker trains in lock step.
 
-    On GPUs as many as leave every worker `LEAST_PACKS` packs one after another, at most `MOST_MEMBERS`: what is asked
-    for at once cannot learn from one another.
+    On GPUs as many as leave every worker `LEAST_BATCHES` trial batches one after another, at most `MOST_MEMBERS`:
+    trials suggested at once cannot learn from one another.
     """
     if config.members_per_trial != "auto":
         return config.members_per_trial
     if not resources.gpus:
         return 1
-    return max(1, min(MOST_MEMBERS, trials // (LEAST_PACKS * resources.concurrent)))
+    return max(1, min(MOST_MEMBERS, trials // (LEAST_BATCHES * resources.concurrent)))
 
 
 def demand(config: ClusterConfig) -> list[dict[str, float]]:

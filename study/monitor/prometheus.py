@@ -33,7 +33,7 @@ METRICS = {
 """Name and description of every metric; each has the label `study`, trials `state` as well."""
 
 
-class StudyMetrics(tune.Callback):
+class PrometheusExporter(tune.Callback):
     """Sets the metrics of one search. `told` learns of trials that end; Tune tells it of those that run."""
 
     def __init__(self, study: str, baseline: Metrics, earlier: Sequence[TrialRecord], *, target: int, concurrent: int):

@@ -33,7 +33,7 @@ class RunningTrials:
         self._reports: deque[tuple[float, int]] = deque()
 
     def report(self, result: dict[str, Any], now: float | None = None) -> None:
-        """Take what a pack reports of its trials; a report without an epoch tells that the trial failed."""
+        """Take what a trial batch reports of its trials; a report without an epoch tells that the trial failed."""
         for report in result.get("reports", ()):
             if "epoch" in report:
                 number, epoch = report["number"], int(report["epoch"])
@@ -43,15 +43,20 @@ class RunningTrials:
                 self._last[number] = replace(Running(number), epoch=epoch, fvu_worst=report.get("fvu_worst"))
                 self._reports.append((time.monotonic() if now is None else now, max(epoch - before, 0)))
 
-    def keep(self, packs: Sequence[Any]) -> None:
-        """Forget all trials but those of the packs that run now."""
-        numbers = [number for pack in packs if pack.status == "RUNNING" for number in numbers_of(pack)]
+    def keep(self, trial_batches: Sequence[Any]) -> None:
+        """Forget all trials but those of the trial batches that run now."""
+        numbers = [
+            number
+            for trial_batch in trial_batches
+            if trial_batch.status == "RUNNING"
+            for number in numbers_of(trial_batch)
+        ]
         self._last = {
             number: self._last.get(number, Running(number)) for number in numbers if number not in self._ended
         }
 
     def end(self, number: int) -> None:
-        """Take note that a trial has ended; others of its pack may go on."""
+        """Take note that a trial has ended; others of its trial batch may go on."""
         self._ended.add(number)
         self._last.pop(number, None)
 

@@ -24,7 +24,7 @@ def check_tensorboard(config: StudyConfig) -> None:
         raise ConfigError("--tensorboard: the package tensorboardX is not installed: pip install tensorboardX")
 
 
-class EventFiles(tune.Callback):
+class TensorBoardWriter(tune.Callback):
     """Writes `<folder>/trial-<number>/`, one scalar for each figure of a report, by epoch."""
 
     def __init__(self, folder: Path):

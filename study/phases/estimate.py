@@ -155,9 +155,9 @@ def forecast(
     finalists = searches if config.tournament else config.finals.top
 
     def phase(name: str, trainings: int, members: int = 1, seconds: float = training) -> Phase:
-        packs = math.ceil(trainings / members)
-        clock = math.ceil(packs / resources.concurrent) * seconds
-        return Phase(name, trainings, trainings * epochs, clock, packs * seconds * held / 3600)
+        trial_batches = math.ceil(trainings / members)
+        clock = math.ceil(trial_batches / resources.concurrent) * seconds
+        return Phase(name, trainings, trainings * epochs, clock, trial_batches * seconds * held / 3600)
 
     phases = (
         phase("baseline", config.baseline_seeds),

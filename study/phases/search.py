@@ -11,7 +11,7 @@ import optuna
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from results.records.optuna_trials import borrowed, read_search, settled, warm_records
+from results.records.optuna_trials import finished_trials, prior_trials, read_search, warm_records
 from results.records.study_folder import StudyFolder
 from results.records.tables import write_tables
 from results.records.trial_record import TrialRecord
@@ -22,25 +22,25 @@ from spinlock_dist.training.snapshot import discard
 from study.cluster.ray_cluster import Cluster
 from study.cluster.resources import members_per_worker
 from study.config import StudyConfig
-from study.monitor.prometheus import StudyMetrics
-from study.monitor.tensorboard import EventFiles
+from study.monitor.prometheus import PrometheusExporter
+from study.monitor.tensorboard import TensorBoardWriter
 from study.monitor.terminal import Progress
 from study.samplers.registry import make_sampler
-from study.search.checkpoint_retention import Kept
+from study.search.checkpoint_retention import CheckpointRetention
 from study.search.constraints import COUNT
-from study.search.schedulers import ByNumber, make_scheduler
-from study.search.searcher import AskTellSearcher, Deaths, GivenUp
-from study.search.stop_criteria import ENDED, Limits
+from study.search.schedulers import PerTrialScheduler, make_scheduler
+from study.search.searcher import AskTellSearcher, StopWhenGivenUp, WorkerDeaths
+from study.search.stop_criteria import ENDED, StopCriteria
 from study.search.storage import open_storage, release
 from study.search.warm_start import (
     WARM_STARTED,
-    Lender,
+    PriorTrials,
+    add_baseline,
+    add_earlier_studies,
     earlier_studies,
-    known_answers,
-    lend_baseline,
-    lend_earlier,
+    enqueue_initial_trials,
 )
-from study.worker.actor import slot
+from study.worker.actor import trial_actor
 from study.worker.retry_policy import StudyError, killed_by_memory_monitor
 from study.worker.trainable import Objective, room, train
 
@@ -58,7 +58,7 @@ class Search:
         objective: Objective,
         progress: Progress,
         addresses: dict[str, str],
-        known_first: bool,
+        enqueue_initial: bool,
     ):
         self.config = config
         self.space = space
@@ -70,14 +70,16 @@ class Search:
         self.progress = progress
         self.addresses = addresses
         """Where the study can be watched, by what is shown there."""
-        self.known_first = known_first
-        """Whether the known answers are tried before anything is searched."""
+        self.enqueue_initial = enqueue_initial
+        """Whether the initial trials are tried before anything is searched."""
         self.members = members_per_worker(config.cluster, cluster.resources, config.trials)
         """Trials in lock step on a worker, as far as their settings allow it."""
-        self.kept = Kept(folder, max(config.keep_checkpoints, config.finals.top), config.objective == "pareto")
+        self.kept = CheckpointRetention(
+            folder, max(config.keep_checkpoints, config.finals.top), config.objective == "pareto"
+        )
         self.warm: list[TrialRecord] = []
         """Trials of earlier studies, of which the sampler knows."""
-        self.watchers: list[StudyMetrics | EventFiles] = []
+        self.watchers: list[PrometheusExporter | TensorBoardWriter] = []
         """Beside the terminal."""
         self.reason = ""
         """Why the search ended."""
@@ -86,10 +88,10 @@ class Search:
         """Run trials until as many as asked for have an outcome."""
         assert baseline[0].metrics is not None
         study = self.open(baseline[0])
-        limits = Limits(self.config.until, study, self.cluster.resources)
+        limits = StopCriteria(self.config.until, study, self.cluster.resources)
         stopped = 0
         try:
-            if len(settled(study)) < self.config.trials and limits.reason() is None:
+            if len(finished_trials(study)) < self.config.trials and limits.reason() is None:
                 self.fit(study, baseline[0].metrics, limits)
         finally:
             with suppress(OSError):  # on a full disk the next driver has to do it
@@ -116,27 +118,27 @@ class Search:
         self.kept.add(read_search(study))
         if lost:
             self.progress.say(f"trials that were running when the driver was lost: {lost}; they are tried again")
-        lender = Lender(study, self.space, baseline.metrics, self.config.guards)
-        told = lend_baseline(lender, self.config.base, baseline)
+        prior = PriorTrials(study, self.space, baseline.metrics, self.config.guards)
+        told = add_baseline(prior, self.config.base, baseline)
         if self.config.warm_start and WARM_STARTED not in study.user_attrs:
-            lend_earlier(lender, earlier_studies(self.config, self.space))
+            add_earlier_studies(prior, earlier_studies(self.config, self.space))
         self.warm = warm_records(study)
         if self.warm:
             self.progress.say(f"warm start: {len(self.warm)} trials of {', '.join(self.config.warm_start)}")
-        if self.known_first:
-            known_answers(study, self.space, self.config.base, told)
+        if self.enqueue_initial:
+            enqueue_initial_trials(study, self.space, self.config.base, told)
         study.set_user_attr(ENDED, None)
         return study
 
-    def fit(self, study: optuna.Study, baseline: Metrics, limits: Limits) -> None:
+    def fit(self, study: optuna.Study, baseline: Metrics, limits: StopCriteria) -> None:
         """Let Ray Tune run trials until as many as asked for have an outcome."""
         self.progress.say(f"search: {self.config.trials} trials of up to {self.base.training.epochs} epochs")
         epochs, addresses = self.base.training.epochs, self.addresses
         records, trials, concurrent = read_search(study), self.config.trials, self.cluster.resources.concurrent
         self.progress.begin(trials, records, baseline, epochs=epochs, addresses=addresses)
         self.watchers = [
-            StudyMetrics(self.config.name, baseline, records, target=trials, concurrent=concurrent),
-            *([EventFiles(self.folder.tensorboard)] if self.config.tensorboard else []),
+            PrometheusExporter(self.config.name, baseline, records, target=trials, concurrent=concurrent),
+            *([TensorBoardWriter(self.folder.tensorboard)] if self.config.tensorboard else []),
         ]
         try:
             while not self.fitted(study, baseline, limits):
@@ -147,7 +149,7 @@ class Search:
                 watcher.close()
             shutil.rmtree(self.folder.scratch, ignore_errors=True)  # the journal has all that is gone on from
 
-    def fitted(self, study: optuna.Study, baseline: Metrics, limits: Limits) -> bool:
+    def fitted(self, study: optuna.Study, baseline: Metrics, limits: StopCriteria) -> bool:
         """Run Tune once. Return False if Ray's memory monitor ended it: Tune takes that for a fault of its own."""
         searcher = AskTellSearcher(
             study,
@@ -174,16 +176,16 @@ class Search:
             raise StudyError(f"the search was given up: {searcher.failure}")
         return True
 
-    def ended(self, limits: Limits, record: TrialRecord) -> None:
+    def ended(self, limits: StopCriteria, record: TrialRecord) -> None:
         """Take note of a trial of the search that has an outcome."""
         limits.keep()
         self.kept.add([record])
         for watcher in (self.progress, *self.watchers):
             watcher.told(record)
 
-    def closed(self, pack: str) -> None:
-        """Remove the snapshots of a pack of which nothing goes on."""
-        discard(self.folder.snapshots / pack)
+    def closed(self, trial_batch: str) -> None:
+        """Remove the snapshots of a trial batch of which nothing goes on."""
+        discard(self.folder.snapshots / trial_batch)
 
     def tuner(self, study: optuna.Study, searcher: AskTellSearcher) -> tune.Tuner:
         """Return a new Tuner: what it needs from earlier runs is in the journal, not in Tune's snapshots."""
@@ -198,7 +200,7 @@ class Search:
             snapshot_seconds=self.config.cluster.snapshot_seconds,
         )
         return tune.Tuner(
-            slot(trainable, room, self.config.name),
+            trial_actor(trainable, room, self.config.name),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=self.scheduler(study),
@@ -211,29 +213,29 @@ class Search:
             run_config=tune.RunConfig(
                 name=self.folder.scratch.name,
                 storage_path=str(self.folder.tune),
-                stop=GivenUp(searcher),
-                callbacks=[self.progress, *self.watchers, Deaths(searcher.on_death)],
+                stop=StopWhenGivenUp(searcher),
+                callbacks=[self.progress, *self.watchers, WorkerDeaths(searcher.on_death)],
                 verbose=0,
             ),
         )
 
-    def scheduler(self, study: optuna.Study) -> ByNumber:
+    def scheduler(self, study: optuna.Study) -> PerTrialScheduler:
         """Return what stops trials early; in a deterministic study each is held against earlier batches alone.
 
         Nothing does for a front, of which Optuna keeps no intermediate values.
         """
 
         def rule() -> TrialScheduler:
-            told = [*borrowed(study), *settled(study)]
+            told = [*prior_trials(study), *finished_trials(study)]
             return make_scheduler(self.config.stopping, self.base.training.epochs, told)
 
         if self.config.objective == "pareto":
             self.progress.say("  every trial trains to its end: of several objectives no curves are kept to stop by")
-            return ByNumber(lambda _: FIFOScheduler())
+            return PerTrialScheduler(lambda _: FIFOScheduler())
         common = rule()
-        return ByNumber(lambda _: rule() if self.config.batch else common)
+        return PerTrialScheduler(lambda _: rule() if self.config.batch else common)
 
 
 def _trial_name(trial: tune.experiment.Trial) -> str:
-    pack, attempt = trial.config["pack"], trial.config["attempt"]
-    return pack + (f".{attempt}" if attempt > 1 else "")
+    trial_batch, attempt = trial.config["trial_batch"], trial.config["attempt"]
+    return trial_batch + (f".{attempt}" if attempt > 1 else "")

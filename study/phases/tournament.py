@@ -15,7 +15,7 @@ from study.config import StudyConfig
 from study.search.initial_trials import STRATEGY
 
 RANDOM = "random"
-"""Arm that draws from the whole space, known answers not among its trials."""
+"""Arm that draws from the whole space, initial trials not among its trials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class Arm:
     name: str
     config: StudyConfig
     space: SearchSpace
-    known_first: bool = True
-    """Whether the known answers are tried first."""
+    enqueue_initial: bool = True
+    """Whether the initial trials are tried first."""
 
 
 def arms(config: StudyConfig, space: SearchSpace) -> list[Arm]:
@@ -41,7 +41,7 @@ def arms(config: StudyConfig, space: SearchSpace) -> list[Arm]:
         raise ConfigError(f"--tournament: {STRATEGY} has no choices in space '{space.name}'; leave it out, or add some")
     found = [Arm(name=str(choice), config=config, space=space.only(STRATEGY, choice)) for choice in strategies.choices]
     chance = config.model_copy(update={"sampler": "random"})
-    return [*found, Arm(name=RANDOM, config=chance, space=space, known_first=False)]
+    return [*found, Arm(name=RANDOM, config=chance, space=space, enqueue_initial=False)]
 
 
 def tournament_arms(content: dict[str, Any]) -> list[str]:

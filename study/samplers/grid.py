@@ -1,6 +1,6 @@
 """Grid search as a sampler for Optuna: every config of a finite space once, in an order shuffled by the seed.
 
-Optuna's own takes no points that were enqueued in part, as the known answers are, knows no conditions, and ends the
+Optuna's own takes no points that were enqueued in part, as the initial trials are, knows no conditions, and ends the
 study by an exception where trials are asked for and told.
 """
 

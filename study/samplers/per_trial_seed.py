@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spinlock_dist.seeding import derive_seed
 
 
-class PerTrial(BaseSampler):
+class PerTrialSeed(BaseSampler):
     """Draws every trial, and what is drawn by itself every parameter, from a stream of its own.
 
     What is asked then depends on the trials told and running, and not on what this process has drawn before: a trial

@@ -23,7 +23,7 @@ from spinlock_dist.seeding import derive_seed
 from study.config import StudyConfig
 from study.samplers.cmaes import CmaEsSampler, moves
 from study.samplers.grid import LARGEST, GridSampler
-from study.samplers.per_trial_seed import PerTrial
+from study.samplers.per_trial_seed import PerTrialSeed
 from study.samplers.sobol import SobolSampler
 
 POPULATION = 20
@@ -43,7 +43,7 @@ def make_sampler(config: StudyConfig, space: SearchSpace) -> BaseSampler:
         return SobolSampler(space, whole)
     if config.sampler == "grid":
         return GridSampler(space, whole)
-    return PerTrial(lambda stream: _of_optuna(config.sampler, derive_seed(config.seed, "sampler", stream) % 2**32))
+    return PerTrialSeed(lambda stream: _of_optuna(config.sampler, derive_seed(config.seed, "sampler", stream) % 2**32))
 
 
 def _of_optuna(name: str, seed: int) -> BaseSampler:

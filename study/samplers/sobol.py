@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from results.records.optuna_distributions import distributions, from_unit
-from results.records.optuna_trials import BORROWED
+from results.records.optuna_trials import PRIOR
 from search_spaces import SearchSpace
 from spinlock_dist.seeding import derive_seed
 
@@ -64,6 +64,6 @@ class SobolSampler(BaseSampler):
 def _places_before(study: Study, trial: FrozenTrial) -> int:
     """Return how many points of the sequence earlier trials took."""
     return sum(
-        other.number < trial.number and "fixed_params" not in other.system_attrs and BORROWED not in other.user_attrs
+        other.number < trial.number and "fixed_params" not in other.system_attrs and PRIOR not in other.user_attrs
         for other in study.get_trials(deepcopy=False)
     )

@@ -10,7 +10,7 @@ from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord, feasible_records
 
 
-class Kept:
+class CheckpointRetention:
     """The trials whose checkpoints are kept; every other one's is deleted as soon as the trial has an outcome.
 
     A trial that is not among the best `count` can only fall further behind, so what is deleted is never wanted again.

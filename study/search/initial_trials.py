@@ -1,4 +1,4 @@
-"""The known answers, tried before anything is searched."""
+"""The initial trials, tried before anything is searched."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ RULE = "compression.rule"
 UNIFORM = "uniform"
 
 
-def first_points(space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
-    """Return the known answers as partial points, uniform ratios first: they are tried before anything is searched.
+def initial_points(space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
+    """Return the initial trials as partial points, uniform ratios first: they are tried before anything is searched.
 
     One for each strategy of the space, under its published rule if it has one and the space offers that; else one.
     Other settings are those of `base`, where the space contains them; the sampler fills in the rest.

@@ -1,4 +1,4 @@
-"""Trials of the search that have no outcome yet, alone or in packs that a worker trains in lock step."""
+"""Trials of the search that have no outcome yet, alone or in trial batches that a worker trains in lock step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from spinlock_dist.run import lockstep_key
 from study.cluster.resources import Resources
 from study.search.storage import keep_attempts
 from study.worker import retry_policy
-from study.worker.actor import pack_name
+from study.worker.actor import trial_batch_name
 
 
 @dataclass
-class OpenTrial:
+class PendingTrial:
     """A trial without an outcome. `last` and `curve` are what its present attempt said."""
 
     trial: optuna.Trial
@@ -47,10 +47,12 @@ class OpenTrial:
         if trained not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
             self.trial.report(report["fvu_worst"], trained)
 
-    def begin_attempt(self, room: Resources, pack: str) -> None:
-        """Write down that an attempt begins, in `pack` if it is not alone."""
+    def begin_attempt(self, room: Resources, trial_batch: str) -> None:
+        """Write down that an attempt begins, in `trial_batch` if it is not alone."""
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        self.attempts.append(Attempt(began=began, cpus=room.cpus, gpus=room.gpus, memory=room.memory, pack=pack))
+        self.attempts.append(
+            Attempt(began=began, cpus=room.cpus, gpus=room.gpus, memory=room.memory, trial_batch=trial_batch)
+        )
         keep_attempts(self.trial.study, self.trial._trial_id, self.attempts)
         self.curve, self.last = [], {}
 
@@ -69,52 +71,52 @@ class OpenTrial:
 
 
 @dataclass
-class Pack:
+class TrialBatch:
     """Trials that a worker trains in lock step, often only one. Those that got their outcome have left `trials`.
 
-    `name` is that of its snapshots. What an interrupted pack leaves goes on under the same name.
+    `name` is that of its snapshots. What an interrupted trial batch leaves goes on under the same name.
     """
 
     name: str
-    trials: list[OpenTrial]
+    trials: list[PendingTrial]
 
     @classmethod
-    def of(cls, trials: Sequence[OpenTrial]) -> Pack:
-        """Return a new pack."""
-        return cls(pack_name([opened.number for opened in trials]), list(trials))
+    def of(cls, trials: Sequence[PendingTrial]) -> TrialBatch:
+        """Return a new trial batch."""
+        return cls(trial_batch_name([pending.number for pending in trials]), list(trials))
 
     @property
     def alone(self) -> bool:
         """Whether it was formed of one trial."""
-        return len(self.trials) == 1 and self.name == pack_name([self.trials[0].number])
+        return len(self.trials) == 1 and self.name == trial_batch_name([self.trials[0].number])
 
-    def leave(self, number: int) -> OpenTrial | None:
+    def leave(self, number: int) -> PendingTrial | None:
         """Take a trial out; None if it has left before."""
-        found = next((opened for opened in self.trials if opened.number == number), None)
-        self.trials = [opened for opened in self.trials if opened is not found]
+        found = next((pending for pending in self.trials if pending.number == number), None)
+        self.trials = [pending for pending in self.trials if pending is not found]
         return found
 
-    def split(self) -> list[Pack]:
+    def split(self) -> list[TrialBatch]:
         """Return its halves; of one trial, that trial alone."""
         middle = (len(self.trials) + 1) // 2
-        return [Pack.of(half) for half in (self.trials[:middle], self.trials[middle:]) if half]
+        return [TrialBatch.of(half) for half in (self.trials[:middle], self.trials[middle:]) if half]
 
 
-def form_packs(trials: Iterable[OpenTrial], most: int) -> list[Pack]:
-    """Group trials, in their order, into packs of at most `most` that can train in lock step.
+def form_trial_batches(trials: Iterable[PendingTrial], most: int) -> list[TrialBatch]:
+    """Group trials, in their order, into trial batches of at most `most` that can train in lock step.
 
-    Those that were in one pack when it was interrupted come together again: they have snapshots in common.
+    Those that were in one trial batch when it was interrupted come together again: they have snapshots in common.
     """
-    groups: dict[tuple[str, str], list[OpenTrial]] = {}
-    for opened in trials:
-        last = opened.attempts[-1] if opened.attempts else None
-        left = last.pack if last is not None and last.kind in retry_policy.GOES_ON else ""
-        key = "" if left else lockstep_key(opened.config)
-        groups.setdefault((left, key), []).append(opened)
-    packs = []
+    groups: dict[tuple[str, str], list[PendingTrial]] = {}
+    for pending in trials:
+        last = pending.attempts[-1] if pending.attempts else None
+        left = last.trial_batch if last is not None and last.kind in retry_policy.RESUMES_TOGETHER else ""
+        key = "" if left else lockstep_key(pending.config)
+        groups.setdefault((left, key), []).append(pending)
+    trial_batches = []
     for (left, _), group in groups.items():
         if left:
-            packs.append(Pack(left, group))
+            trial_batches.append(TrialBatch(left, group))
         else:
-            packs += [Pack.of(group[start : start + most]) for start in range(0, len(group), most)]
-    return packs
+            trial_batches += [TrialBatch.of(group[start : start + most]) for start in range(0, len(group), most)]
+    return trial_batches

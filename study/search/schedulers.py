@@ -17,7 +17,7 @@ METRIC = "fvu_worst"
 TIME = "trained"
 
 
-class ByNumber(FIFOScheduler):
+class PerTrialScheduler(FIFOScheduler):
     """Holds each trial of the study against the rule that `rule_of(number)` returns when the trial is first added.
 
     A trial that is tried again is a new one to Tune; here it stays the same, and counts once. Trials in lock step are

@@ -31,9 +31,9 @@ from results.records.optuna_trials import (
     SEED,
     STATE,
     attempts_at,
+    finished_trials,
     read_search,
     record_of,
-    settled,
 )
 from results.records.trial_record import Kind, State, TrialRecord
 from search_spaces import SearchSpace
@@ -43,19 +43,19 @@ from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig
 from study.search.constraints import guards
-from study.search.pending_trials import OpenTrial, Pack, form_packs
+from study.search.pending_trials import PendingTrial, TrialBatch, form_trial_batches
 from study.worker import retry_policy
 
 
 class AskTellSearcher(Searcher):
     """Asks Optuna for trials until `target` have an outcome, and tells it every outcome as soon as it is known.
 
-    It asks for `members` at once and hands them out as packs of those that can train in lock step. With `batch` it
-    asks for so many at once, and tells their outcomes in the order asked when all are known: what is asked then depends
+    It asks for `members` at once and hands them out as trial batches that can train in lock step. With `batch` it asks
+    for so many at once, and tells their outcomes in the order asked when all are known: what is asked then depends
     on no timing. An outcome that waits to be told is stored.
 
     `told` is called with the record of each trial that ends, `say` with a line on what befell one that goes on,
-    `closed` with the name of a pack of which nothing goes on: its snapshots are of no use any more.
+    `closed` with the name of a trial batch of which nothing goes on: its snapshots are of no use any more.
     `failure` holds the reason if the search was given up: most trials failed, or nothing can be stored. `ended` holds
     the one that `limit` gave: then no more trials are asked for, and those that run still end.
     """
@@ -92,13 +92,15 @@ class AskTellSearcher(Searcher):
         self._batch = batch
         self._limit = limit
         self._interrupted = len([trial for trial in _waiting(study) if attempts_at(trial)])
-        self._settled = len(settled(study))  # counted from here on: to look at all trials at each ask takes ever longer
+        self._finished = len(
+            finished_trials(study)
+        )  # counted from here on: to look at all trials at each ask takes ever longer
         self._asking = False
         self._untold: list[optuna.Trial] = []
-        self._asked: list[OpenTrial] = []
-        self._ready: list[Pack] = []
-        self._running: dict[str, Pack] = {}
-        self._dead: dict[str, Pack] = {}
+        self._asked: list[PendingTrial] = []
+        self._ready: list[TrialBatch] = []
+        self._running: dict[str, TrialBatch] = {}
+        self._dead: dict[str, TrialBatch] = {}
         self._ended: list[TrialRecord] = []
         self.failure: str | None = None
         self.ended: str | None = None
@@ -110,7 +112,7 @@ class AskTellSearcher(Searcher):
     # ------------------------------------------------------------ asking
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
-        """Return the next pack to run; None while only the end of others can show whether there is one."""
+        """Return the next trial batch to run; None while only the end of others can show whether there is one."""
         while self.failure is None and not self._ready and self._wanted > 0 and not (self._batch and self._running):
             self._ask_several()
         if self.failure is None and self._ready:
@@ -123,12 +125,14 @@ class AskTellSearcher(Searcher):
         self.ended = self.ended or self._limit()
         if self.ended:
             return 0
-        packs = (*self._ready, *self._running.values(), *self._dead.values())
-        open_trials = sum(len(pack.trials) for pack in packs) + len(self._asked) + len(self._untold)
-        return self._target - self._settled - open_trials
+        trial_batches = (*self._ready, *self._running.values(), *self._dead.values())
+        pending_trials = (
+            sum(len(trial_batch.trials) for trial_batch in trial_batches) + len(self._asked) + len(self._untold)
+        )
+        return self._target - self._finished - pending_trials
 
     def _ask_several(self) -> None:
-        """Ask for trials and form packs of those that have to run; first for all that were interrupted.
+        """Ask for trials and form trial batches of those that have to run; first for all that were interrupted.
 
         A batch goes up to the next multiple of its size, so that a resumed one ends where it would have.
         """
@@ -143,7 +147,7 @@ class AskTellSearcher(Searcher):
             elif count >= max(self._members, self._interrupted):
                 break
         self._interrupted = 0
-        self._ready += form_packs(self._asked, self._members)
+        self._ready += form_trial_batches(self._asked, self._members)
         self._asked = []
         self._asking = False
         self._tell_if_due()
@@ -151,37 +155,41 @@ class AskTellSearcher(Searcher):
     def _ask(self) -> int:
         """Take the next trial, an interrupted one before a new one, and return its number.
 
-        What need not, or must not, run is settled at once.
+        What need not, or must not, run is finished at once.
         """
         trial = self._study.ask()
         values = suggest(trial, self._space)
         known = self._study._storage.get_trial(trial._trial_id)
-        opened = OpenTrial(trial, self._base, attempts_at(known))
+        pending = PendingTrial(trial, self._base, attempts_at(known))
         if STATE in known.user_attrs:
-            self._note_outcome(opened)
+            self._note_outcome(pending)
             return trial.number
         trial.set_user_attr(SEED, self._base.seed)
         try:
-            opened.config = self._space.to_config(self._base, values)
+            pending.config = self._space.to_config(self._base, values)
         except ConfigError as error:
-            self._settle(opened, "refused", "refused", str(error))
+            self._finish(pending, "refused", "refused", str(error))
             return trial.number
-        last = opened.attempts[-1] if opened.attempts and not opened.attempts[-1].pack else None
-        if last is not None and last.kind not in retry_policy.FINAL and not self._tried_again(opened):
-            self._give_up(opened)  # one of FINAL stands here if the driver was lost before it could store the outcome
+        last = pending.attempts[-1] if pending.attempts and not pending.attempts[-1].trial_batch else None
+        if last is not None and last.kind not in retry_policy.NEVER_RETRIED and not self._should_retry(pending):
+            self._give_up(pending)  # one of FINAL stands here if the driver was lost before it could store the outcome
         else:
-            self._asked.append(opened)
+            self._asked.append(pending)
         return trial.number
 
-    def _start(self, trial_id: str, pack: Pack) -> dict[str, Any]:
-        room = self._resources.roomier(retry_policy.doublings(pack.trials[0].attempts) if pack.alone else 0)
-        for opened in pack.trials:
-            opened.begin_attempt(room, "" if pack.alone else pack.name)
-        self._running[trial_id] = pack
+    def _start(self, trial_id: str, trial_batch: TrialBatch) -> dict[str, Any]:
+        room = self._resources.scaled(
+            retry_policy.resource_doublings(trial_batch.trials[0].attempts) if trial_batch.alone else 0
+        )
+        for pending in trial_batch.trials:
+            pending.begin_attempt(room, "" if trial_batch.alone else trial_batch.name)
+        self._running[trial_id] = trial_batch
         return {
-            "pack": pack.name,
-            "attempt": max(len(opened.attempts) for opened in pack.trials),
-            "members": [{"number": opened.number, "config": opened.config.model_dump_json()} for opened in pack.trials],
+            "trial_batch": trial_batch.name,
+            "attempt": max(len(pending.attempts) for pending in trial_batch.trials),
+            "members": [
+                {"number": pending.number, "config": pending.config.model_dump_json()} for pending in trial_batch.trials
+            ],
             "stopped": [],
             "room": room.bundle,
         }
@@ -190,102 +198,107 @@ class AskTellSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep reports; the storage gets the curves' steering metric at once. Members that were stopped have ended."""
-        pack = self._running[trial_id]
-        self._take(pack, result)
+        trial_batch = self._running[trial_id]
+        self._take(trial_batch, result)
         for number in result.get("stopped", ()):
-            if (opened := pack.leave(number)) is not None:
-                self._end(opened)
+            if (pending := trial_batch.leave(number)) is not None:
+                self._end(pending)
 
-    def _take(self, pack: Pack, result: dict[str, Any]) -> None:
-        by_number = {opened.number: opened for opened in pack.trials}
+    def _take(self, trial_batch: TrialBatch, result: dict[str, Any]) -> None:
+        by_number = {pending.number: pending for pending in trial_batch.trials}
         for report in result.get("reports", ()):
-            opened = by_number.get(report["number"])
-            if opened is None:
+            pending = by_number.get(report["number"])
+            if pending is None:
                 continue
-            if report.get("notice") and "notice" not in opened.last:
-                self._say(f"{pack.name.replace('-', ' ')}: {report['notice']}")
-            opened.take({**report, "hostname": result.get("hostname", "")})
+            if report.get("notice") and "notice" not in pending.last:
+                self._say(f"{trial_batch.name.replace('-', ' ')}: {report['notice']}")
+            pending.take({**report, "hostname": result.get("hostname", "")})
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna how trials ended: by what they last said, or as stopped if they had more to say.
 
         Of a process that died `on_death` has more to say.
         """
-        pack = self._running.pop(trial_id, None)
-        if pack is None:
+        trial_batch = self._running.pop(trial_id, None)
+        if trial_batch is None:
             return
         if result:
-            self._take(pack, result)
+            self._take(trial_batch, result)
         if error:
-            self._dead[trial_id] = pack
+            self._dead[trial_id] = trial_batch
             return
-        failed = [opened for opened in pack.trials if opened.last.get("status") == "failed"]
-        silent = [opened for opened in pack.trials if not opened.last]
-        for opened in [each for each in pack.trials if each not in (*failed, *silent)]:
-            pack.leave(opened.number)
-            self._end(opened)
-        for opened in failed:
-            opened.end_attempt(opened.last["kind"], opened.last["reason"])
-        for opened in silent:
-            opened.end_attempt("worker lost", retry_policy.last_words("worker lost"))
-        self._failed(pack)
+        failed = [pending for pending in trial_batch.trials if pending.last.get("status") == "failed"]
+        silent = [pending for pending in trial_batch.trials if not pending.last]
+        for pending in [each for each in trial_batch.trials if each not in (*failed, *silent)]:
+            trial_batch.leave(pending.number)
+            self._end(pending)
+        for pending in failed:
+            pending.end_attempt(pending.last["kind"], pending.last["reason"])
+        for pending in silent:
+            pending.end_attempt("worker lost", retry_policy.death_reason("worker lost"))
+        self._failed(trial_batch)
 
     def on_death(self, trial_id: str, text: str) -> None:
         """Take what Ray says of the death of a process; `on_trial_complete` came before."""
-        if (pack := self._dead.pop(trial_id, None)) is not None:
-            kind = retry_policy.kind_of_death(text)
-            for opened in pack.trials:
-                opened.end_attempt(kind, retry_policy.last_words(kind))
-            self._failed(pack)
+        if (trial_batch := self._dead.pop(trial_id, None)) is not None:
+            kind = retry_policy.failure_kind_of_death(text)
+            for pending in trial_batch.trials:
+                pending.end_attempt(kind, retry_policy.death_reason(kind))
+            self._failed(trial_batch)
 
-    def _end(self, opened: OpenTrial) -> None:
+    def _end(self, pending: PendingTrial) -> None:
         """Tell of a trial that completed or was stopped."""
-        opened.end_attempt("", "")
-        if opened.last["status"] == "complete":
-            self._settle(opened, "complete", "", "")
+        pending.end_attempt("", "")
+        if pending.last["status"] == "complete":
+            self._finish(pending, "complete", "", "")
         else:
-            self._settle(opened, "pruned", "", f"stopped after {opened.curve[-1]['epoch']:g} epochs")
+            self._finish(pending, "pruned", "", f"stopped after {pending.curve[-1]['epoch']:g} epochs")
 
-    def _failed(self, pack: Pack) -> None:
-        """Try again what is left of a pack, together or in parts, or tell that it failed.
+    def _failed(self, trial_batch: TrialBatch) -> None:
+        """Try again what is left of a trial batch, together or in parts, or tell that it failed.
 
         A fault of one's own is known for it. What befell all, other than the loss of their process, may have been any
         one's: halves then show whose it was.
         """
-        lasts = [opened.attempts[-1] for opened in pack.trials]
+        lasts = [pending.attempts[-1] for pending in trial_batch.trials]
         if storage := next((last for last in lasts if last.kind == "storage"), None):
             self.failure = f"{storage.reason}; mend that, then go on with --resume"
             return
-        again: list[Pack] = []
-        for opened in list(pack.trials):
-            if opened.last.get("own") or pack.alone:
-                pack.leave(opened.number)
-                if self._tried_again(opened):
-                    self._say(f"trial {opened.number}: {opened.attempts[-1].reason}; tried again")
-                    again.append(Pack.of([opened]))
+        again: list[TrialBatch] = []
+        for pending in list(trial_batch.trials):
+            if pending.last.get("own") or trial_batch.alone:
+                trial_batch.leave(pending.number)
+                if self._should_retry(pending):
+                    self._say(f"trial {pending.number}: {pending.attempts[-1].reason}; tried again")
+                    again.append(TrialBatch.of([pending]))
                 else:
-                    self._give_up(opened)
-        if pack.trials:
-            last, together = lasts[0], retry_policy.goes_on_together([opened.attempts for opened in pack.trials])
-            again += [pack] if together else pack.split()
-            self._say(f"{pack.name.replace('-', ' ')}: {last.reason}; tried again{'' if together else ' in parts'}")
+                    self._give_up(pending)
+        if trial_batch.trials:
+            last, together = (
+                lasts[0],
+                retry_policy.retries_together([pending.attempts for pending in trial_batch.trials]),
+            )
+            again += [trial_batch] if together else trial_batch.split()
+            self._say(
+                f"{trial_batch.name.replace('-', ' ')}: {last.reason}; tried again{'' if together else ' in parts'}"
+            )
         self._ready = again + self._ready
-        if pack.name not in [each.name for each in again]:
-            self._closed(pack.name)
+        if trial_batch.name not in [each.name for each in again]:
+            self._closed(trial_batch.name)
 
-    def _tried_again(self, opened: OpenTrial) -> bool:
-        room, last = self._resources.roomier(retry_policy.doublings(opened.attempts)), opened.attempts[-1]
+    def _should_retry(self, pending: PendingTrial) -> bool:
+        room, last = self._resources.scaled(retry_policy.resource_doublings(pending.attempts)), pending.attempts[-1]
         before = (last.cpus, last.gpus, last.memory)
-        return retry_policy.tried_again(opened.attempts, roomier=(room.cpus, room.gpus, room.memory) != before)
+        return retry_policy.should_retry(pending.attempts, scaled=(room.cpus, room.gpus, room.memory) != before)
 
-    def _give_up(self, opened: OpenTrial) -> None:
-        last = opened.attempts[-1]
-        more = "" if last.kind in retry_policy.FINAL else f" ({len(opened.attempts)} attempts)"
-        self._settle(opened, retry_policy.STATE_OF.get(last.kind, "failed"), last.kind, last.reason + more)
+    def _give_up(self, pending: PendingTrial) -> None:
+        last = pending.attempts[-1]
+        more = "" if last.kind in retry_policy.NEVER_RETRIED else f" ({len(pending.attempts)} attempts)"
+        self._finish(pending, retry_policy.STATE_OF.get(last.kind, "failed"), last.kind, last.reason + more)
 
-    def _settle(self, opened: OpenTrial, state: State, kind: Kind, reason: str) -> None:
+    def _finish(self, pending: PendingTrial, state: State, kind: Kind, reason: str) -> None:
         """Store the outcome of a trial, and tell it when its time has come."""
-        trial, last = opened.trial, opened.last
+        trial, last = pending.trial, pending.last
         metrics = Metrics(**json.loads(last["metrics"])) if "metrics" in last else None
         if metrics is not None and not kind and retry_policy.collapsed(metrics):
             kind = "collapsed codebook"
@@ -298,19 +311,19 @@ class AskTellSearcher(Searcher):
         for name, value in constraints.items():
             if name not in known:  # the driver may have been lost in the middle of this
                 trial.set_constraint(name, value)
-        attributes: dict[str, Any] = {REASON: reason, KIND: kind, CURVE: opened.curve}
+        attributes: dict[str, Any] = {REASON: reason, KIND: kind, CURVE: pending.curve}
         attributes |= {SECONDS: last.get("seconds", 0.0), NODE: last.get("hostname", "")}
         attributes |= {CHECKPOINT: last.get("checkpoint", "")}
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
         trial.set_user_attr(STATE, state)  # last: with it the outcome is complete
-        self._note_outcome(opened)
+        self._note_outcome(pending)
 
-    def _note_outcome(self, opened: OpenTrial) -> None:
-        record = record_of(self._study._storage.get_trial(opened.trial._trial_id))
-        self._untold.append(opened.trial)
+    def _note_outcome(self, pending: PendingTrial) -> None:
+        record = record_of(self._study._storage.get_trial(pending.trial._trial_id))
+        self._untold.append(pending.trial)
         self._ended.append(record)
-        self.failure = self.failure or retry_policy.hopeless(self._ended)
+        self.failure = self.failure or retry_policy.reason_to_give_up(self._ended)
         self._told(record)
         self._tell_if_due()
 
@@ -320,7 +333,7 @@ class AskTellSearcher(Searcher):
             return
         for trial in sorted(self._untold, key=lambda trial: trial.number):
             tell(self._study, trial)
-        self._settled += len(self._untold)
+        self._finished += len(self._untold)
         self._untold = []
 
     def records(self) -> list[TrialRecord]:
@@ -345,7 +358,7 @@ def tell(study: optuna.Study, trial: optuna.Trial) -> None:
         study.tell(trial, state=TrialState.FAIL if known.state == "failed" else TrialState.PRUNED)
 
 
-class GivenUp(tune.Stopper):
+class StopWhenGivenUp(tune.Stopper):
     """Ends a search that was given up without waiting for the trials that run."""
 
     def __init__(self, searcher: AskTellSearcher):
@@ -360,7 +373,7 @@ class GivenUp(tune.Stopper):
         return self._searcher.failure is not None
 
 
-class Deaths(tune.Callback):
+class WorkerDeaths(tune.Callback):
     """Hands on what Ray says of a process that died: a searcher is only told that it did."""
 
     def __init__(self, died: Callable[[str, str], None]):

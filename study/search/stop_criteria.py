@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from results.analysis.pareto import dominates
-from results.records.optuna_trials import settled
+from results.records.optuna_trials import finished_trials
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
 from study.samplers.grid import GridSampler
@@ -18,7 +18,7 @@ ENDED = "ended"
 """Attribute of a study: why its search ended, None while it goes on."""
 
 
-class Limits:
+class StopCriteria:
     """The limits of a search, over all runs of a study; none is looked at but `reason` says so.
 
     Time is what drivers spent searching, kept in the storage under the trial from which it counts.
@@ -54,7 +54,7 @@ class Limits:
             return "every config of the grid was tried"
         if until.imbalance is None and until.no_improvement is None:
             return None
-        ended = sorted(settled(self._study), key=lambda trial: (trial.datetime_complete, trial.number))
+        ended = sorted(finished_trials(self._study), key=lambda trial: (trial.datetime_complete, trial.number))
         return reached(until, ended)
 
 
@@ -91,14 +91,14 @@ def _feasible(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.COMPLETE and all(value <= 0 for value in trial.constraints.values())
 
 
-def check_until(until: UntilConfig, resources: Resources) -> None:
+def check_stop_criteria(until: UntilConfig, resources: Resources) -> None:
     """Raise `ResourceError` for a limit that could never be reached."""
     if until.gpu_hours is not None and resources.gpus == 0:
         raise ResourceError("--max-gpu-hours: this study runs on CPU and would never reach it; use --max-hours")
 
 
-def extended(config: StudyConfig, study: optuna.Study, more: int) -> StudyConfig:
+def with_more_trials(config: StudyConfig, study: optuna.Study, more: int) -> StudyConfig:
     """Return the config for `more` trials than those of `study` that have an outcome; limits count from there."""
-    done = len(settled(study))
+    done = len(finished_trials(study))
     until = config.until.model_copy(update={"since": done})
     return config.model_copy(update={"trials": done + more, "until": until})

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from results.analysis.pareto import objectives
 from results.records.optuna_distributions import distribution
-from results.records.optuna_trials import BORROWED, DIVERGED, borrowed, open_search, outcome, read_search, warm_records
+from results.records.optuna_trials import DIVERGED, PRIOR, open_search, outcome, prior_trials, read_search, warm_records
 from results.records.study_folder import StudyFolder, open_study
 from results.records.trial_record import TrialRecord, best_record
 from search_spaces import SearchSpace
@@ -29,7 +29,7 @@ from study.config import GuardsConfig, StudyConfig
 from study.provenance import differences
 from study.samplers.registry import FIRST_GENERATION
 from study.search.constraints import guards
-from study.search.initial_trials import STRATEGY, UNIFORM, first_points
+from study.search.initial_trials import STRATEGY, UNIFORM, initial_points
 
 BASELINE = "baseline"
 WARM_STARTED = "warm_started"
@@ -37,7 +37,7 @@ WARM_STARTED = "warm_started"
 
 
 @dataclass(frozen=True)
-class Lender:
+class PriorTrials:
     """Tells a study trials that it did not run."""
 
     study: optuna.Study
@@ -45,7 +45,7 @@ class Lender:
     baseline: Metrics
     guards_config: GuardsConfig
 
-    def lend(self, record: TrialRecord, source: str) -> None:
+    def add(self, record: TrialRecord, source: str) -> None:
         """Tell a trial as it ended; one that was stopped only where one number is minimized, as it has no others."""
         count = len(self.study.directions)
         if record.state == "pruned" and count > 1:
@@ -61,7 +61,7 @@ class Lender:
                 values=objectives(record.metrics)[:count] if complete and record.metrics else None,
                 params=record.params,
                 distributions={name: distribution(self.space.parameters[name]) for name in record.params},
-                user_attrs=outcome(record) | {BORROWED: source},
+                user_attrs=outcome(record) | {PRIOR: source},
                 system_attrs=dict(FIRST_GENERATION) if complete else {},  # Optuna writes into it
                 intermediate_values=reports,
                 constraints=constraints,
@@ -69,37 +69,37 @@ class Lender:
         )
 
 
-def lend_baseline(lender: Lender, base: TrialConfig, record: TrialRecord) -> bool:
+def add_baseline(prior: PriorTrials, base: TrialConfig, record: TrialRecord) -> bool:
     """Tell the uniform baseline as the first trial; return whether the space contains it.
 
     It does if `uniform` is one of its strategies, and what the base has elsewhere is in every other range.
     """
-    point = first_points(lender.space, base)[0]
-    whole = all(lender.space.counts(name, point) == (name in point) for name in lender.space.parameters)
+    point = initial_points(prior.space, base)[0]
+    whole = all(prior.space.counts(name, point) == (name in point) for name in prior.space.parameters)
     if not whole or point.get(STRATEGY) != UNIFORM:
         return False
-    if not any(trial.user_attrs[BORROWED] == BASELINE for trial in borrowed(lender.study)):
-        lender.lend(replace(record, params=point), BASELINE)
+    if not any(trial.user_attrs[PRIOR] == BASELINE for trial in prior_trials(prior.study)):
+        prior.add(replace(record, params=point), BASELINE)
     return True
 
 
-def lend_earlier(lender: Lender, folders: Sequence[StudyFolder]) -> None:
+def add_earlier_studies(prior: PriorTrials, folders: Sequence[StudyFolder]) -> None:
     """Tell the trials of earlier studies, those that failed apart; what a killed driver had told is not told again."""
-    told = {record.arm for record in warm_records(lender.study)}
+    told = {record.arm for record in warm_records(prior.study)}
     for folder in folders:
         for record in read_search(open_search(folder, folder.name)):
             source = f"{folder.name}/{record.arm}"
             if record.state in ("complete", "pruned", "diverged") and source not in told:
-                lender.lend(record, source)
-    lender.study.set_user_attr(WARM_STARTED, True)
+                prior.add(record, source)
+    prior.study.set_user_attr(WARM_STARTED, True)
 
 
-def known_answers(study: optuna.Study, space: SearchSpace, base: TrialConfig, baseline_is_told: bool) -> None:
-    """Enqueue what is to be tried first, if it is not yet: the known answers, and the best trial of earlier studies.
+def enqueue_initial_trials(study: optuna.Study, space: SearchSpace, base: TrialConfig, has_baseline: bool) -> None:
+    """Enqueue what is to be tried first, if it is not yet: the initial trials, and the best trial of earlier studies.
 
     That one is trained again because only a trial of this study has a checkpoint, and can be its best.
     """
-    points = first_points(space, base)[1 if baseline_is_told else 0 :]
+    points = initial_points(space, base)[1 if has_baseline else 0 :]
     if (best := best_record(warm_records(study))) is not None:
         points.append(best.params)
     enqueued = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]

@@ -2,7 +2,7 @@
 
 Tune keeps a process for trial after trial (`reuse_actors`), so that actors can only be called after the study. On Ray's
 pages and in `ray list actors` each would else be a `with_resources.<locals>.ResourceTrainable` that says it is `train`.
-What Tune calls a trial is here a pack: one trial of the study, or several that a process trains in lock step.
+What Tune calls a trial is a trial batch here: one trial of the study, or several that a process trains in lock step.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from ray.tune import PlacementGroupFactory, Trainable
 from ray.tune.trainable.function_trainable import wrap_function
 
 
-def slot(
+def trial_actor(
     function: Callable[[dict[str, Any]], None], room: Callable[[dict[str, Any]], PlacementGroupFactory], study: str
 ) -> type[Trainable]:
     """Return `function` as a trainable whose actors bear the name of the study.
 
-    Their processes are called after the pack that they run: `ray::operators trial-0014`. `room` tells what Tune is to
-    reserve for it.
+    Their processes are named after the trial batch that they run: `ray::operators trial-0014`. `room` tells what Tune
+    is to reserve for it.
     """
     wrapped: Any = wrap_function(function, name=f"trials of {study}")
 
-    class Slot(wrapped):
+    class TrialActor(wrapped):
         @classmethod
         def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
             return room(config)
 
         def step(self) -> dict[str, Any]:
-            setproctitle(f"ray::{study} {self.config['pack']}")  # Ray writes its own at every call
+            setproctitle(f"ray::{study} {self.config['trial_batch']}")  # Ray writes its own at every call
             return super().step()
 
         def stop_members(self, numbers: Sequence[int]) -> None:
             self.config["stopped"].extend(numbers)  # `function` sees it when its report returns
 
-    Slot.__name__ = Slot.__qualname__ = study
-    return Slot
+    TrialActor.__name__ = TrialActor.__qualname__ = study
+    return TrialActor
 
 
 def trial_name(number: int) -> str:
@@ -46,16 +46,16 @@ def trial_name(number: int) -> str:
     return f"trial-{number:04d}"
 
 
-def pack_name(numbers: Sequence[int]) -> str:
+def trial_batch_name(numbers: Sequence[int]) -> str:
     """Return the name of trials in lock step: that of the trial if there is one, else after the first."""
-    return trial_name(numbers[0]) if len(numbers) == 1 else f"pack-{numbers[0]:04d}"
+    return trial_name(numbers[0]) if len(numbers) == 1 else f"batch-{numbers[0]:04d}"
 
 
-def numbers_of(pack: Any) -> list[int]:
-    """Return the numbers of the trials in a pack, a trial of Tune's."""
-    return [member["number"] for member in pack.config["members"]]
+def numbers_of(trial_batch: Any) -> list[int]:
+    """Return the numbers of the trials in a trial batch, a trial of Tune's."""
+    return [member["number"] for member in trial_batch.config["members"]]
 
 
-def stop_members(pack: Any, numbers: Sequence[int]) -> None:
-    """Have a pack's process stop some of its trials; it knows of it when its next epoch begins."""
-    pack.temporary_state.ray_actor.stop_members.remote(numbers)
+def stop_members(trial_batch: Any, numbers: Sequence[int]) -> None:
+    """Have a trial batch's process stop some of its trials; it knows of it when its next epoch begins."""
+    trial_batch.temporary_state.ray_actor.stop_members.remote(numbers)

@@ -1,7 +1,7 @@
 """What goes wrong with trials: its kinds, and how often each is tried again.
 
-A trial is charged only for what it may have caused, and only for attempts alone: what befalls a pack of trials in lock
-step may be any one's, and trying again its halves shows whose. A bug or a number that is not finite comes back at every
+A trial is charged only for what it may have caused, and only for attempts alone: what befalls a trial batch may be
+any one's, and trying again its halves shows whose. A bug or a number that is not finite comes back at every
 attempt, so it is not tried again. A lost node, an interrupted or killed driver and a full disk say nothing about the
 trial. A process that died may have been preempted, or have died of the trial: it is charged where it got no further
 than the attempts before it.
@@ -31,16 +31,16 @@ class StudyError(SpinlockError):
 STATE_OF: dict[Kind, State] = {"non-finite": "diverged", "refused": "refused"}
 """What a trial that ended so is in the record; `failed` otherwise."""
 
-FINAL: tuple[Kind, ...] = ("exception", "non-finite", "refused")
+NEVER_RETRIED: tuple[Kind, ...] = ("exception", "non-finite", "refused")
 """They come back at every attempt."""
 
-CHARGED: dict[Kind, int] = {"worker lost": 3, "driver lost": 5}
+ATTEMPT_LIMITS: dict[Kind, int] = {"worker lost": 3, "driver lost": 5}
 """At how many attempts in a row that got no further a trial is given up. Kinds in neither list are never charged."""
 
-GOES_ON: tuple[Kind, ...] = ("worker lost", "node lost", "driver lost", "interrupted", "storage")
-"""They end what trials in lock step share: such a pack goes on together from its snapshot."""
+RESUMES_TOGETHER: tuple[Kind, ...] = ("worker lost", "node lost", "driver lost", "interrupted", "storage")
+"""They end what trials in lock step share: such a trial batch goes on together from its snapshot."""
 
-SUSPECT = 2
+SUSPECT_MEMORY_AFTER = 2
 """After so many such deaths of its process, memory is suspected: the kernel kills without saying why."""
 
 COLLAPSED_UTILIZATION, COLLAPSED_PERPLEXITY = 0.5, 0.2
@@ -56,7 +56,7 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 NODE_LOST = ("node has died", "node was terminated", "node died", "preempt", "node is dead", "node failure")
 
 
-def kind_of(error: BaseException) -> Kind:
+def failure_kind(error: BaseException) -> Kind:
     """Return the kind of what was raised in a trial."""
     if isinstance(error, DivergedError):
         return "non-finite"
@@ -71,7 +71,7 @@ def kind_of(error: BaseException) -> Kind:
     return "exception"
 
 
-def kind_of_death(text: str) -> Kind:
+def failure_kind_of_death(text: str) -> Kind:
     """Return why a process died, as far as what Ray says of it shows."""
     said = text.lower()
     if any(words in said for words in NODE_LOST):
@@ -79,47 +79,52 @@ def kind_of_death(text: str) -> Kind:
     return "worker lost"
 
 
-def last_words(kind: Kind) -> str:
+def death_reason(kind: Kind) -> str:
     """Return what a record says of a death."""
     return "its node was lost" if kind == "node lost" else "its process died: killed, out of memory, or crashed"
 
 
-def stuck(attempts: Sequence[Attempt]) -> int:
+def attempts_without_progress(attempts: Sequence[Attempt]) -> int:
     """Return how many of the last attempts in a row were charged and got no further than those before them."""
     count, furthest = 0, 0
     for attempt in attempts:
         if attempt.epochs > furthest:
             count = 0
-        elif attempt.kind in CHARGED:
+        elif attempt.kind in ATTEMPT_LIMITS:
             count += 1
         furthest = max(furthest, attempt.epochs)
     return count
 
 
-def doublings(attempts: Sequence[Attempt]) -> int:
+def resource_doublings(attempts: Sequence[Attempt]) -> int:
     """Return how often the next attempt's room is doubled, so that half as many share a GPU or a node's memory."""
-    alone = [attempt for attempt in attempts if not attempt.pack]
+    alone = [attempt for attempt in attempts if not attempt.trial_batch]
     short = sum(attempt.kind == "out of memory" for attempt in alone)
-    return short + (stuck(alone) >= SUSPECT and alone[-1].kind == "worker lost")
+    return short + (attempts_without_progress(alone) >= SUSPECT_MEMORY_AFTER and alone[-1].kind == "worker lost")
 
 
-def tried_again(attempts: Sequence[Attempt], roomier: bool) -> bool:
-    """Return whether a trial whose last attempt failed gets another. `roomier`: there is more room to give it."""
+def should_retry(attempts: Sequence[Attempt], scaled: bool) -> bool:
+    """Return whether a trial whose last attempt failed gets another. `scaled`: there is more room to give it."""
     kind = attempts[-1].kind
     if kind == "out of memory":
-        return roomier
-    alone = [attempt for attempt in attempts if not attempt.pack]
-    return kind not in FINAL and (kind not in CHARGED or stuck(alone) < CHARGED[kind])
+        return scaled
+    alone = [attempt for attempt in attempts if not attempt.trial_batch]
+    return kind not in NEVER_RETRIED and (
+        kind not in ATTEMPT_LIMITS or attempts_without_progress(alone) < ATTEMPT_LIMITS[kind]
+    )
 
 
-def goes_on_together(attempts: Sequence[Sequence[Attempt]]) -> bool:
-    """Return whether a pack is tried again as it is. `attempts`: those at each of its trials.
+def retries_together(attempts: Sequence[Sequence[Attempt]]) -> bool:
+    """Return whether a trial batch is tried again as it is. `attempts`: those at each of its trials.
 
     Its process or node was lost, and it does not time after time get no further.
     """
-    if any(each[-1].kind not in GOES_ON for each in attempts):
+    if any(each[-1].kind not in RESUMES_TOGETHER for each in attempts):
         return False
-    return all(stuck([attempt for attempt in each if attempt.pack]) < SUSPECT for each in attempts)
+    return all(
+        attempts_without_progress([attempt for attempt in each if attempt.trial_batch]) < SUSPECT_MEMORY_AFTER
+        for each in attempts
+    )
 
 
 def collapsed(metrics: Metrics) -> bool:
@@ -131,7 +136,7 @@ def collapsed(metrics: Metrics) -> bool:
     )
 
 
-def hopeless(ended: Sequence[TrialRecord]) -> str | None:
+def reason_to_give_up(ended: Sequence[TrialRecord]) -> str | None:
     """Return why a study should be given up, None if not: of the last trials that ended, most failed."""
     recent = ended[-WINDOW:]
     failed = [record for record in recent if record.state == "failed"]
@@ -155,14 +160,14 @@ def killed_by_memory_monitor(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def storage_errors_explained(folder: Path) -> Iterator[None]:
     """Turn what a full, read-only or missing disk leads to, wherever in Ray or Optuna, into a `StudyError`."""
     try:
         yield
     except SpinlockError:
         raise
     except Exception as error:
-        broken = next((each for each in _chain(error) if kind_of(each) == "storage"), None) or _probe(folder)
+        broken = next((each for each in _chain(error) if failure_kind(each) == "storage"), None) or _probe(folder)
         if broken is None:
             raise
         raise StudyError(f"{folder} cannot be written: {broken}; mend that, then go on with --resume") from None

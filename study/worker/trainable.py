@@ -1,11 +1,11 @@
-"""A pack of trials on a worker: the only file that reports to Ray Tune, and the task that the other phases run.
+"""A trial batch of trials on a worker: the only file that reports to Ray Tune, and the task that the other phases run.
 
 What a worker tells Tune: `reports`, one of each trial that has something to say, and `stopped`, the numbers of those
 that it stopped because it was told to. In a report: `number`, `epoch`, `trained` and `fvu_worst` (early stopping reads
 these two), `seconds`, `status`, `start` (the epoch it went on from), `notice` (what was wrong with the snapshot), and
 as JSON text `curve` (one flat row) and `metrics` (complete). The status is `running` until the last report, which says
 `complete`, with the `checkpoint`'s digest, or `failed`, with `kind`, `reason` and whether the fault is the trial's
-`own` or may be another's of the pack; a trial whose last word is `running` was stopped by the scheduler.
+`own` or may be another's of the trial batch; a trial whose last word is `running` was stopped by the scheduler.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from spinlock_dist.run import MembersReport, TrialOutcome
 from spinlock_dist.training.snapshot import Snapshots
 from study.cluster.resources import Resources
 from study.worker.actor import trial_name
-from study.worker.retry_policy import kind_of
+from study.worker.retry_policy import failure_kind
 
 Objective = Callable[
     [Sequence[TrialConfig], PreparedData, MembersReport, Snapshots], Sequence[TrialOutcome | SpinlockError | None]
@@ -48,7 +48,7 @@ def use_resources(resources: Resources) -> None:
 
 
 def room(given: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """Return what Tune is to reserve for a pack."""
+    """Return what Tune is to reserve for a trial batch."""
     return tune.PlacementGroupFactory([given["room"]])
 
 
@@ -62,7 +62,7 @@ def train(
     snapshots: str,
     snapshot_seconds: float,
 ) -> None:
-    """Run a pack of trials of the search as a Tune function trainable, from its last snapshot if there is one.
+    """Run a trial batch of trials of the search as a Tune function trainable, from its last snapshot if there is one.
 
     A fault is reported, not raised: whether it is worth another attempt depends on its kind.
     """
@@ -70,7 +70,7 @@ def train(
     began = time.monotonic()
     numbers = [member["number"] for member in given["members"]]
     last: dict[int, EpochMetrics] = {}
-    kept = Snapshots(Path(snapshots) / given["pack"], snapshot_seconds)
+    kept = Snapshots(Path(snapshots) / given["trial_batch"], snapshot_seconds)
 
     def report(made: Mapping[int, EpochMetrics]) -> set[int]:
         last.update(made)
@@ -82,7 +82,7 @@ def train(
         return {numbers.index(number) for number in given["stopped"]}
 
     def failed(member: int, error: Exception, own: bool) -> dict[str, Any]:
-        fault = {"status": "failed", "kind": kind_of(error), "reason": _in_a_line(error), "own": own}
+        fault = {"status": "failed", "kind": failure_kind(error), "reason": _in_a_line(error), "own": own}
         return {"number": numbers[member], "seconds": time.monotonic() - began, **fault}
 
     def ended(member: int, outcome: TrialOutcome | SpinlockError) -> dict[str, Any]:

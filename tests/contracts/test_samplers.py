@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from results.records.optuna_distributions import suggest
-from results.records.optuna_trials import DIVERGED, read_search, settled
+from results.records.optuna_trials import DIVERGED, finished_trials, read_search
 from results.records.trial_record import TrialRecord
 from search_spaces import Categorical, Float, Int, SearchSpace
 from spinlock_dist.config import TrialConfig
@@ -26,7 +26,7 @@ from study.cluster.resources import Resources
 from study.config import GuardsConfig, StudyConfig
 from study.samplers.registry import check_sampler, make_sampler
 from study.search.constraints import COUNT, guards
-from study.search.initial_trials import first_points
+from study.search.initial_trials import initial_points
 from study.search.searcher import AskTellSearcher
 from study.search.storage import open_journal, release
 
@@ -192,7 +192,7 @@ def check_told(trial: FrozenTrial, record: TrialRecord, setup: Setup) -> None:
 def test_everything_is_told_and_a_resumed_study_goes_on(player: Player, setup: Setup) -> None:
     check_sampler(setup.config, setup.space)
     study = player.open()
-    for point in first_points(setup.space, TrialConfig()):
+    for point in initial_points(setup.space, TrialConfig()):
         study.enqueue_trial(point)
     told = player.play(study, setup.trials)
     left_behind = suggest(study.ask(), setup.space)  # a driver that is killed leaves it running
@@ -208,13 +208,13 @@ def test_everything_is_told_and_a_resumed_study_goes_on(player: Player, setup: S
 
     assert left_behind in [record.params for record in records[setup.trials :]]
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-    for trial, record in zip(settled(study), records, strict=True):
+    for trial, record in zip(finished_trials(study), records, strict=True):
         check_told(trial, record, setup)
     assert {record.state for record in records} >= {"complete", "diverged", "failed", "refused"} | (
         {"pruned"} if setup.objective == "single" else set()
     )
     params = [json.dumps(record.params) for record in records]
-    assert len(set(params)) >= setup.trials  # the known answers of a space with few parameters may be met again
+    assert len(set(params)) >= setup.trials  # the initial trials of a space with few parameters may be met again
     best = study.best_trials if setup.objective == "pareto" else [study.best_trial]
     assert best
     assert all(max(trial.constraints.values()) <= 0 for trial in best)

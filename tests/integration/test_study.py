@@ -36,9 +36,9 @@ from study.config import ClusterConfig, StoppingConfig, UntilConfig
 from study.launch_options import make_parser, study_config
 from study.monitor.prometheus import METRICS
 from study.pipeline import dry_run
-from study.search.schedulers import ByNumber
+from study.search.schedulers import PerTrialScheduler
 from study.status import read_status, read_story
-from study.worker.actor import slot
+from study.worker.actor import trial_actor
 from study.worker.retry_policy import StudyError
 from tests.toy import make_toy, small_study, write_dataset
 
@@ -149,7 +149,7 @@ class TrialsOf(Searcher):
         self.count += 1
         if len(list(self.folder.iterdir())) == self.processes or self.count > 200:
             return Searcher.FINISHED
-        return {"pack": f"trial-{self.count}", "members": [], "folder": str(self.folder)}
+        return {"trial_batch": f"trial-{self.count}", "members": [], "folder": str(self.folder)}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         assert not error
@@ -165,13 +165,13 @@ def test_processes_come_up_while_trials_end_faster_than_they_start(tmp_path):
     room = tune.PlacementGroupFactory([{"CPU": 1}])
     search = tune.TuneConfig(
         search_alg=TrialsOf(folder, 4),
-        scheduler=ByNumber(lambda _: FIFOScheduler()),
+        scheduler=PerTrialScheduler(lambda _: FIFOScheduler()),
         num_samples=-1,
         max_concurrent_trials=4,
         reuse_actors=True,
     )
     place = tune.RunConfig(storage_path=str(tmp_path / "tune"), verbose=0)
-    tune.Tuner(slot(sign, lambda _: room, "s"), tune_config=search, run_config=place).fit()
+    tune.Tuner(trial_actor(sign, lambda _: room, "s"), tune_config=search, run_config=place).fit()
     assert len(list(folder.iterdir())) == 4
 
 
@@ -295,13 +295,13 @@ def test_a_limit_ends_the_search_now_and_after_a_resume_and_an_extension_goes_on
     arguments = ["--extend", "+2", "--name", "s", "--runs", config.runs]
     more = study_config(make_parser().parse_args(arguments))
     assert (more.trials, more.until.since) == (len(first.search) + 2, len(first.search))
-    extended = run(
+    with_more_trials = run(
         more.model_copy(update={"until": UntilConfig(since=len(first.search))}), resume=True, objective=make_toy()
     )
-    assert extended.search[: len(first.search)] == first.search
-    assert len(extended.search) == more.trials
-    assert extended.ended == f"all {more.trials} trials are done"
-    assert extended.folder.read_description()["config"]["trials"] == more.trials
+    assert with_more_trials.search[: len(first.search)] == first.search
+    assert len(with_more_trials.search) == more.trials
+    assert with_more_trials.ended == f"all {more.trials} trials are done"
+    assert with_more_trials.folder.read_description()["config"]["trials"] == more.trials
 
 
 def test_finals_that_were_cut_off_go_on_with_what_is_missing(config):

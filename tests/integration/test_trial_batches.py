@@ -47,8 +47,8 @@ def test_each_trial_of_a_pack_has_its_own_curve_end_and_checkpoint(config):
     result = run(config, objective=make_toy())
     records = own_trials(result)
     assert {record.state for record in records} == {"complete", "pruned"}
-    packs = {record.attempts[0].pack for record in records}
-    assert len(packs) < len(records) / 2
+    trial_batches = {record.attempts[0].trial_batch for record in records}
+    assert len(trial_batches) < len(records) / 2
     for record in records:
         assert [row["epoch"] for row in record.curve] == list(range(1, record.epochs + 1))
         assert record.epochs == (6 if record.state == "complete" else record.curve[-1]["epoch"])
@@ -58,15 +58,15 @@ def test_each_trial_of_a_pack_has_its_own_curve_end_and_checkpoint(config):
 
 
 def test_trials_in_lock_step_score_what_they_do_alone(config, tmp_path):
-    """With the real core: the same trials, drawn at random, in packs and one by one."""
+    """With the real core: the same trials, drawn at random, in trial batches and one by one."""
     config, scores = config.model_copy(update={"guards": NEVER_FEASIBLE}), {}
     for members in (4, 1):
         cluster = config.cluster.model_copy(update={"members_per_trial": members})
         chosen = config.model_copy(update={"name": f"by-{members}", "cluster": cluster, "trials": 9})
         records = own_trials(run(chosen))
         scores[members] = {record.number: record for record in records}
-    packs = [record.attempts[0].pack for record in scores[4].values()]
-    assert packs.count("pack-0000") == packs.count("pack-0004") == 4
+    trial_batches = [record.attempts[0].trial_batch for record in scores[4].values()]
+    assert trial_batches.count("batch-0000") == trial_batches.count("batch-0004") == 4
     for number, record in scores[4].items():
         alone = scores[1][number]
         assert record.params == alone.params
@@ -94,5 +94,5 @@ def test_a_member_that_fails_or_takes_the_process_with_it_harms_no_other(config,
         assert record.state == ("diverged" if sharpness < 0.8 else "failed" if sharpness > 1.8 else "complete")
         assert record.kind in {"diverged": ("non-finite",), "failed": ("exception",)}.get(record.state, ("",))
     lost = [attempt for record in records for attempt in record.attempts if attempt.kind == "worker lost"]
-    assert len({attempt.pack for attempt in lost}) == 1
+    assert len({attempt.trial_batch for attempt in lost}) == 1
     assert len(lost) == 4

@@ -22,7 +22,7 @@ from results.analysis.analysis import (
     split_raw,
     spread,
 )
-from results.analysis.hypotheses import suspects
+from results.analysis.hypotheses import hypotheses
 from results.records.study_record import StudyRecord, read_study
 from results.records.trial_record import TrialRecord
 from search_spaces import Float, SearchSpace, load_space
@@ -174,7 +174,7 @@ def curve(*imbalances: float) -> list[dict[str, float]]:
 
 
 def words(study: StudyRecord) -> dict[str, str]:
-    return {suspect.name: suspect.word for suspect in suspects(study)}
+    return {suspect.name: suspect.word for suspect in hypotheses(study)}
 
 
 def of(study: StudyRecord, *records: TrialRecord) -> StudyRecord:
@@ -215,10 +215,10 @@ def test_a_strategy_was_too_timid_if_a_bolder_one_gained(study, make_record, mak
     assert words(of(study, base, published, bolder))["too timid a strategy"] == "supported"
     unmoved = of(study, base, published, worse)
     assert words(unmoved)["too timid a strategy"] == "not supported"
-    assert "Spreading more is not enough: trial 3" in suspects(unmoved)[2].why
+    assert "Spreading more is not enough: trial 3" in hypotheses(unmoved)[2].why
     assert words(of(study, base, bolder))["too timid a strategy"] == "cannot be told"
 
 
 def test_categories_are_the_same_by_construction(study: StudyRecord) -> None:
     assert words(study)["a different clustering"] == "ruled out"
-    assert suspects(of(study)) == []
+    assert hypotheses(of(study)) == []

@@ -10,7 +10,7 @@ import pytest
 from results.analysis.pareto import front
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord, feasible_records
-from study.search.checkpoint_retention import Kept
+from study.search.checkpoint_retention import CheckpointRetention
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def left(folder: StudyFolder) -> list[int]:
 def test_the_best_stay_whatever_the_order_and_interruption(folder, ends, split):
     worst = np.random.default_rng(split).uniform(0.2, 0.9, 12)
     records = [ends(folder, number, value, guard=(-1.0, 1.0)[number % 4 == 3]) for number, value in enumerate(worst)]
-    kept = Kept(folder, 3)
+    kept = CheckpointRetention(folder, 3)
     for record in records[:split]:
         kept.add([record])
         kept.add([record])  # told twice, as an outcome that waited for its batch is
-    kept = Kept(folder, 3)  # another driver
+    kept = CheckpointRetention(folder, 3)  # another driver
     kept.add(records[:split])
     for record in records[split:]:
         kept.add([record])
@@ -54,7 +54,7 @@ def test_a_whole_front_stays(folder, ends):
     records = [
         replace(record, metrics=replace(record.metrics, fvu_mean=0.3 - 0.02 * record.number)) for record in records
     ]
-    kept = Kept(folder, 1, whole_front=True)
+    kept = CheckpointRetention(folder, 1, whole_front=True)
     for record in records:
         kept.add([record])
     assert len(front(records)) == 6
@@ -63,6 +63,6 @@ def test_a_whole_front_stays(folder, ends):
 
 def test_a_trial_without_an_outcome_keeps_its_checkpoint(folder, ends):
     running = ends(folder, 9, 0.8)
-    kept = Kept(folder, 1)
+    kept = CheckpointRetention(folder, 1)
     kept.add([ends(folder, 0, 0.5), ends(folder, 1, 0.4)])
     assert left(folder) == [1, running.number]

@@ -22,7 +22,7 @@ from spinlock_dist.run import run_trial
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.samplers.registry import make_sampler
-from study.search.schedulers import ByNumber, make_scheduler
+from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher
 from study.search.storage import open_journal
 from tests.synthetic import write_table
@@ -78,7 +78,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Metrics, list[Trial
         study, SPACE, base, target=TRIALS, baseline=baseline, guards_config=GuardsConfig(), resources=resources
     )
     common = make_scheduler(StoppingConfig(grace=4), EPOCHS, [])
-    stopper = ByNumber(lambda _: common)
+    stopper = PerTrialScheduler(lambda _: common)
     while isinstance(given := searcher.suggest("trial"), dict):
         trial = SimpleNamespace(config=given)
         stopper.on_trial_add(None, trial)

@@ -1,4 +1,4 @@
-"""The known answers that every study tries first."""
+"""The initial trials that every study tries first."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from search_spaces import Categorical, Float, Int, SearchSpace, load_space, preset_names
 from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import TrialConfig
-from study.search.initial_trials import first_points
+from study.search.initial_trials import initial_points
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_uniform_and_then_every_strategy_come_first_with_the_base_settings(name):
     space, base = load_space(name), TrialConfig()
-    points = first_points(space, base)
+    points = initial_points(space, base)
     strategies = [point["compression.strategy"] for point in points]
     assert strategies[0] == "uniform"
     assert sorted(strategies) == sorted(space.parameters["compression.strategy"].choices)
@@ -35,7 +35,7 @@ def test_where_the_space_does_not_contain_the_base_the_sampler_fills_in():
         "model.hidden": Int(low=3, high=63, step=3),
         "compression.bounds.L1.span": Float(low=2, high=5, step=1),
     }
-    points = first_points(SearchSpace(name="s", description="", parameters=parameters), TrialConfig())
+    points = initial_points(SearchSpace(name="s", description="", parameters=parameters), TrialConfig())
     rest = {"compression.rule": "graded", "compression.bounds.L1.span": 4.0}
     assert points == [{"compression.strategy": "uniform", **rest}, {"compression.strategy": "balanced", **rest}]
 
@@ -44,4 +44,4 @@ def test_a_space_without_strategies_starts_from_the_base():
     parameters = {"model.hidden": Int(low=1, high=64), "compression.bounds.L0.span": Float(low=2, high=3)}
     space = SearchSpace(name="s", description="", parameters=parameters, fixed={"compression.bounds.L0.low": 0.4})
     base = TrialConfig().with_overrides({"model.hidden": 8})
-    assert first_points(space, base) == [{"model.hidden": 8, "compression.bounds.L0.span": 2.5}]
+    assert initial_points(space, base) == [{"model.hidden": 8, "compression.bounds.L0.span": 2.5}]

@@ -11,8 +11,8 @@ import pytest
 
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
-from study.monitor.prometheus import METRICS, StudyMetrics
-from study.monitor.tensorboard import EventFiles, check_tensorboard
+from study.monitor.prometheus import METRICS, PrometheusExporter
+from study.monitor.tensorboard import TensorBoardWriter, check_tensorboard
 
 
 def test_the_grafana_dashboard_and_the_page_name_what_is_exported(repository: Path):
@@ -36,7 +36,7 @@ def test_the_metrics_are_those_of_the_study(monkeypatch, make_metrics, make_reco
         return SimpleNamespace(set=set_it)
 
     monkeypatch.setattr("study.monitor.prometheus.Gauge", gauge)  # one needs a cluster to hold a value
-    metrics = StudyMetrics("s", make_metrics(0.6, 0.1), [make_record(1, 0.4, 0.1)], target=9, concurrent=4)
+    metrics = PrometheusExporter("s", make_metrics(0.6, 0.1), [make_record(1, 0.4, 0.1)], target=9, concurrent=4)
     members = [[{"number": 4}, {"number": 5}], [{"number": 6}]]
     running = [SimpleNamespace(status="RUNNING", config={"members": each}) for each in members]
     metrics.on_trial_result(1, running, running[0], {"reports": [{"number": 4, "epoch": 10, "fvu_worst": 0.5}]})
@@ -56,7 +56,7 @@ def test_the_metrics_are_those_of_the_study(monkeypatch, make_metrics, make_reco
 
 
 def test_tensorboard_files_hold_curves_and_settings(tmp_path, make_record):
-    files = EventFiles(tmp_path)
+    files = TensorBoardWriter(tmp_path)
     trial = SimpleNamespace()
     for epoch in (5, 10):
         row = {"epoch": epoch, "seconds": 1.0, "loss.total": 1 / epoch, "fvu_worst": 0.5}

@@ -65,8 +65,8 @@ def test_memory_that_no_node_has_is_refused():
 
 def test_twice_the_room_is_twice_the_memory_as_far_as_a_node_has_it():
     resources = plan([{"CPU": 8, "memory": 7 * GIB}], ClusterConfig(memory_per_trial=2))
-    assert [resources.roomier(times).memory / GIB for times in range(3)] == [2, 4, 7]
-    assert resources.roomier(1).bundle == {"CPU": 2, "memory": 4 * GIB}
+    assert [resources.scaled(times).memory / GIB for times in range(3)] == [2, 4, 7]
+    assert resources.scaled(1).bundle == {"CPU": 2, "memory": 4 * GIB}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_fewer_trials_at_a_time_than_wanted_is_not_in_full():
     [
         ("auto", 0, 1000, 1),  # a process a core is as fast
         ("auto", 1, 1000, 32),
-        ("auto", 1, 100, 12),  # four packs for each of two workers
+        ("auto", 1, 100, 12),  # four trial batches for each of two workers
         ("auto", 1, 4, 1),
         (16, 0, 4, 16),
     ],

@@ -13,15 +13,15 @@ from results.records.trial_record import Attempt
 from spinlock_dist.errors import ConfigError, DivergedError
 from study.worker.retry_policy import (
     StudyError,
+    attempts_without_progress,
     collapsed,
-    doublings,
-    explained,
-    hopeless,
+    failure_kind,
+    failure_kind_of_death,
     killed_by_memory_monitor,
-    kind_of,
-    kind_of_death,
-    stuck,
-    tried_again,
+    reason_to_give_up,
+    resource_doublings,
+    should_retry,
+    storage_errors_explained,
 )
 
 
@@ -47,7 +47,7 @@ def cpu_out_of_memory() -> Exception:
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_each_error_has_its_kind(error, kind):
-    assert kind_of(error) == kind
+    assert failure_kind(error) == kind
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_each_error_has_its_kind(error, kind):
     ],
 )
 def test_each_death_has_its_kind(text, kind):
-    assert kind_of_death(text) == kind
+    assert failure_kind_of_death(text) == kind
 
 
 def attempts(*ended: tuple[str, int]) -> list[Attempt]:
@@ -80,24 +80,24 @@ def attempts(*ended: tuple[str, int]) -> list[Attempt]:
     ],
 )
 def test_only_what_got_no_further_counts(story, expected):
-    assert stuck(attempts(*story)) == expected
+    assert attempts_without_progress(attempts(*story)) == expected
 
 
 def test_what_is_tried_again():
     again = {
-        kind: tried_again(attempts((kind, 5)), roomier=False)
+        kind: should_retry(attempts((kind, 5)), scaled=False)
         for kind in ("exception", "non-finite", "refused", "out of memory", "worker lost", "node lost", "interrupted")
     }
     assert [kind for kind, yes in again.items() if yes] == ["worker lost", "node lost", "interrupted"]
-    assert tried_again(attempts(("out of memory", 5)), roomier=True)
-    assert not tried_again(attempts(*[("worker lost", 0)] * 3), roomier=True)
-    assert tried_again(attempts(*[("node lost", 0)] * 50), roomier=False)
+    assert should_retry(attempts(("out of memory", 5)), scaled=True)
+    assert not should_retry(attempts(*[("worker lost", 0)] * 3), scaled=True)
+    assert should_retry(attempts(*[("node lost", 0)] * 50), scaled=False)
 
 
 def test_room_is_doubled_for_want_of_memory():
-    assert doublings([]) == 0
-    assert doublings(attempts(("node lost", 0), ("out of memory", 0), ("out of memory", 3))) == 2
-    assert doublings(attempts(("worker lost", 0), ("worker lost", 0))) == 1
+    assert resource_doublings([]) == 0
+    assert resource_doublings(attempts(("node lost", 0), ("out of memory", 0), ("out of memory", 3))) == 2
+    assert resource_doublings(attempts(("worker lost", 0), ("worker lost", 0))) == 1
 
 
 def test_what_counts_as_collapsed(make_metrics):
@@ -110,11 +110,13 @@ def test_what_counts_as_collapsed(make_metrics):
 def test_a_study_is_hopeless_when_most_of_its_last_trials_failed(make_record):
     good = [make_record(number, 0.5, 0.1) for number in range(20)]
     bad = [make_record(number, state="failed", reason=f"KeyError: trial {number}") for number in range(20)]
-    assert hopeless(bad[:2]) is None
-    assert hopeless(bad[:3]) == "3 of the last 3 trials failed, all because: KeyError: trial 0"
-    assert hopeless([*good, *bad[:5]]) is None
-    assert hopeless([*good, *bad[:6]]) == "6 of the last 10 trials failed, all because: KeyError: trial 0"
-    assert hopeless([make_record(number, state="diverged") for number in range(10)]) is None  # the sampler learns
+    assert reason_to_give_up(bad[:2]) is None
+    assert reason_to_give_up(bad[:3]) == "3 of the last 3 trials failed, all because: KeyError: trial 0"
+    assert reason_to_give_up([*good, *bad[:5]]) is None
+    assert reason_to_give_up([*good, *bad[:6]]) == "6 of the last 10 trials failed, all because: KeyError: trial 0"
+    assert (
+        reason_to_give_up([make_record(number, state="diverged") for number in range(10)]) is None
+    )  # the sampler learns
 
 
 # ---------------------------------------------------------------- the disk
@@ -129,7 +131,7 @@ def test_a_full_disk_is_told_whatever_it_led_to(tmp_path):
 
     with (
         pytest.raises(StudyError, match=r"cannot be written: .*No space left on device; .*--resume"),
-        explained(tmp_path),
+        storage_errors_explained(tmp_path),
     ):
         lead_to_another()
 
@@ -139,14 +141,14 @@ def test_a_folder_that_is_gone_is_told(tmp_path):
         shutil.rmtree(tmp_path)
         raise EOFError("Ran out of input")
 
-    with pytest.raises(StudyError, match="cannot be written"), explained(tmp_path / "s"):
+    with pytest.raises(StudyError, match="cannot be written"), storage_errors_explained(tmp_path / "s"):
         pull_the_plug()
 
 
 def test_other_errors_pass(tmp_path):
-    with pytest.raises(ZeroDivisionError), explained(tmp_path):
+    with pytest.raises(ZeroDivisionError), storage_errors_explained(tmp_path):
         raise ZeroDivisionError
-    with pytest.raises(ConfigError, match="as it is"), explained(tmp_path / "missing"):
+    with pytest.raises(ConfigError, match="as it is"), storage_errors_explained(tmp_path / "missing"):
         raise ConfigError("as it is")
     assert not list(tmp_path.iterdir())
 

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from results.records.optuna_trials import attempts_at, read_journal, read_search, settled
+from results.records.optuna_trials import attempts_at, finished_trials, read_journal, read_search
 from results.records.trial_record import TrialRecord
 from search_spaces import Categorical, Float, SearchSpace
 from spinlock_dist.config import TrialConfig
@@ -28,8 +28,8 @@ from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.samplers.registry import make_sampler
-from study.search.schedulers import ByNumber, make_scheduler
-from study.search.searcher import AskTellSearcher, GivenUp
+from study.search.schedulers import PerTrialScheduler, make_scheduler
+from study.search.searcher import AskTellSearcher, StopWhenGivenUp
 from study.search.storage import open_journal, release, repair
 
 SPACE = SearchSpace(
@@ -73,7 +73,7 @@ def build_searcher(*, target: int = 10, space: SearchSpace = SPACE, **given) -> 
 
 
 def result(*reports: dict, stopped: Sequence[int] = ()) -> dict:
-    """What a worker tells Tune of the trials in its pack."""
+    """What a worker tells Tune of the trials in its trial batch."""
     return {"reports": list(reports), "stopped": list(stopped), "hostname": "here"}
 
 
@@ -101,7 +101,7 @@ def test_a_suggestion_is_a_whole_config_and_its_number(make_searcher):
     given = make_searcher().suggest("a")
     [member] = given["members"]
     config = TrialConfig.model_validate_json(member["config"])
-    assert (given["pack"], member["number"]) == ("trial-0000", 0)
+    assert (given["trial_batch"], member["number"]) == ("trial-0000", 0)
     assert 0.5 <= config.compression.sharpness <= 2.0
     assert config.seed == 7
 
@@ -257,10 +257,10 @@ def test_a_full_disk_ends_the_search_and_charges_no_trial(make_searcher, study):
     searcher.on_trial_complete("a", failure("storage", "OSError: [Errno 28] No space left on device"))
     assert searcher.suggest("b") == Searcher.FINISHED
     assert "No space left" in (searcher.failure or "")
-    assert GivenUp(searcher).stop_all()
-    assert settled(study) == []
+    assert StopWhenGivenUp(searcher).stop_all()
+    assert finished_trials(study) == []
     release(study, "interrupted", "")
-    assert make_searcher().suggest("a")["pack"] == "trial-0000"
+    assert make_searcher().suggest("a")["trial_batch"] == "trial-0000"
 
 
 def test_an_infeasible_trial_is_never_best(make_searcher, make_metrics, study):
@@ -352,13 +352,13 @@ def test_a_trial_that_takes_the_driver_with_it_is_given_up_in_the_end(make_searc
 
 def test_interruptions_are_not_charged(make_searcher, path, study):
     for _ in range(8):
-        assert make_searcher(study=study).suggest("a")["pack"] == "trial-0000"
+        assert make_searcher(study=study).suggest("a")["trial_batch"] == "trial-0000"
         release(study, "interrupted", "the study was stopped")
         study = reopen(path)
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
 
 
-# ---------------------------------------------------------------- packs
+# ---------------------------------------------------------------- trial batches
 
 
 def numbers(given) -> list[int]:
@@ -369,7 +369,7 @@ def test_trials_are_asked_for_at_once_and_each_is_told_its_own_outcome(make_sear
     closed: list[str] = []
     searcher = make_searcher(members=4, target=4, closed=closed.append)
     given = searcher.suggest("a")
-    assert (given["pack"], numbers(given)) == ("pack-0000", [0, 1, 2, 3])
+    assert (given["trial_batch"], numbers(given)) == ("batch-0000", [0, 1, 2, 3])
     assert searcher.suggest("b") is None
     at_5 = [member_report(make_metrics(0.5 + number / 10, 0.1), 5, number=number) for number in range(4)]
     searcher.on_trial_result("a", result(*at_5))
@@ -386,8 +386,8 @@ def test_trials_are_asked_for_at_once_and_each_is_told_its_own_outcome(make_sear
         [5, 10, 15],
         [5],
     ]
-    assert {attempt.pack for record in read_search(study) for attempt in record.attempts} == {"pack-0000"}
-    assert closed == ["pack-0000"]
+    assert {attempt.trial_batch for record in read_search(study) for attempt in record.attempts} == {"batch-0000"}
+    assert closed == ["batch-0000"]
     assert searcher.suggest("b") == Searcher.FINISHED
 
 
@@ -398,9 +398,9 @@ def test_what_cannot_train_in_lock_step_comes_in_packs_of_its_own(make_searcher)
         parameters={**SPACE.parameters, "model.decoder": Categorical(choices=("category", "shared"))},
     )
     searcher = make_searcher(members=6, target=12, space=space)
-    packs = [searcher.suggest(str(index)) for index in range(4)]
-    assert sorted(number for given in packs for number in numbers(given)) == list(range(12))
-    for given in packs:
+    trial_batches = [searcher.suggest(str(index)) for index in range(4)]
+    assert sorted(number for given in trial_batches for number in numbers(given)) == list(range(12))
+    for given in trial_batches:
         assert len({TrialConfig.model_validate_json(each["config"]).model.decoder for each in given["members"]}) == 1
 
 
@@ -411,14 +411,14 @@ def test_a_pack_that_lost_its_process_goes_on_together_without_what_has_ended(ma
     searcher.on_trial_result("a", result(member_report(make_metrics(0.4, 0.1), 10), stopped=[1]))
     die(searcher, "a", DIED)
     again = searcher.suggest("b")
-    assert (again["pack"], numbers(again), again["attempt"]) == ("pack-0000", [0, 2], 2)
+    assert (again["trial_batch"], numbers(again), again["attempt"]) == ("batch-0000", [0, 2], 2)
 
 
 def test_a_pack_that_lost_its_driver_goes_on_together(make_searcher, make_metrics, path):
     make_searcher(members=3).suggest("a")
     study = reopen(path)
     release(study, "driver lost", "the driver was lost")
-    searcher = make_searcher(study=study, members=2)  # other packs are of two from now on
+    searcher = make_searcher(study=study, members=2)  # other trial batches are of two from now on
     assert [numbers(searcher.suggest(name)) for name in "abc"] == [[0, 1, 2], [3, 4], [5, 6]]
 
 
@@ -439,9 +439,9 @@ def test_whose_fault_it_was_is_found_in_halves(make_searcher, make_metrics, stud
             waiting.insert(0, more)
     found = {record.number: (record.state, record.kind) for record in read_search(study)}
     assert found == {**dict.fromkeys(range(8), ("complete", "")), 5: (state, kind)}
-    packs = [attempt.pack for attempt in attempts_at(study.trials[5])]
-    assert packs[:4] == ["pack-0000", "pack-0004", "pack-0004", ""]
-    assert len(packs) == {"exception": 4, "out of memory": 6}[kind]  # alone, memory is doubled twice
+    trial_batches = [attempt.trial_batch for attempt in attempts_at(study.trials[5])]
+    assert trial_batches[:4] == ["batch-0000", "batch-0004", "batch-0004", ""]
+    assert len(trial_batches) == {"exception": 4, "out of memory": 6}[kind]  # alone, memory is doubled twice
 
 
 def test_a_pack_that_gets_no_further_is_split(make_searcher):
@@ -452,14 +452,14 @@ def test_a_pack_that_gets_no_further_is_split(make_searcher):
     assert numbers(searcher.suggest("b")) == [0, 1, 2, 3]
     die(searcher, "b", DIED)
     assert [numbers(searcher.suggest(name)) for name in "cd"] == [[0, 1], [2, 3]]
-    assert said[-1] == "pack 0000: its process died: killed, out of memory, or crashed; tried again in parts"
+    assert said[-1] == "batch 0000: its process died: killed, out of memory, or crashed; tried again in parts"
 
 
 def test_stopped_trials_of_a_pack_are_stopped_again_after_its_process_was_lost():
     sent = []
     actor = SimpleNamespace(stop_members=SimpleNamespace(remote=sent.append))
 
-    def pack(*members: int) -> SimpleNamespace:
+    def trial_batch(*members: int) -> SimpleNamespace:
         config = {"members": [{"number": number} for number in members]}
         return SimpleNamespace(config=config, temporary_state=SimpleNamespace(ray_actor=actor))
 
@@ -467,16 +467,16 @@ def test_stopped_trials_of_a_pack_are_stopped_again_after_its_process_was_lost()
         return result(*({"number": int(n[1:]), "trained": trained, "fvu_worst": value} for n, value in fvu.items()))
 
     rule = make_scheduler(StoppingConfig(grace=5), 20, [])
-    stopper = ByNumber(lambda _: rule)
-    first = pack(0, 1, 2)
+    stopper = PerTrialScheduler(lambda _: rule)
+    first = trial_batch(0, 1, 2)
     stopper.on_trial_add(None, first)
     assert stopper.on_trial_result(None, first, said(5, m0=0.3, m1=0.5, m2=0.6)) == TrialScheduler.CONTINUE
     assert sent == [[1, 2]]
-    again = pack(0, 1, 2)
+    again = trial_batch(0, 1, 2)
     stopper.on_trial_add(None, again)
     assert stopper.on_trial_result(None, again, said(3, m0=0.4, m1=0.6)) == TrialScheduler.CONTINUE
     assert sent == [[1, 2], [1]]
-    left = pack(1, 2)
+    left = trial_batch(1, 2)
     stopper.on_trial_add(None, left)
     assert stopper.on_trial_result(None, left, said(3, m1=0.6)) == TrialScheduler.STOP
 
@@ -496,7 +496,7 @@ class Driver:
             study.enqueue_trial({"compression.sharpness": sharpness}, skip_if_exists=True)
         self.searcher = build_searcher(study=study, baseline=make_metrics(0.5, 0.1), target=TARGET, batch=batch)
         stopping = StoppingConfig(grace=2)
-        self.stopper = ByNumber(lambda _: make_scheduler(stopping, EPOCHS, settled(study)))
+        self.stopper = PerTrialScheduler(lambda _: make_scheduler(stopping, EPOCHS, finished_trials(study)))
         self.make_metrics, self.random = make_metrics, random.Random(order)
 
     def run(self) -> None:

@@ -9,12 +9,12 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from results.records.optuna_distributions import suggest
-from results.records.optuna_trials import STATE, settled
+from results.records.optuna_trials import STATE, finished_trials
 from search_spaces import Int, SearchSpace
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
 from study.samplers.grid import GridSampler
-from study.search.stop_criteria import Limits, check_until, extended, reached
+from study.search.stop_criteria import StopCriteria, check_stop_criteria, reached, with_more_trials
 from study.search.storage import open_journal
 
 ONE_CPU = Resources(concurrent=1, cpus=1, gpus=0)
@@ -90,7 +90,7 @@ def clock(monkeypatch):
 
 def test_hours_count_over_all_runs_and_pauses_do_not(tmp_path, clock):
     def run(hours: float, until: UntilConfig) -> str | None:
-        limits = Limits(until, open_journal(tmp_path / "j", "s"), Resources(concurrent=4, cpus=1, gpus=0.5))
+        limits = StopCriteria(until, open_journal(tmp_path / "j", "s"), Resources(concurrent=4, cpus=1, gpus=0.5))
         clock[0] += hours
         reason = limits.reason()
         limits.keep()
@@ -109,8 +109,8 @@ def test_hours_count_over_all_runs_and_pauses_do_not(tmp_path, clock):
 
 def test_gpu_hours_on_cpu_are_refused():
     with pytest.raises(ResourceError, match="--max-gpu-hours: this study runs on CPU"):
-        check_until(UntilConfig(gpu_hours=1), ONE_CPU)
-    check_until(UntilConfig(gpu_hours=1), Resources(concurrent=1, cpus=1, gpus=0.5))
+        check_stop_criteria(UntilConfig(gpu_hours=1), ONE_CPU)
+    check_stop_criteria(UntilConfig(gpu_hours=1), Resources(concurrent=1, cpus=1, gpus=0.5))
 
 
 # ---------------------------------------------------------------- grid, extension
@@ -119,7 +119,7 @@ def test_gpu_hours_on_cpu_are_refused():
 def test_a_grid_ends_when_all_is_tried_and_not_while_a_trial_waits_to_go_on():
     space = SearchSpace(name="s", description="", parameters={"model.hidden": Int(low=1, high=3)})
     study = optuna.create_study(sampler=GridSampler(space, seed=0))
-    limits = Limits(UntilConfig(), study, ONE_CPU)
+    limits = StopCriteria(UntilConfig(), study, ONE_CPU)
     for _ in range(3):
         assert limits.reason() is None
         trial = study.ask()
@@ -137,6 +137,6 @@ def test_an_extension_asks_for_more_than_has_an_outcome():
         if number < 3:
             trial.set_user_attr(STATE, "complete")
             study.tell(trial, 1.0)
-    assert len(settled(study)) == 3
-    config = extended(StudyConfig(name="s", trials=50, until=UntilConfig(hours=2)), study, 100)
+    assert len(finished_trials(study)) == 3
+    config = with_more_trials(StudyConfig(name="s", trials=50, until=UntilConfig(hours=2)), study, 100)
     assert (config.trials, config.until) == (103, UntilConfig(hours=2, since=3))

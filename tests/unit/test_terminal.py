@@ -37,7 +37,7 @@ def test_of_many_the_best_are_shown_and_the_others_summed_up(most):
     assert "worst 0.7" in shown[-1]
 
 
-def pack(*numbers: int) -> SimpleNamespace:
+def trial_batch(*numbers: int) -> SimpleNamespace:
     return SimpleNamespace(status="RUNNING", config={"members": [{"number": number} for number in numbers]})
 
 
@@ -47,7 +47,7 @@ def said(number: int, **report: float | str) -> dict:
 
 def test_reports_are_followed_and_trials_that_ended_are_forgotten():
     running = RunningTrials()
-    running.keep([pack(4, 5)])
+    running.keep([trial_batch(4, 5)])
     running.report(said(4, epoch=5, fvu_worst=0.5), now=0.0)
     running.report(said(4, epoch=15, fvu_worst=0.4), now=10.0)
     running.report(said(5, status="failed"), now=10.0)
@@ -55,7 +55,7 @@ def test_reports_are_followed_and_trials_that_ended_are_forgotten():
     assert running.epochs_per_second(now=10.0) == pytest.approx(1.5)
     assert running.epochs_per_second(now=65.0) == pytest.approx(10 / 55)
     assert running.epochs_per_second(now=100.0) == 0.0
-    running.keep([pack(5), SimpleNamespace(status="TERMINATED", config={"members": [{"number": 4}]})])
+    running.keep([trial_batch(5), SimpleNamespace(status="TERMINATED", config={"members": [{"number": 4}]})])
     assert running.trials == [Running(5)]
     running.report(said(5, epoch=31, start=30, fvu_worst=0.3), now=100.0)  # it went on from a snapshot
     assert running.epochs_per_second(now=101.0) == pytest.approx(1)
@@ -65,7 +65,7 @@ def test_a_trial_that_ended_does_not_run_though_others_of_its_pack_do(make_metri
     running = RunningTrials()
     running.report({"reports": [{"number": 4, "epoch": 5}, {"number": 5, "epoch": 5}]}, now=0.0)
     running.end(4)
-    running.keep([pack(4, 5)])
+    running.keep([trial_batch(4, 5)])
     assert running.trials == [Running(5, 5)]
     assert running.epochs_per_second(now=1.0) == pytest.approx(10)
 
@@ -76,7 +76,7 @@ def test_the_view_fits_on_the_screen(monkeypatch, count, make_metrics):
     console = Console(file=io.StringIO(), force_terminal=True, width=100, height=24, color_system=None)
     progress = Progress(console)
     progress.begin(300, [], make_metrics(0.5, 0.1), epochs=40, addresses={"trials": "python -m study.dashboard s"})
-    running = [pack(number) for number in range(count)]
+    running = [trial_batch(number) for number in range(count)]
     for number, trial in enumerate(running):
         progress.on_trial_result(1, running, trial, said(number, epoch=3, fvu_worst=0.5))
     progress.on_step_end(1, running)
@@ -93,8 +93,8 @@ def test_elsewhere_a_trial_is_a_line(make_record: Callable[..., TrialRecord], ma
     console = Console(file=io.StringIO(), width=100)
     progress = Progress(console)
     progress.begin(10, [], make_metrics(0.5, 0.1), epochs=40, addresses={})
-    progress.on_trial_result(1, [pack(1)], pack(1), said(1, epoch=3, fvu_worst=0.5))
-    progress.on_step_end(1, [pack(1)])
+    progress.on_trial_result(1, [trial_batch(1)], trial_batch(1), said(1, epoch=3, fvu_worst=0.5))
+    progress.on_step_end(1, [trial_batch(1)])
     progress.told(make_record(1))
     progress.end()
     [line] = console.file.getvalue().splitlines()

@@ -100,7 +100,7 @@ def test_every_strategy_has_an_arm_and_so_has_chance(name):
     assert {arm.config.trials for arm in found} == {7}
     assert found[-1].config.sampler == "random"
     assert found[-1].space is space
-    assert not found[-1].known_first
+    assert not found[-1].enqueue_initial
     [only] = arms(StudyConfig(name="t"), space)
     assert (only.name, only.space) == ("", space)
     assert tournament_arms(space_content(space)) == [arm.name for arm in found]

@@ -81,9 +81,9 @@ def test_a_finalist_that_diverges_is_not_called_better(finals):
     assert finding.verdict == "no difference shown"
     assert finding.effects["imbalance"].pairs == 7
     assert "It did not complete 1 of 8: diverged in epoch 3." in finding.why
-    [hopeless] = judge(finals(BASE, trial_7=[None] * 8), "splits").findings
-    assert hopeless.verdict == "no difference shown"
-    assert "fewer than two splits were completed" in hopeless.why
+    [reason_to_give_up] = judge(finals(BASE, trial_7=[None] * 8), "splits").findings
+    assert reason_to_give_up.verdict == "no difference shown"
+    assert "fewer than two splits were completed" in reason_to_give_up.why
 
 
 def test_several_finalists_are_corrected_for(finals):

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from results.records.optuna_distributions import distributions, suggest
-from results.records.optuna_trials import DIVERGED, outcome, read_search, settled, warm_records
+from results.records.optuna_trials import DIVERGED, finished_trials, outcome, read_search, warm_records
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
 from search_spaces import Categorical, Float, SearchSpace
@@ -21,12 +21,12 @@ from study.samplers.registry import make_sampler
 from study.search.constraints import COUNT
 from study.search.storage import open_journal
 from study.search.warm_start import (
-    Lender,
+    PriorTrials,
+    add_baseline,
+    add_earlier_studies,
     check_fingerprint,
     earlier_studies,
-    known_answers,
-    lend_baseline,
-    lend_earlier,
+    enqueue_initial_trials,
 )
 
 SPACE = SearchSpace(
@@ -55,26 +55,26 @@ def baseline(make_record, make_metrics) -> TrialRecord:
 
 
 @pytest.fixture
-def lender(study, make_metrics) -> Lender:
-    return Lender(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
+def prior(study, make_metrics) -> PriorTrials:
+    return PriorTrials(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
 
 
 # ---------------------------------------------------------------- the baseline
 
 
-def test_the_baseline_is_told_once_with_its_curve_and_is_no_trial_of_the_study(study, lender, baseline, tmp_path):
-    assert lend_baseline(lender, TrialConfig(), baseline)
-    assert lend_baseline(lender, TrialConfig(), baseline)
+def test_the_baseline_is_told_once_with_its_curve_and_is_no_trial_of_the_study(study, prior, baseline, tmp_path):
+    assert add_baseline(prior, TrialConfig(), baseline)
+    assert add_baseline(prior, TrialConfig(), baseline)
     [trial] = open_journal(tmp_path / "own.journal", "own").trials
     assert (trial.state, trial.params) == (TrialState.COMPLETE, POINT)
     assert trial.value == baseline.metrics.log10_imbalance
     assert trial.intermediate_values == {5: pytest.approx(0.7), 10: pytest.approx(0.6)}
     assert max(trial.constraints.values()) <= 0
     assert set(trial.constraints) > {DIVERGED, "bits", "fvu_mean"}
-    assert settled(study) == []
+    assert finished_trials(study) == []
     assert warm_records(study) == []
-    known_answers(study, SPACE, TrialConfig(), baseline_is_told=True)
-    known_answers(study, SPACE, TrialConfig(), baseline_is_told=True)
+    enqueue_initial_trials(study, SPACE, TrialConfig(), has_baseline=True)
+    enqueue_initial_trials(study, SPACE, TrialConfig(), has_baseline=True)
     waiting = [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
     assert waiting == [{**POINT, "compression.strategy": "balanced"}]
 
@@ -88,10 +88,10 @@ def test_the_baseline_is_told_once_with_its_curve_and_is_no_trial_of_the_study(s
     ],
     ids=["uniform is no choice", "the base lies outside", "no strategies"],
 )
-def test_a_space_without_the_baseline_is_not_told_it(study, lender, baseline, parameters, base):
+def test_a_space_without_the_baseline_is_not_told_it(study, prior, baseline, parameters, base):
     space = SearchSpace(name="s", description="", parameters=parameters)
     config = TrialConfig().with_overrides(base)
-    assert not lend_baseline(Lender(study, space, lender.baseline, lender.guards_config), config, baseline)
+    assert not add_baseline(PriorTrials(study, space, prior.baseline, prior.guards_config), config, baseline)
     assert study.trials == []
 
 
@@ -144,9 +144,9 @@ def test_trials_of_an_earlier_study_are_told_as_they_ended_and_not_counted(
 ):
     folder = ran(tmp_path, records)
     study = open_journal(tmp_path / "own.journal", "own", COUNT[objective])
-    lender = Lender(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
+    prior = PriorTrials(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
     for _ in range(2):
-        lend_earlier(lender, [folder])
+        add_earlier_studies(prior, [folder])
     told = {record.arm: record for record in warm_records(study)}
     expected = [0, 1, 2, 3, 5] if objective == "single" else [0, 1, 3, 5]
     assert list(told) == [f"old/trial-{number}" for number in expected]
@@ -161,7 +161,7 @@ def test_trials_of_an_earlier_study_are_told_as_they_ended_and_not_counted(
         assert study.trials[told["old/trial-2"].number].intermediate_values == {5: 0.9}
     assert read_search(study) == []
 
-    known_answers(study, SPACE, TrialConfig(), baseline_is_told=False)
+    enqueue_initial_trials(study, SPACE, TrialConfig(), has_baseline=False)
     waiting = [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
     assert waiting[-1] == told["old/trial-5"].params  # the best feasible one is tried here again
     assert len(waiting) == 3
@@ -171,10 +171,10 @@ def test_trials_of_an_earlier_study_are_told_as_they_ended_and_not_counted(
 def test_nsga_breeds_from_lent_trials(tmp_path, make_metrics, make_record, name):
     study = open_journal(tmp_path / "own.journal", "own", 3)
     study.sampler = make_sampler(StudyConfig(name="own", sampler=name, objective="pareto"), SPACE)
-    lender = Lender(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
+    prior = PriorTrials(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
     for number in range(20):
         params = {"compression.strategy": "balanced", "compression.sharpness": 1.5}
-        lender.lend(make_record(number, 0.4, 0.1, params=params), f"old/trial-{number}")
+        prior.add(make_record(number, 0.4, 0.1, params=params), f"old/trial-{number}")
     drawn = [suggest(study.ask(), SPACE) for _ in range(10)]
     assert any(values == params for values in drawn)  # a child of equal parents that no mutation has moved
 
