@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from results.records.atomic_files import read_json, write_json
 from results.records.study_folder import StudyFolder
 from results.verdict.verdict import BASELINE
+from spinlock_dist.atomic_files import read_json, write_json
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData, prepare

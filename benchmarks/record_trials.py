@@ -19,9 +19,9 @@ import pandas as pd
 import torch
 from scipy.stats import qmc
 
-from results.records.atomic_files import replacing
 from results.records.optuna_distributions import from_unit
 from search_spaces import SearchSpace, load_space
+from spinlock_dist.atomic_files import replacing
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError
 from spinlock_dist.metrics.record import EpochMetrics

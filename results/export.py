@@ -13,11 +13,11 @@ import numpy as np
 
 from results.analysis.trial_summary import WORDS
 from results.command import command_parser, read_named
-from results.records.atomic_files import read_json, write_json, write_text
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, arm_of
 from results.verdict.verdict import FIGURES, Finding, spoken
+from spinlock_dist.atomic_files import read_json, replacing_folder, write_json, write_text
 from spinlock_dist.checkpoint_metadata import META, read_meta
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.ratios import allocate_ratios
@@ -227,11 +227,8 @@ def export_config(best: Path, config: TrialConfig, checkpoint: Path) -> Path:
     """
     path = best / "config.yaml"
     write_text(path, dump_config(config))
-    draft = best / ".checkpoint"
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(checkpoint, draft)
-    shutil.rmtree(best / "checkpoint", ignore_errors=True)
-    draft.rename(best / "checkpoint")
+    with replacing_folder(best / "checkpoint") as draft:
+        shutil.copytree(checkpoint, draft, dirs_exist_ok=True)
     return path
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from spinlock_dist.atomic_files import replacing_folder
 from spinlock_dist.baselines import Codec, CodecTokenizer
 from spinlock_dist.categories.category import Category
 from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META, read_meta
@@ -82,32 +80,9 @@ def _arrays(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarr
 def _write(folder: Path, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     meta = {"format_version": FORMAT_VERSION, **meta, "versions": versions}
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        save_file(tensors, beside / WEIGHTS)
-        _write_synced(beside / META, json.dumps(meta, indent=1))
-        _replace_folder(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace_folder(new: Path, folder: Path) -> None:
-    if not folder.exists():
-        os.rename(new, folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    os.rename(folder, old / folder.name)
-    os.rename(new, folder)
-    shutil.rmtree(old)
+    with replacing_folder(Path(folder)) as draft:
+        save_file(tensors, draft / WEIGHTS)
+        (draft / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def load_checkpoint(folder: Path | str, device: str = "auto") -> Tokenizer:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from spinlock_dist.atomic_files import restore
 from spinlock_dist.errors import CheckpointError
 
 FORMAT_VERSION = 3
@@ -14,7 +15,10 @@ META = "meta.json"
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """Return the metadata of a checkpoint. Raises `CheckpointError` if there is none, or of another version."""
-    path = Path(folder) / META
+    folder = Path(folder)
+    if not folder.exists():
+        restore(folder)
+    path = folder / META
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

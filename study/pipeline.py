@@ -12,7 +12,6 @@ from rich.console import Console
 
 from results.analysis.pareto import front
 from results.export import export_config, export_readme, export_spinlock, withdraw_export
-from results.records.atomic_files import digest, write_json
 from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
 from results.records.tables import write_tables
@@ -30,6 +29,7 @@ from results.verdict.standings import Standing, conclude_tournament, standings, 
 from results.verdict.verdict import BASELINE, Verdict, conclude, judge
 from results.verdict.verification import Verification, verify
 from search_spaces import SearchSpace, preset_names
+from spinlock_dist.atomic_files import digest, write_json
 from spinlock_dist.config import TrialConfig, load_config
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.prepare import PreparedData, prepare

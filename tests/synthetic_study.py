@@ -22,7 +22,6 @@ from optuna.trial import TrialState
 
 from results.analysis.pareto import objectives
 from results.export import export_config, export_readme
-from results.records.atomic_files import digest, write_json
 from results.records.optuna_distributions import distribution, from_unit
 from results.records.optuna_trials import ATTEMPTS, CHECKPOINT, DIVERGED, outcome
 from results.records.study_folder import FORMAT, StudyFolder
@@ -41,6 +40,7 @@ from results.verdict.verdict import BASELINE, Verdict, conclude, judge
 from results.verdict.verification import verify
 from search_spaces import SearchSpace, load_space
 from search_spaces.space import space_content
+from spinlock_dist.atomic_files import digest, write_json
 from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META
 from spinlock_dist.compression.capacity import CapacityPlan, plan_capacity
 from spinlock_dist.compression.characteristics import Characteristics, characterize

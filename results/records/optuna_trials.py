@@ -15,10 +15,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from results.records.atomic_files import read_json
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import Attempt, TrialRecord
 from results.verdict.verdict import BASELINE
+from spinlock_dist.atomic_files import read_json
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 

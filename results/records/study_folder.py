@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
-from results.records.atomic_files import read_json, replacing, write_json, write_text
+from spinlock_dist.atomic_files import read_json, replacing, write_json, write_text
 from spinlock_dist.errors import ConfigError, SpinlockError, did_you_mean
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from results.analysis.pareto import front
-from results.records.atomic_files import read_json
 from results.records.study_folder import FORMAT, StudyFolder
 from results.records.tables import read_tables
 from results.records.trial_record import TrialRecord, best_record, full_arm, read_records
@@ -20,6 +19,7 @@ from results.verdict.paired_tests import Effect
 from results.verdict.verdict import BASELINE, stored_effects
 from search_spaces import SearchSpace
 from search_spaces.space import space_of
+from spinlock_dist.atomic_files import read_json
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import SpinlockError
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from results.analysis.levelling import levelling
 from results.analysis.pareto import front
-from results.records.atomic_files import replacing
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import Phase, TrialRecord
+from spinlock_dist.atomic_files import replacing
 from spinlock_dist.config import LEVELS
 from spinlock_dist.metrics.record import Metrics
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from results.records.atomic_files import read_json, write_json
+from spinlock_dist.atomic_files import read_json, write_json
 from spinlock_dist.metrics.record import Metrics
 
 Phase = Literal["baseline", "warm", "search", "final", "verification"]

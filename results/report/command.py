@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def write_report(path: Path, study: StudyRecord) -> None:
     """Write the report of a study, atomically. Raises `OSError` if that cannot be."""
-    from results.records.atomic_files import write_text
+    from spinlock_dist.atomic_files import write_text
 
     write_text(path, render_report(study))
 

@@ -14,11 +14,11 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from results.records.atomic_files import replacing, write_json
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord, best_record
 from results.verdict.paired_tests import Effect
 from results.verdict.verdict import Verdict, Word
+from spinlock_dist.atomic_files import replacing, write_json
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import current_process, get_context, parent_process
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock
 
+from spinlock_dist.atomic_files import replacing, write_text
 from spinlock_dist.config import SimulatorConfig
 from spinlock_dist.errors import DataError, SpinlockError
 from spinlock_dist.simulator.extract import BLOCK_ROWS, FAMILIES, Block, simulate_block
@@ -107,9 +108,8 @@ def _generate(config: SimulatorConfig, path: Path, progress: Progress, workers: 
     progress(min(done * BLOCK_ROWS, config.samples), config.samples)
     for saved in _simulated(config, folder, missing, workers):
         progress(min((done + saved) * BLOCK_ROWS, config.samples), config.samples)
-    assembled = folder / "assembled.h5"
-    write_dataset(assembled, config, (_load_block(folder, start) for start in starts))
-    _replace_durably(assembled, path)
+    with replacing(path) as assembled:
+        write_dataset(assembled, config, (_load_block(folder, start) for start in starts))
     shutil.rmtree(folder)
 
 
@@ -119,7 +119,7 @@ def _open_partial(config: SimulatorConfig, folder: Path) -> None:
     if note.exists():
         check_same(config, json.loads(note.read_text()), folder)
     else:
-        _write_atomically(note, lambda file: file.write(json.dumps(identity(config)).encode()))
+        write_text(note, json.dumps(identity(config)))
 
 
 def _simulated(config: SimulatorConfig, folder: Path, starts: list[int], workers: int | None) -> Iterator[int]:
@@ -172,7 +172,8 @@ def _save_block(config: SimulatorConfig, folder: Path, start: int) -> None:
         block = simulate_block(config, start)
     registries = {f"registry_{family}": np.array(json.dumps(block.registries[family])) for family in FAMILIES}
     arrays: dict[str, Any] = {**block.families, **registries, "fields": block.fields, "parameters": block.parameters}
-    _write_atomically(_block_file(folder, start), lambda file: np.savez(file, **arrays))
+    with replacing(_block_file(folder, start)) as draft, draft.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def _load_block(folder: Path, start: int) -> Block:
@@ -198,19 +199,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-# ---------------------------------------------------------------- files
-
-
-def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        write(file)
-    _replace_durably(temporary, path)
-
-
-def _replace_durably(temporary: Path, path: Path) -> None:
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)

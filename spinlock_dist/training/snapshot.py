@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+
+from spinlock_dist.atomic_files import replacing
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -74,18 +75,10 @@ class Snapshots:
         facts = json.dumps({**state.facts, "identity": self._identity})
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.tensors.items()}
         content = save(tensors, {"facts": facts})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            with draft.open("wb") as file:
-                file.write(hashlib.sha256(content).digest() + content)
-                file.flush()
-                os.fsync(file.fileno())
+        with replacing(self.path) as draft:
+            draft.write_bytes(hashlib.sha256(content).digest() + content)
             if self.path.exists():
                 self.path.replace(_before(self.path))
-            draft.replace(self.path)
-        finally:
-            draft.unlink(missing_ok=True)
         self._saved = time.monotonic()
 
 

@@ -15,10 +15,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from results.records.atomic_files import write_json
 from results.records.optuna_trials import ATTEMPTS, attempts_at, reachable
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import Attempt, Kind
+from spinlock_dist.atomic_files import write_json
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.config import StudyConfig
 

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from ray import tune
 
-from results.records.atomic_files import digest
 from results.records.trial_record import Phase, State, TrialRecord
+from spinlock_dist.atomic_files import digest
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError, SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics

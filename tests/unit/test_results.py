@@ -16,7 +16,6 @@ from rich.console import Console
 from results.analysis.pareto import front
 from results.export import export_readme
 from results.leaderboard import leaderboard, ranking, settings
-from results.records.atomic_files import read_json, replacing, write_json
 from results.records.study_folder import StudyFolder, open_study
 from results.records.tables import read_curves, read_trials, write_tables
 from results.records.trial_record import (
@@ -25,6 +24,7 @@ from results.records.trial_record import (
     write_records,
 )
 from results.verdict.verdict import Verdict, conclude, judge
+from spinlock_dist.atomic_files import read_json, replacing, write_json
 from spinlock_dist.errors import ConfigError, SpinlockError
 
 # ---------------------------------------------------------------- files

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from results.records.atomic_files import write_json
 from results.records.optuna_trials import outcome
 from results.records.study_folder import FORMAT, StudyFolder
 from results.records.study_record import StudyRecord, read_study
@@ -17,6 +16,7 @@ from results.records.tables import write_tables
 from results.records.trial_record import TrialRecord, write_records
 from search_spaces import load_space
 from search_spaces.space import space_content, space_of
+from spinlock_dist.atomic_files import write_json
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.search.storage import open_journal

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from results.records.atomic_files import read_json
 from results.records.study_folder import StudyFolder
 from results.verdict.standings import standings, tournament_sentence, tournament_table, write_standings
 from results.verdict.verdict import BASELINE, judge
 from search_spaces import load_space
 from search_spaces.space import space_content
+from spinlock_dist.atomic_files import read_json
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
 from study.phases.tournament import arms, tournament_arms
