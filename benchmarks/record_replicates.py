@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from results.records.study_folder import StudyFolder
-from results.verdict.verdict import BASELINE
+from results.records.trial_record import BASELINE
 from spinlock_dist.atomic_files import read_json, write_json
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from results.records.dataframes import LoadedStudy
+    from results.dataframes import LoadedStudy
 
 __all__ = ["load"]
 
@@ -17,7 +17,7 @@ def load(folder: Path | str) -> LoadedStudy:
     Its DataFrames are `trials`, `curves` and `categories`; `record` is the same as objects, and its `problems` name
     what is damaged or missing. Raises `ConfigError` if there is no study, or not even its study.yaml can be read.
     """
-    from results.records.dataframes import (
+    from results.dataframes import (
         load_study,  # only now: a command that imports this package need not wait for pandas
     )
 

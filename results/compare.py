@@ -9,9 +9,9 @@ from typing import Any
 
 from results.analysis.trial_summary import count_outcomes
 from results.command import command_parser, read_named
+from results.records.effect import Effect
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
-from results.verdict.paired_tests import Effect
 from spinlock_dist.errors import ConfigError, run_command
 
 EXAMPLES = """examples:

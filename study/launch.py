@@ -51,8 +51,7 @@ def _farewell(config: StudyConfig) -> str:
 
 def _show(result: StudyResult, console: Console) -> None:
     from results.analysis.trial_summary import outcomes_in_words
-    from results.leaderboard import leaderboard
-    from results.verdict.standings import tournament_table
+    from results.report.terminal import leaderboard, tournament_table
 
     if result.standings:
         console.print(tournament_table(result.standings))

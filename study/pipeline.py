@@ -11,11 +11,14 @@ import ray
 from rich.console import Console
 
 from results.analysis.pareto import front
-from results.export import export_config, export_readme, export_spinlock, withdraw_export
+from results.analysis.tables import write_tables
+from results.export.best_folder import export_config, export_readme, withdraw_export
+from results.export.spinlock import export_spinlock
+from results.records.standing import Standing
 from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
-from results.records.tables import write_tables
 from results.records.trial_record import (
+    BASELINE,
     Phase,
     TrialRecord,
     arm_of,
@@ -24,9 +27,9 @@ from results.records.trial_record import (
     read_records,
     write_records,
 )
-from results.report.command import write_report
-from results.verdict.standings import Standing, conclude_tournament, standings, write_standings
-from results.verdict.verdict import BASELINE, Verdict, conclude, judge
+from results.report.render import write_report
+from results.verdict.standings import conclude_tournament, standings, write_standings
+from results.verdict.verdict import Verdict, conclude, judge
 from results.verdict.verification import Verification, verify
 from search_spaces import SearchSpace, preset_names
 from spinlock_dist.atomic_files import digest, write_json

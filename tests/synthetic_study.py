@@ -21,12 +21,13 @@ import optuna
 from optuna.trial import TrialState
 
 from results.analysis.pareto import objectives
-from results.export import export_config, export_readme
+from results.analysis.tables import write_tables
+from results.export.best_folder import export_config, export_readme
 from results.records.optuna_distributions import distribution, from_unit
 from results.records.optuna_trials import ATTEMPTS, CHECKPOINT, DIVERGED, outcome
 from results.records.study_folder import FORMAT, StudyFolder
-from results.records.tables import write_tables
 from results.records.trial_record import (
+    BASELINE,
     Attempt,
     TrialRecord,
     arm_of,
@@ -36,7 +37,7 @@ from results.records.trial_record import (
     write_records,
 )
 from results.verdict.standings import conclude_tournament, standings, write_standings
-from results.verdict.verdict import BASELINE, Verdict, conclude, judge
+from results.verdict.verdict import Verdict, conclude, judge
 from results.verdict.verification import verify
 from search_spaces import SearchSpace, load_space
 from search_spaces.space import space_content

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from results.analysis.analysis import realized_ratios, split_raw, spread, strategy_of
+from results.analysis.capacity import realized_ratios, spread
+from results.analysis.raw_error import split_raw
+from results.analysis.strategies import strategy_of
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from spinlock_dist.compression.strategies import STRATEGIES

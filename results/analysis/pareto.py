@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from spinlock_dist.metrics.record import Metrics
 
 if TYPE_CHECKING:
+    from results.records.study_record import StudyRecord
     from results.records.trial_record import TrialRecord
 
 
@@ -24,6 +25,11 @@ def front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     scored = [(record, objectives(record.metrics)) for record in records if record.feasible and record.metrics]
     kept = [(record, mine) for record, mine in scored if not any(dominates(other, mine) for _, other in scored)]
     return [record for record, _ in sorted(kept, key=lambda each: (each[1], each[0].number))]
+
+
+def study_front(study: StudyRecord) -> list[TrialRecord]:
+    """The front of a study that asked for one, by imbalance; empty for any other."""
+    return front(study.search) if study.description["config"].get("objective") == "pareto" else []
 
 
 def dominates(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -16,8 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from results.records.study_folder import StudyFolder
-from results.records.trial_record import Attempt, TrialRecord
-from results.verdict.verdict import BASELINE
+from results.records.trial_record import BASELINE, Attempt, TrialRecord
 from spinlock_dist.atomic_files import read_json
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
@@ -73,7 +72,7 @@ def reachable(url: str) -> Iterator[None]:
 
 def attempts_at(trial: FrozenTrial) -> list[Attempt]:
     """Return the attempts at a trial so far."""
-    return [Attempt(**attempt) for attempt in trial.user_attrs.get(ATTEMPTS, [])]
+    return [Attempt.from_json(attempt) for attempt in trial.user_attrs.get(ATTEMPTS, [])]
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from results.analysis.pareto import front
+from results.records.effect import Effect, stored_effects
+from results.records.standing import standing_of
+from results.records.stored_tables import read_tables
 from results.records.study_folder import FORMAT, StudyFolder
-from results.records.tables import read_tables
-from results.records.trial_record import TrialRecord, best_record, full_arm, read_records
-from results.verdict.paired_tests import Effect
-from results.verdict.verdict import BASELINE, stored_effects
+from results.records.trial_record import BASELINE, TrialRecord, best_record, full_arm, read_records
 from search_spaces import SearchSpace
 from search_spaces.space import space_of
 from spinlock_dist.atomic_files import read_json
@@ -26,7 +24,7 @@ from spinlock_dist.errors import SpinlockError
 T = TypeVar("T")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class StudyRecord:
     """What is known of one study."""
 
@@ -72,18 +70,6 @@ class StudyRecord:
         """The exported trial; before there is one the feasible trial of lowest imbalance."""
         exported = self.verdict.get("exported") if self.verdict else None
         return next((each for each in self.search if each.arm == exported), best_record(self.search))
-
-    @cached_property
-    def importances(self) -> dict[str, dict[str, float]]:
-        """How much each setting mattered (`results.analysis`). Raises `SpinlockError` as `space` does."""
-        from results.analysis.analysis import importances
-
-        return importances(self.search, self.space())
-
-    @property
-    def front(self) -> list[TrialRecord]:
-        """Of a study that asked for one, the feasible trials that none beats in every respect, by imbalance."""
-        return front(self.search) if self.description["config"].get("objective") == "pareto" else []
 
     @property
     def features(self) -> dict[str, int]:
@@ -187,8 +173,6 @@ def _from_searches(study: StudyRecord) -> list[TrialRecord]:
 
 
 def _standings(path: Path) -> list[dict[str, Any]]:
-    from results.verdict.standings import standing_of  # brings a table for terminals along, which few studies need
-
     rows = read_json(path)
     return [row for row in rows if standing_of(row)]  # raises for one that is not a standing
 

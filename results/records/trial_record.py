@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,13 @@ Kind = Literal[
 """What went wrong with a trial or an attempt at it; empty if nothing did."""
 
 
+Word = Literal["better", "no difference shown", "worse"]
+"""The verdict on a finalist."""
+
+BASELINE = "baseline"
+"""Arm of the uniform baseline."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One attempt at a trial; there are more where a process, a node or the driver was lost, or memory ran out."""
@@ -52,6 +59,11 @@ class Attempt:
     """False while it runs."""
     kind: Kind = ""
     reason: str = ""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Attempt:
+        """The attempt stored as `content`; one of an earlier version calls its trial batch `pack`."""
+        return cls(**{"trial_batch" if name == "pack" else name: value for name, value in content.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +107,20 @@ class TrialRecord:
         """Whether the trial completed, not collapsed and with every guard kept."""
         return self.state == "complete" and not self.kind and all(value <= 0 for value in self.guards.values())
 
+    @property
+    def broken_guards(self) -> str:
+        """Names of the guards that the trial breaks, empty if it keeps them all."""
+        return ", ".join(name for name, value in self.guards.items() if value > 0)
+
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
+        """The record as plain data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrialRecord:
         """Return the record that `to_json` made `content` of."""
         metrics = {part: Metrics(**content[part]) for part in ("metrics", "test") if content[part] is not None}
-        attempts = [Attempt(**attempt) for attempt in content.get("attempts", [])]
+        attempts = [Attempt.from_json(attempt) for attempt in content.get("attempts", [])]
         return cls(**{**content, **metrics, "attempts": attempts})
 
 
@@ -136,6 +153,12 @@ def feasible_records(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 def best_record(records: Sequence[TrialRecord]) -> TrialRecord | None:
     """Return the feasible record of lowest imbalance, the earlier of equals; None if none is feasible."""
     return next(iter(feasible_records(records)), None)
+
+
+def ranking(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The completed trials, feasible before infeasible, each by imbalance."""
+    completed = [record for record in records if record.state == "complete" and record.metrics is not None]
+    return sorted(completed, key=lambda record: (not record.feasible, _imbalance(record), record.number))
 
 
 def _imbalance(record: TrialRecord) -> float:

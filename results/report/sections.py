@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from results.analysis.analysis import by_strategy, reachable_imbalance, realized_ratios, spread
+from results.analysis.capacity import reachable_imbalance, realized_ratios, spread
 from results.analysis.hypotheses import hypotheses
+from results.analysis.importance import study_importances
 from results.analysis.levelling import levelling
+from results.analysis.strategies import by_strategy
 from results.analysis.trial_summary import outcomes_in_words
-from results.leaderboard import broken_guards, ranking, settings
+from results.records.settings import settings
 from results.records.study_record import StudyRecord
-from results.records.trial_record import TrialRecord
+from results.records.trial_record import TrialRecord, ranking
 from results.verdict.verdict import spoken
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.config import LEVELS
@@ -235,7 +237,7 @@ def _trial(place: int, record: TrialRecord, study: StudyRecord) -> list[Cell | s
         Cell(f"{helped:.2f}", helped) if gain else None,
         Cell(f"{hurt:.2f}", hurt) if gain else None,
         settings(record),
-        "yes" if record.feasible else f"breaks {broken_guards(record)}" if broken_guards(record) else record.kind,
+        "yes" if record.feasible else f"breaks {record.broken_guards}" if record.broken_guards else record.kind,
     ]
 
 
@@ -250,7 +252,7 @@ def _learned(study: StudyRecord) -> Section:
             "sampler gives most trials to what did well first: these counts rank no strategies; a tournament does."
         )
     try:
-        shares = study.importances.get("imbalance", {})
+        shares = study_importances(study).get("imbalance", {})
     except SpinlockError as error:
         shares = {}
         texts.append(f"What mattered cannot be told: {error}.")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, TypeVar
 
 import numpy as np
+
+from results.records.effect import Effect
 
 LEVEL = 0.05
 """Largest share of studies without any difference in which one is claimed."""
@@ -23,29 +24,6 @@ RESAMPLES = 9_999
 """Of the bootstrap, and of the sign flips where all 2^R are more."""
 
 K = TypeVar("K")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effect:
-    """A paired effect as a ratio: the geometric mean over pairs, its interval, the evidence for either side of 1."""
-
-    pairs: int
-    ratio: float
-    low: float
-    high: float
-    confidence: float
-    """Of the interval from `low` to `high`."""
-    p_lower: float
-    """One-sided: of so low a mean if the ratio were 1."""
-    p_higher: float
-    lower_in: int
-    """Pairs with a ratio below 1."""
-    method: Literal["t", "BCa", "constant"]
-    """`t`: Student's t on the logarithms. `BCa`: bias-corrected and accelerated bootstrap (Efron 1987), and sign flips.
-    `constant`: all pairs agree."""
-
-    def __str__(self) -> str:
-        return f"{self.ratio:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
 def paired_effect(ratios: Sequence[float], confidence: float = 1 - LEVEL) -> Effect | None:

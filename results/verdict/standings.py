@@ -8,40 +8,14 @@ What is compared is what one search of each arm found: the luck of a search is n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
+from results.records.standing import Standing
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord, best_record
-from results.verdict.paired_tests import Effect
-from results.verdict.verdict import Verdict, Word
+from results.verdict.verdict import Verdict
 from spinlock_dist.atomic_files import replacing, write_json
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """One arm of a tournament."""
-
-    arm: str
-    trials: int
-    """Trials of its search, however they ended."""
-    feasible: int
-    best: int | None
-    """Number of its best feasible trial; None if there is none, and then nothing of what follows either."""
-    validation: float | None
-    """Imbalance of that trial on the study's validation rows."""
-    verdict: Word | None
-    ranks: tuple[int, int] | None
-    """First and last rank the arm could have among those that were compared."""
-    imbalance: Effect | None
-    """Ratio to the baseline's, over the replicates."""
-    worst: Effect | None
-    """The same of the worst category's FVU."""
-    mean: Effect | None
-    """The same of the mean FVU."""
 
 
 def standings(searches: Mapping[str, Sequence[TrialRecord]], verdict: Verdict) -> list[Standing]:
@@ -69,38 +43,9 @@ def standings(searches: Mapping[str, Sequence[TrialRecord]], verdict: Verdict) -
     return sorted(rows, key=_merit)
 
 
-def standing_of(content: Mapping[str, Any]) -> Standing:
-    """Return a standing from its entry in tournament.json. Raises `TypeError` if that is damaged."""
-    figures = ("imbalance", "worst", "mean")
-    effects = {name: Effect(**content[name]) for name in figures if content.get(name) is not None}
-    ranks = content.get("ranks")
-    return Standing(**{**content, **effects, "ranks": None if ranks is None else (ranks[0], ranks[1])})
-
-
 def _merit(row: Standing) -> tuple[float, float, float]:
     last = float("inf")
     return (*(row.ranks or (last, last)), row.imbalance.ratio if row.imbalance else last)
-
-
-def tournament_table(rows: Sequence[Standing]) -> Table:
-    """Return the standings for a terminal."""
-    table = Table(
-        title="test rows of the replicates: ratio to the baseline, interval",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title_justify="left",
-    )
-    table.caption = "rank: first and last that the paired differences allow; kept: trials that kept every guard"
-    table.caption_justify = "left"
-    for column in ("rank", "strategy", "imbalance", "worst", "mean", "kept", "verdict"):
-        table.add_column(column, no_wrap=True)
-    for row in rows:
-        rank = "" if row.ranks is None else "-".join(map(str, dict.fromkeys(row.ranks)))
-        mean = f"{row.mean.ratio:.2f}" if row.mean else ""
-        words = "not shown" if row.verdict == "no difference shown" else row.verdict or "no trial"
-        kept = f"{row.feasible}/{row.trials}"
-        table.add_row(rank, row.arm, _short(row.imbalance), _short(row.worst), mean, kept, words)
-    return table
 
 
 def tournament_sentence(rows: Sequence[Standing]) -> str:
@@ -140,7 +85,3 @@ def _flat(row: Standing) -> dict[str, Any]:
         for part in ("ratio", "low", "high"):
             plain[f"{name}.{part}"] = getattr(effect, part) if effect else None
     return plain
-
-
-def _short(effect: Effect | None) -> str:
-    return "" if effect is None else f"{effect.ratio:.2f} {effect.low:.2f}-{effect.high:.2f}"

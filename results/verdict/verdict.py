@@ -14,16 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from results.analysis.levelling import best_fvu, worst_fvu
-from results.records.trial_record import TrialRecord, best_record
-from results.verdict.paired_tests import LEVEL, Effect, holm, paired_effect, rank_ranges, widened_interval
+from results.records.effect import Effect
+from results.records.trial_record import BASELINE, TrialRecord, Word, best_record
+from results.verdict.paired_tests import LEVEL, holm, paired_effect, rank_ranges, widened_interval
 from spinlock_dist.metrics.record import Metrics
-
-Word = Literal["better", "no difference shown", "worse"]
-
-BASELINE = "baseline"
 
 FIGURES: dict[str, Callable[[Metrics], float]] = {
     "imbalance": lambda metrics: metrics.imbalance,
@@ -80,12 +77,6 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Return the content of verdict.json."""
         return {"level": LEVEL, **asdict(self)}
-
-
-def stored_effects(verdict: Mapping[str, Any] | None) -> dict[str, dict[str, Effect]]:
-    """Return the effects in verdict.json by finalist and figure; none without one. Raises `TypeError` if damaged."""
-    findings = verdict.get("findings", []) if verdict else []
-    return {each["arm"]: {name: Effect(**effect) for name, effect in each["effects"].items()} for each in findings}
 
 
 def judge(finals: Sequence[TrialRecord], replicates: str, overlap: float = 0) -> Verdict:

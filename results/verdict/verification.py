@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from results.records.trial_record import TrialRecord
+from results.records.trial_record import BASELINE, TrialRecord
 from results.verdict.paired_tests import LEVEL
-from results.verdict.verdict import BASELINE
 
 REPEATED = 1e-4
 """Relative difference up to which two imbalances are the same number."""

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from results.leaderboard import broken_guards, settings
+from results.records.settings import settings
 from results.records.trial_record import TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
 from study.monitor.running_trials import RunningTrials, lines
@@ -123,7 +123,7 @@ def describe(record: TrialRecord) -> str:
     head = f"trial {record.number:<3} {MARKS[record.state]:<8}"
     if record.metrics is None or record.state not in ("complete", "pruned"):
         return f"{head} {record.reason}"
-    broken = broken_guards(record)
+    broken = record.broken_guards
     verdict = f"breaks {broken}" if broken else "feasible"
     tail = f"epoch {record.epochs}" if record.state == "pruned" else verdict
     return f"{head} {score(record.metrics)}  {record.seconds:.1f} s  {settings(record)}  {tail}"

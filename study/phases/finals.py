@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 import ray
 
 from results.records.study_folder import StudyFolder
-from results.records.trial_record import TrialRecord, read_records, write_records
-from results.verdict.verdict import BASELINE, spoken
+from results.records.trial_record import BASELINE, TrialRecord, read_records, write_records
+from results.verdict.verdict import spoken
 from spinlock_dist.config import PrepareConfig, TrialConfig
 from spinlock_dist.prepare import PreparedData, prepare
 from study.config import StudyConfig

@@ -11,9 +11,9 @@ import optuna
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from results.analysis.tables import write_tables
 from results.records.optuna_trials import finished_trials, prior_trials, read_search, warm_records
 from results.records.study_folder import StudyFolder
-from results.records.tables import write_tables
 from results.records.trial_record import TrialRecord
 from search_spaces import SearchSpace
 from spinlock_dist.metrics.record import Metrics

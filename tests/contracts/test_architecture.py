@@ -38,6 +38,15 @@ CORE = (
     ("interop", "tables"),
     ("generate", "train", "diagnose"),
 )
+# Of a package with rooms: those in one row do not build on the rows below. What is not named is the package's face.
+ROOMS = {
+    "results": (
+        ("records",),
+        ("analysis", "verdict", "command"),
+        ("report",),
+        ("leaderboard", "compare", "export", "dataframes"),
+    ),
+}
 ENGINES = {"ray", "optuna"}
 LONGEST_FUNCTION = 60
 
@@ -87,6 +96,35 @@ def test_the_core_imports_one_way(path: Path) -> None:
     for name in imported(path):
         if name[0] == "spinlock_dist" and name[1] != part:
             assert place_in_core(name[1]) <= place_in_core(part), f"{name_of(path)} imports {'.'.join(name)}"
+
+
+def room_of(name: tuple[str, ...]) -> int | None:
+    """The row in ROOMS of a dotted name; None for the face of a package, or a package without rooms."""
+    rows = ROOMS.get(name[0], ())
+    return next((place for place, rooms in enumerate(rows) if name[1:2] and name[1] in rooms), None)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.relative_to(ROOT).parts[0] in ROOMS], ids=name_of)
+def test_rooms_import_one_way(path: Path) -> None:
+    own = path.relative_to(ROOT).with_suffix("").parts
+    row = room_of(own)
+    assert row is not None or own[1] == "__init__", f"{name_of(path)} has no place in ROOMS; give it one"
+    for name in imported(path):
+        if row is not None and name[0] == own[0] and name[1] != own[1]:
+            there = room_of(name)
+            assert there is not None, f"{name_of(path)} imports {'.'.join(name)}, which has no place in ROOMS"
+            assert there <= row, f"{name_of(path)} imports {'.'.join(name)}, which is built on it"
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_no_two_rooms_import_each_other(package: str) -> None:
+    arrows: dict[str, set[str]] = {}
+    for path in FILES:
+        own = path.relative_to(ROOT).with_suffix("").parts
+        if own[0] == package:
+            arrows.setdefault(own[1], set()).update(name[1] for name in imported(path) if name[0] == package)
+    mutual = [(one, other) for one, there in arrows.items() for other in there if one < other and one in arrows[other]]
+    assert not mutual
 
 
 @pytest.mark.parametrize(("engine", "homes"), [("ray", {"study"}), ("optuna", {"study", "results"})])

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from results.records.tables import read_trials
 from results.records.trial_record import TrialRecord, feasible_records
 from search_spaces import load_space
 from spinlock_dist.config import TrialConfig
@@ -140,7 +140,7 @@ def test_every_fault_of_a_trial_is_survived(nodes: Nodes, dataset: Path, tmp_pat
     assert len(ray.nodes()) == 3
     assert sum(node["Alive"] for node in ray.nodes()) == 2
 
-    table = read_trials(result.folder.trials).set_index(["phase", "number"]).loc["search"]
+    table = pd.read_parquet(result.folder.trials).set_index(["phase", "number"]).loc["search"]
     assert table["attempts"].tolist() == [len(record.attempts) for record in result.search]
     assert not list(result.folder.snapshots.iterdir())
     assert {path.name for path in result.folder.tune.iterdir()} == {"checkpoints", "snapshots"}  # no clutter of Tune's

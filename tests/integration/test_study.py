@@ -18,11 +18,11 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-import results.export
+import results.export.command
 import spinlock_dist.train
 from results.records.optuna_trials import read_journal
+from results.records.stored_tables import read_tables
 from results.records.study_folder import StudyFolder
-from results.records.tables import read_curves, read_tables, read_trials
 from results.records.trial_record import TrialRecord, read_records
 from spinlock_dist.categories.mapping import read_names
 from spinlock_dist.config import TrialConfig, load_config
@@ -78,7 +78,7 @@ def test_a_study_exports_configs_that_train_to_the_same_metrics(config, tmp_path
 
     another = next(record for record in result.search if record is not result.best)
     options = ["--runs", config.runs, "--trial", str(another.number), "--force"]
-    assert results.export.main([config.name, *options, "--out", str(tmp_path / "another.yaml")]) == 0
+    assert results.export.command.main([config.name, *options, "--out", str(tmp_path / "another.yaml")]) == 0
     capsys.readouterr()
     assert spinlock_dist.train.main(["--config", str(tmp_path / "another.yaml"), "--json"]) == 0
     assert another.metrics is not None
@@ -97,9 +97,9 @@ def test_a_study_exports_configs_that_train_to_the_same_metrics(config, tmp_path
     assert found["exported"] == result.best.arm
     assert found["verification"]["repeated"]
     assert found["conclusion"] == result.conclusion
-    table = read_trials(result.folder.trials)
+    table = pd.read_parquet(result.folder.trials)
     assert table["phase"].tolist() == ["baseline"] + ["search"] * 4 + ["final"] * 4
-    assert read_curves(result.folder.curves).groupby(["phase", "arm"])["epoch"].max().eq(6).all()
+    assert pd.read_parquet(result.folder.curves).groupby(["phase", "arm"])["epoch"].max().eq(6).all()
 
 
 # ---------------------------------------------------------------- stand-ins for the core
@@ -249,7 +249,7 @@ def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(con
     assert result.front[0].metrics.imbalance == min(
         record.metrics.imbalance for record in result.search if record.feasible and record.metrics
     )
-    table = read_trials(result.folder.trials)
+    table = pd.read_parquet(result.folder.trials)
     assert table.loc[table["front"], "number"].tolist() == sorted(record.number for record in result.front)
     status = read_status(result.folder)
     assert status["front"] == [record.number for record in result.front]
@@ -261,7 +261,7 @@ def test_a_front_is_found_shown_and_exported_from_its_end_of_least_imbalance(con
     assert [outcome_of(record) for record in repeated.search] == [outcome_of(record) for record in result.search]
 
     warm = run(config.model_copy(update={"name": "t", "trials": 2, "warm_start": ("s",)}), objective=make_toy())
-    table = read_trials(warm.folder.trials)
+    table = pd.read_parquet(warm.folder.trials)
     assert table["phase"].value_counts().loc[["warm", "search"]].tolist() == [6, 2]
     assert set(table.loc[table["phase"] == "warm", "arm"]) == {f"s/{record.arm}" for record in result.search}
     assert [record.number for record in warm.search] == [7, 8]  # after the baseline and six trials that it did not run
@@ -340,7 +340,7 @@ def test_a_tournament_gives_every_strategy_the_same_and_is_not_run_twice(config)
         read_story(first.folder, 1)
     with pytest.raises(ConfigError, match="--resume --trials N"):
         study_config(make_parser().parse_args(["--extend", "+2", "--name", "s", "--runs", config.runs]))
-    table = read_trials(first.folder.trials)
+    table = pd.read_parquet(first.folder.trials)
     assert table["levelling.worst_helped"].notna().all()
 
     def refuse(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:

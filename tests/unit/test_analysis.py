@@ -10,19 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.analysis.analysis import (
-    LEAST_TRIALS,
-    bits_of,
-    by_strategy,
-    extremes,
-    importances,
-    in_memory,
-    realized_ratios,
-    scored,
-    split_raw,
-    spread,
-)
+from results.analysis.capacity import bits_of, realized_ratios, spread
 from results.analysis.hypotheses import hypotheses
+from results.analysis.importance import LEAST_TRIALS, importances, in_memory, scored
+from results.analysis.raw_error import extremes, split_raw
+from results.analysis.strategies import by_strategy
 from results.records.study_record import StudyRecord, read_study
 from results.records.trial_record import TrialRecord
 from search_spaces import Float, SearchSpace, load_space

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from results.export import find_trial, main, shortfall, trial_ratios
+from results.export.command import find_trial, main, shortfall
+from results.export.spinlock import trial_ratios
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord, read_study
 from results.records.trial_record import TrialRecord

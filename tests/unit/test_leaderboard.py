@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from results.leaderboard import main, ranking
+from results.leaderboard import main
 from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
+from results.records.trial_record import ranking
 from spinlock_dist.errors import ConfigError
 from tests.driven import driven
 from tests.synthetic_study import build_study

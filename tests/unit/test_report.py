@@ -16,10 +16,11 @@ import pytest
 
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord, read_study
-from results.report.command import main, render_report
+from results.report.command import main
 from results.report.plots import PLOTS, figure_json, figures
 from results.report.plots.course import timeline
 from results.report.plots.style import COLOURS, PALETTE_ON_DARK, SYMBOLS, log_axis
+from results.report.render import render_report
 from results.report.sections import sections
 from spinlock_dist.errors import ConfigError
 from tests.synthetic_study import build_study

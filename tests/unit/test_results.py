@@ -8,21 +8,24 @@ import os
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from results.analysis.pareto import front
-from results.export import export_readme
-from results.leaderboard import leaderboard, ranking, settings
+from results.analysis.tables import write_tables
+from results.export.best_folder import export_readme
+from results.records.settings import settings
 from results.records.study_folder import StudyFolder, open_study
-from results.records.tables import read_curves, read_trials, write_tables
 from results.records.trial_record import (
     best_record,
+    ranking,
     read_records,
     write_records,
 )
+from results.report.terminal import leaderboard
 from results.verdict.verdict import Verdict, conclude, judge
 from spinlock_dist.atomic_files import read_json, replacing, write_json
 from spinlock_dist.errors import ConfigError, SpinlockError
@@ -61,7 +64,7 @@ def test_tables_have_a_row_a_trial_and_a_row_a_report(tmp_path, make_record, mak
         make_record(2, state="failed", reason="its process died"),
     ]
     write_tables(StudyFolder(tmp_path), records)
-    trials, curves = read_trials(tmp_path / "trials.parquet"), read_curves(tmp_path / "curves.parquet")
+    trials, curves = pd.read_parquet(tmp_path / "trials.parquet"), pd.read_parquet(tmp_path / "curves.parquet")
     assert trials["number"].tolist() == [0, 1, 2]
     assert trials["feasible"].tolist() == [False, True, False]
     assert trials["fvu.c0"].tolist()[:2] == [0.5, 0.4]
@@ -80,7 +83,7 @@ def test_every_trial_has_the_levelling_down_meter(tmp_path, make_record, make_me
         make_record(0, 0.4, 0.2, phase="final", arm="trial-0", test=make_metrics(0.9, 0.3)),
     ]
     write_tables(StudyFolder(tmp_path), records)
-    table = read_trials(tmp_path / "trials.parquet")
+    table = pd.read_parquet(tmp_path / "trials.parquet")
     helped, hurt = table["levelling.worst_helped"].tolist(), table["levelling.best_hurt"].tolist()
     assert helped == pytest.approx([0, math.log10(2), math.nan, 0, 0], nan_ok=True)
     assert hurt == pytest.approx([0, math.log10(2), math.nan, 0, math.log10(3)], nan_ok=True)
@@ -202,7 +205,7 @@ def test_the_front_is_stored(tmp_path, make_record):
     records = [make_record(0, 0.5, 0.1, phase="baseline", arm="baseline"), make_record(1, 0.4, 0.1)]
     records += [make_record(2, 0.3, 0.05), make_record(3, 0.4, 0.2, guards={"bits": 1.0}), make_record(4, 0.5, 0.1)]
     write_tables(StudyFolder(tmp_path), records)
-    table = read_trials(tmp_path / "trials.parquet")
+    table = pd.read_parquet(tmp_path / "trials.parquet")
     assert table.loc[table["front"], "number"].tolist() == [1, 2]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from results.analysis.tables import write_tables
 from results.records.optuna_trials import outcome
 from results.records.study_folder import FORMAT, StudyFolder
 from results.records.study_record import StudyRecord, read_study
-from results.records.tables import write_tables
 from results.records.trial_record import TrialRecord, write_records
 from search_spaces import load_space
 from search_spaces.space import space_content, space_of

@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from results.records.study_folder import StudyFolder
-from results.verdict.standings import standings, tournament_sentence, tournament_table, write_standings
-from results.verdict.verdict import BASELINE, judge
+from results.records.trial_record import BASELINE
+from results.report.terminal import tournament_table
+from results.verdict.standings import standings, tournament_sentence, write_standings
+from results.verdict.verdict import judge
 from search_spaces import load_space
 from search_spaces.space import space_content
 from spinlock_dist.atomic_files import read_json

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import results
+from results.analysis.tables import category_table
+from results.records.stored_tables import read_tables
 from results.records.study_folder import StudyFolder
-from results.records.tables import category_table, read_curves, read_tables, read_trials
 from spinlock_dist.errors import ConfigError
 from tests.synthetic_study import build_study
 
@@ -23,8 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 def test_a_loaded_study_has_the_tables_on_disk(folder):
     study = results.load(folder.path)
     assert not study.record.problems
-    pd.testing.assert_frame_equal(study.trials, read_trials(folder.trials), check_dtype=False)
-    pd.testing.assert_frame_equal(study.curves, read_curves(folder.curves), check_dtype=False)
+    pd.testing.assert_frame_equal(study.trials, pd.read_parquet(folder.trials), check_dtype=False)
+    pd.testing.assert_frame_equal(study.curves, pd.read_parquet(folder.curves), check_dtype=False)
 
 
 def test_a_study_is_loaded_from_within_its_folder(folder, monkeypatch):

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results.records.trial_record import TrialRecord
-from results.verdict.verdict import BASELINE, judge
+from results.records.trial_record import BASELINE, TrialRecord
+from results.verdict.verdict import judge
 from study.config import FinalsConfig, GuardsConfig
 from study.search.constraints import guards
 

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from results.analysis.analysis import (
+from results.analysis.capacity import (
     PUBLISHED_RATIOS,
     bits_of,
     realized_ratios,

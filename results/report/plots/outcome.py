@@ -7,9 +7,7 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 
-from results.analysis.analysis import (
-    split_raw,
-)
+from results.analysis.raw_error import split_raw
 from results.records.study_record import StudyRecord
 from results.report.plots.style import (
     COLOURS,

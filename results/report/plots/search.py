@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from results.analysis.analysis import (
-    scored,
-    strategy_of,
-)
+from results.analysis.importance import scored, study_importances
 from results.analysis.pareto import front
+from results.analysis.strategies import strategy_of
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from results.report.plots.style import (
@@ -55,7 +53,7 @@ def _add_imbalances(figure: go.Figure, trials: Sequence[TrialRecord], x_of: Call
 
 def importance(study: StudyRecord) -> go.Figure | None:
     """Draw how much each setting mattered for the imbalance and for the worst category."""
-    found = study.importances
+    found = study_importances(study)
     if not found:
         return None
     names = list(reversed(list(next(iter(found.values())))))

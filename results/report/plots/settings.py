@@ -10,11 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from results.analysis.analysis import (
-    LEAST_TRIALS,
-    in_memory,
-    scored,
-)
+from results.analysis.importance import LEAST_TRIALS, in_memory, scored, study_importances
 from results.records.study_record import StudyRecord
 from results.report.plots.style import (
     COLOURS,
@@ -69,7 +65,7 @@ def slices(study: StudyRecord) -> go.Figure | None:
 def contour(study: StudyRecord) -> go.Figure | None:
     """Draw the imbalance over the two numeric settings that mattered most."""
     space = study.space()
-    shares = study.importances.get("imbalance", {})
+    shares = study_importances(study).get("imbalance", {})
     numbers = [name for name in shares if not isinstance(space.parameters[name], Categorical)][:2]
     if len(numbers) < 2:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from results.leaderboard import settings
+from results.records.settings import settings
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from spinlock_dist.metrics.record import Metrics

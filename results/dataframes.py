@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
+from results.analysis.tables import category_table, curve_table, trial_table
 from results.records.study_folder import open_study
 from results.records.study_record import StudyRecord, read_study
-from results.records.tables import category_table, curve_table, trial_table
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class LoadedStudy:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """A row a trial of any phase, as in trials.parquet; columns: `results.records.tables.trial_table`."""
+        """A row a trial of any phase, as in trials.parquet; columns: `results.analysis.tables.trial_table`."""
         return trial_table(self.record.records)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """A row a report, as in curves.parquet; columns: `results.records.tables.curve_table`."""
+        """A row a report, as in curves.parquet; columns: `results.analysis.tables.curve_table`."""
         return curve_table(self.record.records)
 
     @cached_property
     def categories(self) -> pd.DataFrame:
-        """A row a trial and category, with FVU, raw error, bits and sizes: `results.records.tables.category_table`."""
+        """A row a trial and category, with FVU, raw error, bits and sizes: `results.analysis.tables.category_table`."""
         return category_table(self.record.records, self.record.features)
 
     @cached_property

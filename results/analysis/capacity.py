@@ -1,0 +1,70 @@
+"""What a trial's ratios bought: bits, ratios as they came out, how far they spread, what balance they allow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from results.records.trial_record import TrialRecord
+from spinlock_dist.compression.rate_distortion import best_imbalance
+from spinlock_dist.compression.strategies import UNIFORM_RATIOS
+from spinlock_dist.config import LEVELS, CompressionConfig
+from spinlock_dist.metrics.record import Metrics
+
+PUBLISHED_RATIOS = ((0.30, 0.33), (0.84, 0.90), (1.90, 2.00))
+"""Range over categories of the ratios at L0, L1, L2 in Spinlock's 10,000-sample comparison, `balanced`."""
+
+
+def bits_of(metrics: Metrics) -> dict[str, float]:
+    """Return the bits per sample of every category, all its codebooks together."""
+    bits = dict.fromkeys(metrics.fvu, 0.0)
+    for book in metrics.codebooks:
+        bits[book["category"]] += math.log2(book["codes"])
+    return bits
+
+
+def realized_ratios(record: TrialRecord, baseline: TrialRecord) -> np.ndarray | None:
+    """Return what the ratios of a trial came to, `[C, L]`, in the order of the categories; None without codebooks.
+
+    Where codes were moved: the uniform ratio times the level's bits / those of the baseline. Where only latent
+    dimensions were: the uniform ratio times dims / the baseline's.
+    """
+    if record.metrics is None or baseline.metrics is None or not record.metrics.codebooks:
+        return None
+    by_dims = record.params.get("compression.capacity") == "latent"
+    ours, theirs = (_sizes(metrics, by_dims) for metrics in (record.metrics, baseline.metrics))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(np.array(UNIFORM_RATIOS) * ours / theirs)
+
+
+def _sizes(metrics: Metrics, dims: bool) -> np.ndarray:
+    """Return bits, or latent dimensions, of every category and level `[C, L]`: 0 where a level is switched off."""
+    place = {name: row for row, name in enumerate(metrics.fvu)}
+    sizes = np.zeros((len(place), len(LEVELS)))
+    for book in metrics.codebooks:
+        level, _, further = book["level"].partition(".")
+        at = place[book["category"]], LEVELS.index(level)
+        if not dims:
+            sizes[at] += math.log2(book["codes"])
+        elif not further:
+            sizes[at] = book["dim"]
+    return sizes
+
+
+def spread(ratios: np.ndarray) -> float:
+    """Return how far ratios `[C, L]` differ between categories: geometric mean over levels of max / min, both > 0."""
+    factors = [column[column > 0].max() / column[column > 0].min() for column in ratios.T if (column > 0).any()]
+    return float(np.exp(np.mean(np.log(factors)))) if factors else 1.0
+
+
+def reachable_imbalance(
+    characteristics: Mapping[str, Mapping[str, Any]], metrics: Metrics, compression: CompressionConfig, rows: int
+) -> float:
+    """Return the smallest imbalance of the Gaussian reference at a trial's bits, with the caps of its codebooks."""
+    spectra = [each["spectrum"] for each in characteristics.values()]
+    codes = max(1, min(compression.max_codes, rows // compression.min_rows_per_code))
+    cap = math.log2(codes) * len(LEVELS) * compression.max_codebooks
+    return best_imbalance(spectra, metrics.bits_per_sample, cap_bits=cap)

@@ -1,0 +1,88 @@
+"""Which searched settings mattered, by fANOVA (Hutter, Hoos & Leyton-Brown 2014) over the completed trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from results.records.study_record import StudyRecord
+from results.records.trial_record import TrialRecord
+from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR
+
+if TYPE_CHECKING:
+    import optuna
+
+    from search_spaces import SearchSpace
+
+LEAST_TRIALS = 8
+"""Scored trials from which it is worth asking what mattered."""
+LEAST_SPREAD = 1e-5
+"""Range of log10 scores below which trials scored alike: what is left is rounding, of which no forest can be grown."""
+MOST_TRIALS = 100
+"""Scored trials that are looked at together: random forests and contours cost far more than they gain with more."""
+
+
+def scored(search: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials that completed with a score."""
+    return [record for record in search if record.state == "complete" and record.metrics is not None]
+
+
+@lru_cache(maxsize=1)  # a report asks three times, and forests take a second to grow
+def study_importances(study: StudyRecord) -> dict[str, dict[str, float]]:
+    """The importances of a study's settings. Raises `SpinlockError` if its search space cannot be read."""
+    return importances(study.search, study.space())
+
+
+def importances(search: Sequence[TrialRecord], space: SearchSpace) -> dict[str, dict[str, float]]:
+    """Return how much each setting mattered for `imbalance` and for `worst` (log10 of the worst FVU), 0 to 1.
+
+    Shares of the variance that a random forest over the completed trials sees (fANOVA: Hutter et al. 2014). Empty if
+    there are too few trials; without a score in which all are alike. Settings that count only sometimes are left out.
+    """
+    study = in_memory(search, space)
+    if len(study.trials) < LEAST_TRIALS:
+        return {}
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    found = {}
+    for name, number in (("imbalance", 0), ("worst", 1)):
+        if np.ptp([trial.user_attrs["scores"][number] for trial in study.trials]) > LEAST_SPREAD:
+            evaluator = FanovaImportanceEvaluator(seed=0, n_trees=16)
+            found[name] = get_param_importances(
+                study,
+                evaluator=evaluator,
+                target=lambda trial, number=number: trial.user_attrs["scores"][number],  # type: ignore[misc]
+            )
+    return found
+
+
+def in_memory(search: Sequence[TrialRecord], space: SearchSpace) -> optuna.Study:
+    """Return completed trials as a study of Optuna's, to ask its analyses: at most `MOST_TRIALS`, evenly chosen.
+
+    Their attribute `scores` is the log10 of imbalance and worst FVU. Trials that are not of this space are left out.
+    """
+    import optuna
+    from optuna.trial import TrialState, create_trial
+
+    from results.records.optuna_distributions import distribution
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study()
+    trials = [record for record in scored(search) if set(record.params) <= set(space.parameters)]
+    for place in sorted(set(np.linspace(0, len(trials) - 1, MOST_TRIALS).astype(int)) if trials else ()):
+        record = trials[place]
+        assert record.metrics is not None
+        scores = [record.metrics.log10_imbalance, math.log10(max(record.metrics.fvu_worst, IMBALANCE_FLOOR))]
+        known = create_trial(
+            state=TrialState.COMPLETE,
+            value=scores[0],
+            params=record.params,
+            distributions={name: distribution(space.parameters[name]) for name in record.params},
+            user_attrs={"scores": scores},
+        )
+        study.add_trial(known)
+    return study

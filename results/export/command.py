@@ -1,0 +1,116 @@
+"""python -m results.export NAME: a trial of a study as a file that works without the study.
+
+A study's best trial is written with its checkpoint and what it scores, by itself; any other on request.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from results.analysis.trial_summary import WORDS
+from results.command import command_parser, read_named
+from results.export.spinlock import export_spinlock, scores_in_words
+from results.records.study_record import StudyRecord
+from results.records.trial_record import TrialRecord, arm_of
+from results.verdict.verdict import spoken
+from spinlock_dist.atomic_files import write_text
+from spinlock_dist.config import dump_config
+from spinlock_dist.errors import ConfigError, SpinlockError
+
+EXAMPLES = """examples:
+  python -m results.export mine --out best.yaml                        the best; spinlock_dist.train --config trains it
+  python -m results.export mine --trial 7 --out seven.yaml             another one
+  python -m results.export cup --trial feedback/trial-5 --out f.yaml   one of a tournament, by its search
+  python -m results.export mine --format spinlock --out theirs.yaml    for Spinlock's train-vqvae --config
+  python -m results.export mine --trial 9 --force --out nine.yaml      although it breaks a guard
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, write, print what was written and what could not be said."""
+    parser = command_parser("export", "Write the config of a trial as a file that works without the study.", EXAMPLES)
+    parser.add_argument("name", help="study")
+    parser.add_argument(
+        "--trial", metavar="TRIAL", help="number, or in a tournament SEARCH/trial-N (default: the best of the study)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("native", "spinlock"),
+        default="native",
+        help="native: for python -m spinlock_dist.train; spinlock: for Spinlock's train-vqvae, and its category files "
+        "beside it (default native)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="YAML file to write")
+    parser.add_argument("--force", action="store_true", help="export a trial that is not feasible as well")
+    args = parser.parse_args(argv)
+    study = read_named(args.runs, args.name)
+    record = find_trial(study, args.trial)
+    if not record.feasible and not args.force:
+        why = f"{spoken(record.arm)} of {study.name} is not feasible: {shortfall(record)}"
+        raise SpinlockError(f"{why}; --force exports it all the same")
+    config = study.config(record)
+    files: list[Path] = [args.out]
+    notes: list[str] = []
+    try:
+        if args.format == "native":
+            write_text(args.out, _head(study, record) + dump_config(config))
+        else:
+            files, notes = export_spinlock(study.folder, record, config, args.out)
+    except OSError as error:
+        raise SpinlockError(f"{error.filename or args.out}: cannot be written: {error.strerror}") from None
+    print(f"{spoken(record.arm)} of {study.name}: {', '.join(map(str, files))}")
+    print("".join(f"not said: {note}\n" for note in notes), end="")
+    return 0
+
+
+# ---------------------------------------------------------------- which trial
+
+
+def find_trial(study: StudyRecord, name: str | None) -> TrialRecord:
+    """Return the trial of the search that is called `name`, the best one if no name is given.
+
+    Names: `7`, `trial-7`; in a tournament `feedback/7`, `feedback/trial-7`. Raises `ConfigError` if there is none.
+    """
+    if name is None:
+        if study.best is None:
+            raise ConfigError(f"study '{study.name}' has no feasible trial; name one with --trial")
+        return study.best
+    search, _, number = name.rpartition("/")
+    arm = f"{search}/" * bool(search) + (f"trial-{number}" if number.isdecimal() else number)
+    known = [record.arm for record in study.search]
+    found = next((record for record in study.search if record.arm == arm), None)
+    if found is not None:
+        return found
+    if arm in study.running:
+        raise ConfigError(f"{spoken(arm)} of {study.name} has no outcome yet")
+    searches = sorted({arm_of(each) for each in known})
+    if search not in searches and any(searches):
+        raise ConfigError(f"--trial {name}: {study.name} is a tournament; name the search too, e.g. {known[0]}")
+    if search and known and search not in searches:
+        raise ConfigError(f"--trial {name}: {study.name} is no tournament; its number is enough, e.g. 0")
+    numbers = [each.rpartition("-")[2] for each in known if arm_of(each) == search]
+    there = f"its trials: {numbers[0]} to {numbers[-1]}" if numbers else "none has ended yet"
+    raise ConfigError(f"--trial {name}: study '{study.name}' has no such trial; {there}")
+
+
+def shortfall(record: TrialRecord) -> str:
+    """Return why a trial is not feasible: the guards it breaks, and by how much, or how it ended."""
+    if record.state != "complete":
+        return ": ".join(filter(None, (WORDS[record.state], " ".join(record.reason.split()))))
+    broken = [f"{name} by {value:.1%}" for name, value in record.guards.items() if value > 0]
+    return "; ".join([f"it breaks {', '.join(broken)}"] * bool(broken) + [record.kind] * bool(record.kind))
+
+
+def _head(study: StudyRecord, record: TrialRecord) -> str:
+    """Return what a reader of the file should know, as comments."""
+    versions = study.description.get("versions", {})
+    threads = study.description.get("hardware", {}).get("cpus_per_trial", 1)
+    lines = [f"{spoken(record.arm)} of study {study.name}, {scores_in_words(record)}"]
+    lines += [] if record.feasible else [f"not feasible: {shortfall(record)}"]
+    lines += [
+        f"data: {study.fingerprint}",
+        "; ".join(f"{name} {versions[name]}" for name in ("spinlock-dist", "torch") if versions.get(name)),
+        "the same machine and as many threads give the same figures:",
+        f"OMP_NUM_THREADS={threads} python -m spinlock_dist.train --config THIS_FILE",
+    ]
+    return "".join(f"# {line}\n" for line in lines if line)

@@ -1,0 +1,102 @@
+"""Tables of a study for a terminal: its leaderboard, and the standings of a tournament."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from results.analysis.levelling import levelling
+from results.records.effect import Effect
+from results.records.settings import settings
+from results.records.standing import Standing
+from results.records.trial_record import TrialRecord, arm_of, ranking
+from spinlock_dist.metrics.record import Metrics
+
+
+def leaderboard(
+    baseline: TrialRecord,
+    search: Sequence[TrialRecord],
+    rows: int = 8,
+    front: Sequence[TrialRecord] = (),
+    replicated: Mapping[str, Effect] | None = None,
+) -> Table:
+    """Return `front`, and then the first `rows` of the ranking, below the baseline's first training.
+
+    On the validation rows; `replicated` are the ratios of imbalances to the baseline's on the test rows of replicates,
+    by arm. help and hurt: factors by which the imbalance fell because the worst category got better, and because the
+    best got worse (levelling down). Only trials that keep every guard have a rank.
+    """
+    table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.caption = _caption(front, replicated)
+    table.caption_justify = "left"
+    for column in ("rank", "trial", "imbalance", "worst", "mean", "util", "help", "hurt", "settings"):
+        justify: Any = "left" if column in ("trial", "settings") else "right"
+        table.add_column(column, justify=justify, no_wrap=column != "settings", overflow="fold")
+    table.add_row("", "baseline", *_figures(_score(baseline)), "", "", "uniform")
+    ranked = ranking(search)
+    places = {id(record): str(place) for place, record in enumerate(ranked, start=1) if record.feasible}
+    rest = [record for record in ranked if record not in front]
+    for record in [*front, *rest[: max(0, rows - len(front))]]:
+        gain = levelling(_score(record), _score(baseline))
+        factors = (f"{10**gain.worst_helped:.2f}", f"{10**gain.best_hurt:.2f}")
+        lines = [settings(record)]
+        if effect := (replicated or {}).get(record.arm):
+            lines.append(f"x{effect.ratio:.2f} ({effect.low:.2f}-{effect.high:.2f})")
+        if not record.feasible:
+            lines.append(f"breaks {record.broken_guards}" if record.broken_guards else record.kind)
+        trial = f"{arm_of(record.arm)} {record.number}".strip() + ("*" if record in front else "")
+        style = "" if record.feasible else "dim"
+        place = places.get(id(record), "")
+        table.add_row(place, trial, *_figures(_score(record)), *factors, "\n".join(filter(None, lines)), style=style)
+    return table
+
+
+def _caption(front: Sequence[TrialRecord], replicated: Mapping[str, Effect] | None) -> str:
+    lines = ["help x hurt: the imbalance fell as the worst got better x as the best got worse"]
+    if replicated:
+        lines.append("x: imbalance / the baseline's on the test rows of the replicates, and interval")
+    if front:
+        lines.append("*: the front, which no feasible trial beats in imbalance, mean and util at once")
+    return "\n".join(lines)
+
+
+def _figures(metrics: Metrics) -> tuple[str, ...]:
+    return (
+        f"{metrics.imbalance:.2f}x",
+        f"{metrics.fvu_worst:.3f}",
+        f"{metrics.fvu_mean:.3f}",
+        f"{metrics.utilization:.0%}",
+    )
+
+
+def _score(record: TrialRecord) -> Metrics:
+    assert record.metrics is not None
+    return record.metrics
+
+
+def tournament_table(rows: Sequence[Standing]) -> Table:
+    """Return the standings for a terminal."""
+    table = Table(
+        title="test rows of the replicates: ratio to the baseline, interval",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title_justify="left",
+    )
+    table.caption = "rank: first and last that the paired differences allow; kept: trials that kept every guard"
+    table.caption_justify = "left"
+    for column in ("rank", "strategy", "imbalance", "worst", "mean", "kept", "verdict"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        rank = "" if row.ranks is None else "-".join(map(str, dict.fromkeys(row.ranks)))
+        mean = f"{row.mean.ratio:.2f}" if row.mean else ""
+        words = "not shown" if row.verdict == "no difference shown" else row.verdict or "no trial"
+        kept = f"{row.feasible}/{row.trials}"
+        table.add_row(rank, row.arm, _short(row.imbalance), _short(row.worst), mean, kept, words)
+    return table
+
+
+def _short(effect: Effect | None) -> str:
+    return "" if effect is None else f"{effect.ratio:.2f} {effect.low:.2f}-{effect.high:.2f}"
