@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -156,10 +157,8 @@ class StudyFolder:
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be written: {error.strerror}") from None
         try:
-            since = datetime.now().isoformat(" ", "seconds")
-            with suppress(OSError):  # it is for others to read; a full disk is met where it matters
-                self._holder.write_text(f"{_this_process()} since {since}")
-            yield
+            with self._driver_named():
+                yield
         finally:
             self._holder.unlink(missing_ok=True)
             if not self.description.exists():  # the study did not get as far as leaving anything
@@ -168,17 +167,35 @@ class StudyFolder:
                     self.path.rmdir()
             held.release()
 
+    @contextmanager
+    def _driver_named(self) -> Iterator[None]:
+        """Say in `.driver` who holds the study, and keep that file locked meanwhile, for `is_running` to see.
+
+        Whoever looks takes a shared lock on `.driver`, never the `.lock` that decides who may drive: if it took that,
+        a driver that starts at the same moment would be refused. Here the driver waits for it, which takes
+        microseconds. A killed driver leaves the file, but not its lock.
+        """
+        with ExitStack() as opened:
+            with suppress(OSError):  # this is for others to read; a full disk shows where it matters
+                file = opened.enter_context(self._holder.open("a+"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.truncate(0)
+                file.write(f"{_this_process()} since {datetime.now().isoformat(' ', 'seconds')}")
+                file.flush()
+            yield
+
     @property
     def is_running(self) -> bool:
-        """Whether another process drives the study at this moment."""
-        held = FileLock(self.path / ".lock")
-        if not self._holder.exists() or self._driver().startswith(f"{_this_process()} "):
+        """Whether another process drives the study at this moment. Disturbs no driver, not even one that starts."""
+        if self._driver().startswith(f"{_this_process()} "):
             return False
         try:
-            held.acquire(timeout=0)
-        except (Timeout, OSError):
+            with self._holder.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
-        held.release()
+        except OSError:  # no such file, or a file system without locks
+            return False
         return False
 
     @property

@@ -8,6 +8,8 @@ SETTINGS = {
     # nothing is sent anywhere; the address keeps quiet even a head that reports in spite of the switch
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
+    # only who has the token may use the cluster; Ray's own default differs between versions and ways to start
+    "RAY_AUTH_MODE": "token",
     # one terminal view, the study's own
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",

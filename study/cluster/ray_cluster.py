@@ -19,6 +19,7 @@ import ray
 import torch
 from ray.autoscaler.sdk import request_resources
 
+from study.cluster.ray_internals import worker_logs_silenced
 from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full
 from study.config import ClusterConfig
 
@@ -46,7 +47,7 @@ class Cluster:
         """One line about the dashboard, empty without one."""
         if self.dashboard is None:
             return ""
-        locked = os.environ.get("RAY_AUTH_MODE") != "disabled"
+        locked = os.environ["RAY_AUTH_MODE"] == "token"
         return f"{self.dashboard}" + (" (token: ray get-auth-token)" if locked else "")
 
 
@@ -115,7 +116,7 @@ def _connect(config: ClusterConfig) -> str | None:
     except ray.exceptions.AuthenticationError:
         raise ResourceError(
             f"Ray's token for {config.address or 'this machine'} is missing or another's: where the cluster "
-            "was started `ray get-auth-token` prints it; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here"
+            "was started `ray get-auth-token` prints it; set RAY_AUTH_TOKEN here"
         ) from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {config.address}" if config.address else "on this machine"
@@ -164,12 +165,8 @@ def _quiet() -> Iterator[None]:
     """Keep Ray from telling in paragraphs, on stdout, what befalls trials: the study does so in a line."""
     for part in ("ray.tune", "ray.train"):
         logging.getLogger(part).setLevel(logging.CRITICAL)
-    worker: Any = ray._private.worker  # there is no public switch
-    before, worker._worker_logs_enabled = worker._worker_logs_enabled, False
-    try:
+    with worker_logs_silenced():
         yield
-    finally:
-        worker._worker_logs_enabled = before
 
 
 @contextmanager

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import optuna
 
+from results.records.optuna_trials import ATTEMPTS
 from results.records.trial_record import Attempt, Kind
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.run import lockstep_key
 from study.cluster.resources import Resources
-from study.search.storage import keep_attempts
+from study.search.optuna_internals import stored_trial
 from study.worker import retry_policy
 from study.worker.actor import trial_batch_name
 
@@ -44,7 +45,7 @@ class PendingTrial:
         if len(self.trial.study.directions) > 1:
             return  # Optuna keeps no intermediate values of several objectives
         trained = int(report["trained"])
-        if trained not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
+        if trained not in stored_trial(self.trial).intermediate_values:
             self.trial.report(report["fvu_worst"], trained)
 
     def begin_attempt(self, room: Resources, trial_batch: str) -> None:
@@ -53,7 +54,7 @@ class PendingTrial:
         self.attempts.append(
             Attempt(began=began, cpus=room.cpus, gpus=room.gpus, memory=room.memory, trial_batch=trial_batch)
         )
-        keep_attempts(self.trial.study, self.trial._trial_id, self.attempts)
+        self._store_attempts()
         self.curve, self.last = [], {}
 
     def end_attempt(self, kind: Kind, reason: str) -> None:
@@ -67,7 +68,10 @@ class PendingTrial:
             kind=kind,
             reason=reason,
         )
-        keep_attempts(self.trial.study, self.trial._trial_id, self.attempts)
+        self._store_attempts()
+
+    def _store_attempts(self) -> None:
+        self.trial.set_user_attr(ATTEMPTS, [asdict(attempt) for attempt in self.attempts])
 
 
 @dataclass

@@ -43,6 +43,7 @@ from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig
 from study.search.constraints import guards
+from study.search.optuna_internals import stored_trial
 from study.search.pending_trials import PendingTrial, TrialBatch, form_trial_batches
 from study.worker import retry_policy
 
@@ -159,7 +160,7 @@ class AskTellSearcher(Searcher):
         """
         trial = self._study.ask()
         values = suggest(trial, self._space)
-        known = self._study._storage.get_trial(trial._trial_id)
+        known = stored_trial(trial)
         pending = PendingTrial(trial, self._base, attempts_at(known))
         if STATE in known.user_attrs:
             self._note_outcome(pending)
@@ -307,7 +308,7 @@ class AskTellSearcher(Searcher):
         if metrics is not None:
             trial.set_user_attr(METRICS, metrics.__dict__)
             constraints |= guards(metrics, self._baseline, self._guards)
-        known = self._study._storage.get_trial(trial._trial_id).constraints
+        known = stored_trial(trial).constraints
         for name, value in constraints.items():
             if name not in known:  # the driver may have been lost in the middle of this
                 trial.set_constraint(name, value)
@@ -320,7 +321,7 @@ class AskTellSearcher(Searcher):
         self._note_outcome(pending)
 
     def _note_outcome(self, pending: PendingTrial) -> None:
-        record = record_of(self._study._storage.get_trial(pending.trial._trial_id))
+        record = record_of(stored_trial(pending.trial))
         self._untold.append(pending.trial)
         self._ended.append(record)
         self.failure = self.failure or retry_policy.reason_to_give_up(self._ended)
@@ -351,7 +352,7 @@ def tell(study: optuna.Study, trial: optuna.Trial) -> None:
 
     Complete has a value; what was stopped, diverged or was refused is pruned; faults of code or machine have failed.
     """
-    known = record_of(study._storage.get_trial(trial._trial_id))
+    known = record_of(stored_trial(trial))
     if known.state == "complete" and known.metrics is not None:
         study.tell(trial, objectives(known.metrics)[: len(study.directions)])
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from optuna.trial import TrialState
 
 from results.records.optuna_trials import ATTEMPTS, attempts_at, reachable
 from results.records.study_folder import StudyFolder
-from results.records.trial_record import Attempt, Kind
+from results.records.trial_record import Kind
 from spinlock_dist.atomic_files import write_json
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.config import StudyConfig
+from study.search.optuna_internals import set_stored_attribute, wait_again
 
 
 class _WholeLines(JournalFileBackend):
@@ -151,11 +152,6 @@ def release(study: optuna.Study, kind: Kind, reason: str) -> int:
         if attempts and not attempts[-1].ended:
             epochs = int(max(trial.intermediate_values, default=0))
             attempts[-1] = replace(attempts[-1], ended=True, kind=kind, reason=reason, epochs=epochs)
-            keep_attempts(study, trial._trial_id, attempts)
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            set_stored_attribute(study, trial, ATTEMPTS, [asdict(attempt) for attempt in attempts])
+        wait_again(study, trial)
     return len(stale)
-
-
-def keep_attempts(study: optuna.Study, trial_id: int, attempts: Sequence[Attempt]) -> None:
-    """Store the attempts at a trial."""
-    study._storage.set_trial_user_attr(trial_id, ATTEMPTS, [asdict(attempt) for attempt in attempts])

@@ -30,6 +30,7 @@ from study.provenance import differences
 from study.samplers.registry import FIRST_GENERATION
 from study.search.constraints import guards
 from study.search.initial_trials import STRATEGY, UNIFORM, initial_points
+from study.search.optuna_internals import enqueued_params
 
 BASELINE = "baseline"
 WARM_STARTED = "warm_started"
@@ -102,7 +103,7 @@ def enqueue_initial_trials(study: optuna.Study, space: SearchSpace, base: TrialC
     points = initial_points(space, base)[1 if has_baseline else 0 :]
     if (best := best_record(warm_records(study))) is not None:
         points.append(best.params)
-    enqueued = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
+    enqueued = [enqueued_params(trial) for trial in study.get_trials(deepcopy=False)]
     for point in points:
         if point not in enqueued:
             study.enqueue_trial(point)

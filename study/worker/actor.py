@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ray._raylet import setproctitle  # type: ignore[attr-defined]  # compiled
 from ray.tune import PlacementGroupFactory, Trainable
-from ray.tune.trainable.function_trainable import wrap_function
+
+from study.cluster.ray_internals import actor_of, function_trainable, name_process
 
 
 def trial_actor(
@@ -23,7 +23,7 @@ def trial_actor(
     Their processes are named after the trial batch that they run: `ray::operators trial-0014`. `room` tells what Tune
     is to reserve for it.
     """
-    wrapped: Any = wrap_function(function, name=f"trials of {study}")
+    wrapped: Any = function_trainable(function, f"trials of {study}")
 
     class TrialActor(wrapped):
         @classmethod
@@ -31,7 +31,7 @@ def trial_actor(
             return room(config)
 
         def step(self) -> dict[str, Any]:
-            setproctitle(f"ray::{study} {self.config['trial_batch']}")  # Ray writes its own at every call
+            name_process(f"ray::{study} {self.config['trial_batch']}")
             return super().step()
 
         def stop_members(self, numbers: Sequence[int]) -> None:
@@ -58,4 +58,4 @@ def numbers_of(trial_batch: Any) -> list[int]:
 
 def stop_members(trial_batch: Any, numbers: Sequence[int]) -> None:
     """Have a trial batch's process stop some of its trials; it knows of it when its next epoch begins."""
-    trial_batch.temporary_state.ray_actor.stop_members.remote(numbers)
+    actor_of(trial_batch).stop_members.remote(numbers)

@@ -20,7 +20,7 @@ from spinlock_dist.atomic_files import write_json
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.search.storage import open_journal
-from tests.driven import driven
+from tests.driven import driven, watched
 
 SPACE = load_space("quick")
 
@@ -140,6 +140,20 @@ def test_a_study_knows_whether_it_runs(folder):
         assert read_study(folder).state == "interrupted"
     write_json(folder.verdict, {"exported": "trial-0"})
     assert read_study(folder).state == "finished"
+
+
+def test_who_looks_whether_a_study_runs_is_in_no_drivers_way(folder):
+    (folder.path / ".driver").write_text("process 1 on a machine that was killed")
+    with watched(folder):
+        for _ in range(300):
+            with folder.lock():
+                pass
+            (folder.path / ".driver").write_text("process 1 on a machine that was killed")
+
+
+def test_a_killed_driver_does_not_run(folder):
+    (folder.path / ".driver").write_text("process 1 on a machine that was killed")
+    assert not folder.is_running
 
 
 def test_a_config_comes_from_the_space_as_it_was(folder, records):
