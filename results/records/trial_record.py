@@ -15,20 +15,9 @@ Phase = Literal["baseline", "warm", "search", "final", "verification"]
 State = Literal["complete", "pruned", "diverged", "refused", "failed"]
 """`pruned`: stopped early by the scheduler. `diverged`: a loss was not finite. `refused`: the config contradicts
 itself or the data. `failed`: a fault of code or machine."""
-Kind = Literal[
-    "",
-    "exception",
-    "non-finite",
-    "refused",
-    "out of memory",
-    "worker lost",
-    "node lost",
-    "driver lost",
-    "interrupted",
-    "storage",
-    "collapsed codebook",
-]
-"""What went wrong with a trial or an attempt at it; empty if nothing did."""
+Kind = str
+"""What went wrong with a trial or an attempt at it: a name in `study.worker.retry_rules.RETRY_RULES` or
+`collapsed codebook`; empty if nothing did."""
 
 
 Word = Literal["better", "no difference shown", "worse"]

@@ -16,8 +16,8 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.run import lockstep_key
 from study.cluster.resources import Resources
 from study.search.optuna_internals import stored_trial
-from study.worker import retry_policy
 from study.worker.actor import trial_batch_name
+from study.worker.retry_rules import rule_of
 
 
 @dataclass
@@ -114,7 +114,7 @@ def form_trial_batches(trials: Iterable[PendingTrial], most: int) -> list[TrialB
     groups: dict[tuple[str, str], list[PendingTrial]] = {}
     for pending in trials:
         last = pending.attempts[-1] if pending.attempts else None
-        left = last.trial_batch if last is not None and last.kind in retry_policy.RESUMES_TOGETHER else ""
+        left = last.trial_batch if last is not None and rule_of(last.kind).resumes_together else ""
         key = "" if left else lockstep_key(pending.config)
         groups.setdefault((left, key), []).append(pending)
     trial_batches = []

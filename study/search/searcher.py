@@ -46,6 +46,7 @@ from study.search.constraints import guards
 from study.search.optuna_internals import stored_trial
 from study.search.pending_trials import PendingTrial, TrialBatch, form_trial_batches
 from study.worker import retry_policy
+from study.worker.retry_rules import rule_of
 
 
 class AskTellSearcher(Searcher):
@@ -172,8 +173,10 @@ class AskTellSearcher(Searcher):
             self._finish(pending, "refused", "refused", str(error))
             return trial.number
         last = pending.attempts[-1] if pending.attempts and not pending.attempts[-1].trial_batch else None
-        if last is not None and last.kind not in retry_policy.NEVER_RETRIED and not self._should_retry(pending):
-            self._give_up(pending)  # one of FINAL stands here if the driver was lost before it could store the outcome
+        # A kind that is never retried stands here only if the driver was lost before it could store the outcome; the
+        # trial then runs again and ends in the same way, with its curve.
+        if last is not None and rule_of(last.kind).retried and not self._should_retry(pending):
+            self._give_up(pending)
         else:
             self._asked.append(pending)
         return trial.number
@@ -262,7 +265,7 @@ class AskTellSearcher(Searcher):
         one's: halves then show whose it was.
         """
         lasts = [pending.attempts[-1] for pending in trial_batch.trials]
-        if storage := next((last for last in lasts if last.kind == "storage"), None):
+        if storage := next((last for last in lasts if rule_of(last.kind).ends_search), None):
             self.failure = f"{storage.reason}; mend that, then go on with --resume"
             return
         again: list[TrialBatch] = []
@@ -294,8 +297,8 @@ class AskTellSearcher(Searcher):
 
     def _give_up(self, pending: PendingTrial) -> None:
         last = pending.attempts[-1]
-        more = "" if last.kind in retry_policy.NEVER_RETRIED else f" ({len(pending.attempts)} attempts)"
-        self._finish(pending, retry_policy.STATE_OF.get(last.kind, "failed"), last.kind, last.reason + more)
+        more = f" ({len(pending.attempts)} attempts)" if rule_of(last.kind).retried else ""
+        self._finish(pending, rule_of(last.kind).state, last.kind, last.reason + more)
 
     def _finish(self, pending: PendingTrial, state: State, kind: Kind, reason: str) -> None:
         """Store the outcome of a trial, and tell it when its time has come."""

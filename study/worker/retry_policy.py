@@ -1,15 +1,11 @@
-"""What goes wrong with trials: its kinds, and how often each is tried again.
+"""What is tried again: decisions on the attempts at a trial, by the rules in `retry_rules`, and when a study gives up.
 
-A trial is charged only for what it may have caused, and only for attempts alone: what befalls a trial batch may be
-any one's, and trying again its halves shows whose. A bug or a number that is not finite comes back at every
-attempt, so it is not tried again. A lost node, an interrupted or killed driver and a full disk say nothing about the
-trial. A process that died may have been preempted, or have died of the trial: it is charged where it got no further
-than the attempts before it.
+A trial is charged only for what it may have caused, and only for attempts alone: what befalls a trial batch may be the
+fault of any of its trials, and trying again its halves shows whose.
 """
 
 from __future__ import annotations
 
-import errno
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,31 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
-import torch
 
-from results.records.trial_record import Attempt, Kind, State, TrialRecord
-from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError
+from results.records.trial_record import Attempt, Kind, TrialRecord
+from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import Metrics
+from study.worker.retry_rules import RETRY_RULES, WORKER_LOST, rule_of
 
 
 class StudyError(SpinlockError):
     """The study cannot go on."""
 
 
-STATE_OF: dict[Kind, State] = {"non-finite": "diverged", "refused": "refused"}
-"""What a trial that ended so is in the record; `failed` otherwise."""
-
-NEVER_RETRIED: tuple[Kind, ...] = ("exception", "non-finite", "refused")
-"""They come back at every attempt."""
-
-ATTEMPT_LIMITS: dict[Kind, int] = {"worker lost": 3, "driver lost": 5}
-"""At how many attempts in a row that got no further a trial is given up. Kinds in neither list are never charged."""
-
-RESUMES_TOGETHER: tuple[Kind, ...] = ("worker lost", "node lost", "driver lost", "interrupted", "storage")
-"""They end what trials in lock step share: such a trial batch goes on together from its snapshot."""
-
-SUSPECT_MEMORY_AFTER = 2
-"""After so many such deaths of its process, memory is suspected: the kernel kills without saying why."""
+BATCH_LOSSES_WITHOUT_PROGRESS = 2
+"""After so many losses in a row without progress one of a batch's trials is suspected, and the batch is split."""
 
 COLLAPSED_UTILIZATION, COLLAPSED_PERPLEXITY = 0.5, 0.2
 """Spinlock's collapsed models use 0.20 to 0.33 of their codes, 2 of 24 in perplexity; healthy ones 0.98, 14 of 24."""
@@ -49,80 +33,68 @@ COLLAPSED_UTILIZATION, COLLAPSED_PERPLEXITY = 0.5, 0.2
 WINDOW = 10
 """Trials looked back on to tell whether a study is hopeless."""
 
-STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENODEV, errno.ESTALE}
-"""The disk is full, over quota, read-only or gone: every other trial would meet the same."""
-
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-NODE_LOST = ("node has died", "node was terminated", "node died", "preempt", "node is dead", "node failure")
-
 
 def failure_kind(error: BaseException) -> Kind:
-    """Return the kind of what was raised in a trial."""
-    if isinstance(error, DivergedError):
-        return "non-finite"
-    if isinstance(error, ConfigError):
-        return "refused"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "out of memory"
-    if isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY):
-        return "out of memory"  # torch on the CPU has no exception of its own
-    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-        return "storage"
-    return "exception"
+    """The kind of an exception raised in a trial: the first whose rule recognizes it, else `exception`."""
+    return next((kind for kind, rule in RETRY_RULES.items() if rule.recognizes(error)), "exception")
 
 
 def failure_kind_of_death(text: str) -> Kind:
-    """Return why a process died, as far as what Ray says of it shows."""
+    """Why a process died, as far as Ray's words for it show; else `worker lost`."""
     said = text.lower()
-    if any(words in said for words in NODE_LOST):
-        return "node lost"
-    return "worker lost"
+    named = (kind for kind, rule in RETRY_RULES.items() if any(words in said for words in rule.dead_process))
+    return next(named, "worker lost")
 
 
 def death_reason(kind: Kind) -> str:
-    """Return what a record says of a death."""
-    return "its node was lost" if kind == "node lost" else "its process died: killed, out of memory, or crashed"
+    """What a record says of a process that died."""
+    return rule_of(kind).reason or WORKER_LOST.reason
 
 
 def attempts_without_progress(attempts: Sequence[Attempt]) -> int:
-    """Return how many of the last attempts in a row were charged and got no further than those before them."""
+    """How many attempts in a row, up to the last, were charged and got no further than those before them."""
     count, furthest = 0, 0
     for attempt in attempts:
         if attempt.epochs > furthest:
             count = 0
-        elif attempt.kind in ATTEMPT_LIMITS:
+        elif rule_of(attempt.kind).attempts_without_progress is not None:
             count += 1
         furthest = max(furthest, attempt.epochs)
     return count
 
 
 def resource_doublings(attempts: Sequence[Attempt]) -> int:
-    """Return how often the next attempt's room is doubled, so that half as many share a GPU or a node's memory."""
+    """How often the next attempt's resources are doubled, so that half as many share a GPU or a node's memory."""
     alone = [attempt for attempt in attempts if not attempt.trial_batch]
-    short = sum(attempt.kind == "out of memory" for attempt in alone)
-    return short + (attempts_without_progress(alone) >= SUSPECT_MEMORY_AFTER and alone[-1].kind == "worker lost")
+    if not alone:
+        return 0
+    short = sum(rule_of(attempt.kind).doubles_resources for attempt in alone)
+    suspicious = rule_of(alone[-1].kind).suspects_memory_after
+    return short + (suspicious is not None and attempts_without_progress(alone) >= suspicious)
 
 
 def should_retry(attempts: Sequence[Attempt], scaled: bool) -> bool:
-    """Return whether a trial whose last attempt failed gets another. `scaled`: there is more room to give it."""
-    kind = attempts[-1].kind
-    if kind == "out of memory":
+    """Whether a trial whose last attempt failed gets another. `scaled`: there are more resources to give it."""
+    rule = rule_of(attempts[-1].kind)
+    if not rule.retried:
+        return False
+    if rule.doubles_resources:
         return scaled
+    if rule.attempts_without_progress is None:
+        return True
     alone = [attempt for attempt in attempts if not attempt.trial_batch]
-    return kind not in NEVER_RETRIED and (
-        kind not in ATTEMPT_LIMITS or attempts_without_progress(alone) < ATTEMPT_LIMITS[kind]
-    )
+    return attempts_without_progress(alone) < rule.attempts_without_progress
 
 
 def retries_together(attempts: Sequence[Sequence[Attempt]]) -> bool:
-    """Return whether a trial batch is tried again as it is. `attempts`: those at each of its trials.
+    """Whether a trial batch is tried again as it is. `attempts`: those at each of its trials.
 
-    Its process or node was lost, and it does not time after time get no further.
+    It is if what it shares was lost, its process or node, and that has not happened twice without progress.
     """
-    if any(each[-1].kind not in RESUMES_TOGETHER for each in attempts):
+    if not all(rule_of(each[-1].kind).resumes_together for each in attempts):
         return False
     return all(
-        attempts_without_progress([attempt for attempt in each if attempt.trial_batch]) < SUSPECT_MEMORY_AFTER
+        attempts_without_progress([attempt for attempt in each if attempt.trial_batch]) < BATCH_LOSSES_WITHOUT_PROGRESS
         for each in attempts
     )
 

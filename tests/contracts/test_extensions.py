@@ -1,0 +1,51 @@
+"""What CONTRIBUTING promises: each of these is one file and one line. A module in a temporary package adds one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose modules can be imported, for the files that a test adds."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for path in tmp_path.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def write_module(package: Path, name: str, source: str) -> None:
+    (package / f"{name}.py").write_text(dedent(source))
+
+
+def test_a_retry_rule(package: Path) -> None:
+    from results.records.trial_record import Attempt
+    from study.worker.retry_policy import failure_kind, should_retry
+    from study.worker.retry_rules import RETRY_RULES, rule_of
+
+    write_module(
+        package,
+        "licences",
+        """
+        from study.worker.retry_rules import RetryRule
+
+        NO_LICENCE = RetryRule(recognizes=lambda error: "licence" in str(error), attempts_without_progress=2)
+        """,
+    )
+    RETRY_RULES.register("no licence", "licences:NO_LICENCE")
+    try:
+        kind = failure_kind(RuntimeError("no licence left"))
+        once = Attempt(began="2026-01-01", kind=kind, ended=True)
+        assert (kind, should_retry([once], scaled=False), should_retry([once, once], scaled=False)) == (
+            "no licence",
+            True,
+            False,
+        )
+        assert rule_of(kind).state == "failed"
+    finally:
+        RETRY_RULES.unregister("no licence")
+    assert failure_kind(RuntimeError("no licence left")) == "exception"
