@@ -109,7 +109,6 @@ def make_trainer(values: Tensor, sizes: Sequence[int], members: int = 1, codes: 
         categories=categories,
         characteristics=found,
         pipeline=None,  # type: ignore[arg-type]  # nothing is evaluated here
-        inputs={},
     )
     together = [Member(config.model_copy(update={"seed": seed}), plan) for seed in range(members)]
     trainer = Trainer(model, together, data)
@@ -148,7 +147,7 @@ def reference() -> dict[str, float]:
     seconds = interleaved({"batched": trainer.epoch, "plain": plain_epoch(plain, values)})
     index = torch.arange(BATCH)[None]
     with CallCounter() as ours:
-        trainer.step(trainer.train_NGF[index], {})
+        trainer.step(trainer.train_NGF[index])
     optimizer = torch.optim.Adam(plain.parameters())
     with CallCounter() as theirs:
         optimizer.zero_grad()
@@ -185,7 +184,7 @@ def members() -> dict[str, float]:
     for count in (1, 32):
         trainer = make_trainer(values, SIZES, count)
         with CallCounter() as counter:
-            trainer.step(trainer.train_NGF[torch.arange(BATCH).expand(count, -1)], {})
+            trainer.step(trainer.train_NGF[torch.arange(BATCH).expand(count, -1)])
         found[f"kernels a step, {count} members"] = counter.kernels
     state = 4 * cells[32] + sum(4 * buffer.numel() for buffer in single.model.buffers())
     return {**found, "kB a member (weights, gradients, two moments, codebooks)": state / 1e3}
@@ -197,14 +196,14 @@ def peak() -> dict[str, float]:
     trainer = make_trainer(values, SIZES)
     batch = trainer.train_NGF[torch.arange(BATCH)[None]]
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place_flops}) as counter:
-        trainer.step(batch, {})
+        trainer.step(batch)
     size = 1024
     a, b = torch.randn(size, size), torch.randn(size, size)
     few = batch[:, :2]
     seconds = interleaved(
         {
-            "step": lambda: [trainer.step(batch, {}) for _ in range(20)],
-            "few": lambda: [trainer.step(few, {}) for _ in range(20)],
+            "step": lambda: [trainer.step(batch) for _ in range(20)],
+            "few": lambda: [trainer.step(few) for _ in range(20)],
             "matmul": lambda: a @ b,
         },
         9,
@@ -242,10 +241,10 @@ def growth() -> dict[str, float]:
     """Measure seconds an epoch as samples, features, categories and codes double."""
     arms: dict[str, Callable[[], object]] = {}
     for name, rows, sizes, settings in (
-        ("10,000 rows, 139 features, 8 categories", ROWS, SIZES, {}),
-        ("rows x 2", 2 * ROWS, SIZES, {}),
-        ("features x 2", ROWS, tuple(2 * size for size in SIZES), {}),
-        ("categories x 2", ROWS, (*SIZES, *SIZES), {}),
+        ("10,000 rows, 139 features, 8 categories", ROWS, SIZES),
+        ("rows x 2", 2 * ROWS, SIZES),
+        ("features x 2", ROWS, tuple(2 * size for size in SIZES)),
+        ("categories x 2", ROWS, (*SIZES, *SIZES)),
         ("hidden x 2", ROWS, SIZES, {"model.hidden": 64}),
         ("codes x 2", ROWS, SIZES, {"codes": 2}),
     ):

@@ -31,7 +31,7 @@ from spinlock_dist.prepare import prepare
 from spinlock_dist.run import run_trial
 
 BUILT_IN = {"digits": datasets.load_digits, "breast_cancer": datasets.load_breast_cancer}
-CAPACITIES = ("latent", "codes", "both")
+CAPACITIES = ("latent", "codes")
 KMEANS = "residual k-means"
 Row = dict[str, float]
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", help="file, digits or breast_cancer (default: simulated operators)")
     parser.add_argument("--splits", type=int, default=3)
-    parser.add_argument("--strategies", nargs="+", default=[s for s in STRATEGIES if s != "waterfill_mean"])
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
     parser.add_argument("--capacities", nargs="+", default=CAPACITIES)
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="further settings of every arm")
     parser.add_argument("--workers", type=int, default=os.cpu_count())

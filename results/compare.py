@@ -87,7 +87,6 @@ def terms(study: StudyRecord) -> dict[str, Any]:
     return {
         "training.epochs": base.training.epochs,
         "prepare.normalization": base.prepare.normalization,
-        "compression.budget": base.compression.budget,
         "compression.max_codes": base.compression.max_codes,
         "compression.min_rows_per_code": base.compression.min_rows_per_code,
         "quantizer.kind": base.quantizer.kind,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from spinlock_dist.atomic_files import replacing_folder
-from spinlock_dist.baselines import Codec, CodecTokenizer
 from spinlock_dist.categories.category import Category
 from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META, read_meta
 from spinlock_dist.compression.capacity import CapacityPlan
@@ -27,10 +25,7 @@ from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.layout import GroupLayout
-from spinlock_dist.model.trained_encoders import trained_encoders
 from spinlock_dist.tokenizer import Tokenizer
-
-T = TypeVar("T")
 
 WEIGHTS = "model.safetensors"
 
@@ -54,19 +49,11 @@ def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epo
         "metrics": asdict(validation),
         "epochs": epochs,
     }
-    _write(folder, tensors, meta)
-
-
-def save_codec(folder: Path, tokenizer: CodecTokenizer) -> None:
-    """Write a codec as `folder`, in the same form and as safely as a checkpoint; `load_codec` reads it."""
-    arrays, pipeline_meta = tokenizer.pipeline.to_state()
-    meta = {
-        "codec": tokenizer.codec.name,
-        "fingerprint": tokenizer.fingerprint,
-        "categories": {category.name: list(category.columns) for category in tokenizer.codec.categories},
-        "pipeline": pipeline_meta,
-    }
-    _write(folder, _tensors("pipeline/", arrays) | _tensors("codec/", tokenizer.codec.to_state()), meta)
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    meta = {"format_version": FORMAT_VERSION, **meta, "versions": versions}
+    with replacing_folder(Path(folder)) as draft:
+        save_file(tensors, draft / WEIGHTS)
+        (draft / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def _tensors(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
@@ -77,33 +64,10 @@ def _arrays(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarr
     return {name.removeprefix(prefix): t.numpy() for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _write(folder: Path, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    meta = {"format_version": FORMAT_VERSION, **meta, "versions": versions}
-    with replacing_folder(Path(folder)) as draft:
-        save_file(tensors, draft / WEIGHTS)
-        (draft / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-
-
 def load_checkpoint(folder: Path | str, device: str = "auto") -> Tokenizer:
-    """Rebuild a tokenizer from a checkpoint alone.
-
-    Raises `CheckpointError` if it is incomplete or damaged, or holds a codec.
-    """
-    return _load(Path(folder), lambda meta, tensors: _rebuild(meta, tensors, device), codec=False)
-
-
-def load_codec(folder: Path | str) -> CodecTokenizer:
-    """Rebuild a codec from what `save_codec` wrote. Raises `CheckpointError` as `load_checkpoint` does."""
-    return _load(Path(folder), _rebuild_codec, codec=True)
-
-
-def _load(folder: Path, rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], T], codec: bool) -> T:
+    """Rebuild a tokenizer from a checkpoint alone. Raises `CheckpointError` if it is incomplete or damaged."""
+    folder = Path(folder)
     meta = read_meta(folder)
-    if ("codec" in meta) != codec:
-        found = "codec without a network" if "codec" in meta else "trained network"
-        other = load_codec if "codec" in meta else load_checkpoint
-        raise CheckpointError(f"{folder}: holds a {found}; read it with {other.__name__}")
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -112,7 +76,7 @@ def _load(folder: Path, rebuild: Callable[[dict[str, Any], dict[str, torch.Tenso
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: damaged: {error}") from None
     try:
-        return rebuild(meta, tensors)
+        return _rebuild(meta, tensors, device)
     except SpinlockError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -125,8 +89,7 @@ def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str
     plan = CapacityPlan(**{name: np.array(values) for name, values in meta["plan"].items()})
     layout = GroupLayout(categories, resolve_device(device))
     pipeline = FeaturePipeline.from_state(_arrays("pipeline/", tensors), meta["pipeline"])
-    encoders = trained_encoders(pipeline, layout, members=1)
-    model = HierarchicalVQVAE(layout, [plan], config.model, config.quantizer, encoders)
+    model = HierarchicalVQVAE(layout, [plan], config.model, config.quantizer)
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
     return Tokenizer(
         config=config,
@@ -136,14 +99,5 @@ def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str
         characteristics=tuple(
             Characteristics(**{**each, "spectrum": tuple(each["spectrum"])}) for each in meta["characteristics"]
         ),
-        fingerprint=meta["fingerprint"],
-    )
-
-
-def _rebuild_codec(meta: dict[str, Any], tensors: dict[str, torch.Tensor]) -> CodecTokenizer:
-    categories = [Category(name, tuple(columns)) for name, columns in meta["categories"].items()]
-    return CodecTokenizer(
-        codec=Codec.from_state(meta["codec"], categories, _arrays("codec/", tensors)),
-        pipeline=FeaturePipeline.from_state(_arrays("pipeline/", tensors), meta["pipeline"]),
         fingerprint=meta["fingerprint"],
     )

@@ -37,15 +37,12 @@ class IdentityEncoder(Section):
 
 
 class NetworkEncoder(Section):
-    """An encoder that is a random network. Its outputs, frozen, are the features that the tokenizer is to rebuild."""
+    """An encoder that is a random, frozen network. Its outputs are the features that the tokenizer reconstructs."""
 
     encoder: str
     seed: int = 42
     calibrate: bool = True
     """Fit BatchNorm statistics on the training rows; false leaves them at initialization, as Spinlock does."""
-    trainable: bool = False
-    """Let a copy of the network train with the tokenizer. It changes what the tokenizer sees, not what it has to
-    rebuild: errors stay comparable. What the network sees of all rows is then held in memory."""
 
 
 class MLPEncoder(NetworkEncoder):
@@ -241,10 +238,9 @@ class CompressionConfig(Section):
     """A name registered in `spinlock_dist.compression.strategies`."""
     rule: Literal["graded", "spinlock"] = "graded"
     """`graded` spreads needs over the bounds; `spinlock` looks ratios up in the published tables."""
-    capacity: Literal["latent", "codes", "both"] = "codes"
-    """What a ratio acts on: latent dimensions, log2 of codebook sizes, or both."""
-    budget: Literal["matched", "free"] = "matched"
-    """`matched` rescales to the uniform baseline's total bits and latent dimensions, never above them."""
+    capacity: Literal["latent", "codes"] = "codes"
+    """What a ratio acts on: log2 of codebook sizes, or latent dimensions alone (Spinlock). Either total is that of the
+    uniform baseline, never above it."""
     bounds: LevelBounds = LevelBounds()
     sharpness: float = Field(1.0, gt=0)
     """Exponent on the scaled needs: above 1 only the neediest categories get more."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,9 +52,7 @@ class PreparedData:
     pipeline: FeaturePipeline
     config: PrepareConfig
     fingerprint: str
-    """SHA-256 of values, split, categories and config; which encoders are trainable changes none of these figures."""
-    inputs: dict[str, np.ndarray]
-    """What the trainable encoders see of all rows, `[N, ...]` float32 by family; empty if all are frozen."""
+    """SHA-256 of values, split, categories and config."""
 
 
 def prepare(config: PrepareConfig) -> PreparedData:
@@ -80,7 +77,6 @@ def prepare(config: PrepareConfig) -> PreparedData:
         pipeline=pipeline,
         config=config,
         fingerprint=fingerprint(values, pipeline.feature_names, split, categories, config),
-        inputs=pipeline.network_inputs(table),
     )
 
 
@@ -128,8 +124,7 @@ def fingerprint(
 ) -> str:
     """Return the SHA-256 of normalized values `[N, D]`, their names, split, categories and config."""
     # Where the data and the mapping lie does not count, their content does: values, names and categories are in.
-    # Nor does what trains: the targets stay the frozen encoders', so that trainings with and without can be compared.
-    apart: Any = {"dataset": True, "simulator": True, "categories": {"mapping"}, "families": {"__all__": {"trainable"}}}
+    apart: Any = {"dataset": True, "simulator": True, "categories": {"mapping"}}
     settings = config.model_dump(mode="json", exclude=apart)
     labels = {
         "settings": settings,
@@ -142,50 +137,3 @@ def fingerprint(
     for rows in (split.train, split.validation, split.test):
         digest.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
     return digest.hexdigest()
-
-
-# ---------------------------------------------------------------- what to tell about it
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareReport:
-    """What preparation did, in figures."""
-
-    rows: dict[str, int]
-    """Per part of the split."""
-    columns: dict[str, int]
-    """Kept columns per family."""
-    raw_columns: dict[str, int]
-    """Encoded columns per family, before cleaning."""
-    dropped: dict[str, int]
-    """Dropped columns per reason."""
-    imputed: int
-    """Missing training values of all raw columns."""
-    clipped: int
-    """Training values of all raw columns beyond the clipping percentiles."""
-    kurtosis: dict[str, float]
-    """p50, p90 and max over columns of the kurtosis of the normalized training rows (3 for a normal)."""
-    categories: dict[str, int]
-    """Columns per category."""
-
-
-def prepare_report(data: PreparedData) -> PrepareReport:
-    """Sum up what preparation did."""
-    ledger = data.pipeline.cleaning.ledger
-    kurtosis = _kurtosis(data.values[data.split.train])
-    return PrepareReport(
-        rows={name: len(data.split.part(name)) for name in ("train", "validation", "test")},
-        columns=dict(Counter(data.families)),
-        raw_columns=dict(Counter(entry.family for entry in ledger)),
-        dropped=dict(Counter(entry.dropped for entry in ledger if entry.dropped is not None)),
-        imputed=sum(entry.imputed for entry in ledger),
-        clipped=sum(entry.clipped for entry in ledger),
-        kurtosis={name: float(np.percentile(kurtosis, q)) for name, q in (("p50", 50), ("p90", 90), ("max", 100))},
-        categories={category.name: len(category) for category in data.categories},
-    )
-
-
-def _kurtosis(x_ND: np.ndarray) -> np.ndarray:
-    """Return the fourth standardized moment per column, 3 for a normal distribution."""
-    deviation = x_ND.astype(np.float64) - x_ND.mean(axis=0, dtype=np.float64)
-    return (deviation**4).mean(axis=0) / (deviation**2).mean(axis=0) ** 2

@@ -21,7 +21,6 @@ from spinlock_dist.device import resolve_device
 from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.model.layout import GroupLayout
-from spinlock_dist.model.trained_encoders import to_device
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.evaluation import EvaluationData
@@ -43,7 +42,6 @@ class TrialOutcome:
     seconds: float
     values: np.ndarray
     """The normalized features `[N, D]` it was trained on."""
-    inputs: dict[str, np.ndarray]
     """What family encoders that trained with it saw of the same rows."""
 
     @property
@@ -53,7 +51,7 @@ class TrialOutcome:
 
     def evaluate(self, split: str) -> Metrics:
         """Return the metrics on `train`, `validation` or `test`. Only finals and export may look at `test`."""
-        return self.tokenizer.evaluate_values(self.values, self.inputs, split)
+        return self.tokenizer.evaluate_values(self.values, split)
 
     def save(self, folder: Path) -> None:
         """Write a complete checkpoint (model.safetensors + meta.json) as `folder`, atomically."""
@@ -111,7 +109,6 @@ def run_members(
         categories=data.categories,
         characteristics=data.characteristics,
         pipeline=data.pipeline,
-        inputs=to_device(data.inputs, layout),
     )
     earlier = None
     if snapshots is not None:
@@ -196,7 +193,6 @@ def _outcome(member: Member, data: PreparedData) -> TrialOutcome | SpinlockError
         epochs=member.epochs,
         seconds=member.seconds,
         values=data.values,
-        inputs=data.inputs,
     )
 
 

@@ -18,7 +18,6 @@ from spinlock_dist.errors import DataError
 from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, stack_tokens
-from spinlock_dist.model.trained_encoders import to_device
 from spinlock_dist.prepare import split_rows
 from spinlock_dist.training.evaluation import CHUNK, EvaluationData, evaluate, passes
 
@@ -54,15 +53,14 @@ class Tokenizer:
 
         Raises `DataError` unless the columns are the same.
         """
-        results = self.reconstruct(self.pipeline.transform(table), self.pipeline.network_inputs(table))
+        results = self.reconstruct(self.pipeline.transform(table))
         tokens_NGLS = np.concatenate([stack_tokens(self.model.layout, parts) for parts in results])
         return tokens_NGLS.reshape(len(tokens_NGLS), *self.token_shape)
 
     @torch.no_grad()
-    def reconstruct(self, values_ND: np.ndarray, inputs: dict[str, np.ndarray]) -> Iterator[list[Reconstruction]]:
-        """Pass normalized features through the model, and what trained encoders see of the same rows, in chunks."""
-        rows = np.arange(len(values_ND))
-        yield from passes(self.model, self._group(values_ND), to_device(inputs, self.model.layout), rows)
+    def reconstruct(self, values_ND: np.ndarray) -> Iterator[list[Reconstruction]]:
+        """Pass normalized features through the model, in chunks."""
+        yield from passes(self.model, self._group(values_ND), np.arange(len(values_ND)))
 
     def decode(self, tokens: np.ndarray) -> np.ndarray:
         """Return the features `[N, D]` float64 that tokens stand for, in raw units of the cleaned columns.
@@ -82,10 +80,10 @@ class Tokenizer:
 
     def evaluate(self, table: FeatureTable, split: str) -> Metrics:
         """Return the metrics on a split of the table it was trained on. Only finals and export may look at `test`."""
-        return self.evaluate_values(self.pipeline.transform(table), self.pipeline.network_inputs(table), split)
+        return self.evaluate_values(self.pipeline.transform(table), split)
 
-    def evaluate_values(self, values_ND: np.ndarray, inputs: dict[str, np.ndarray], split: str) -> Metrics:
-        """Return the metrics on a split of all rows of the training table, given normalized, and as `reconstruct`."""
+    def evaluate_values(self, values_ND: np.ndarray, split: str) -> Metrics:
+        """Return the metrics on a split of all rows of the training table, given normalized."""
         data = EvaluationData(
             values_ND=values_ND,
             grouped_NGF=self._group(values_ND),
@@ -93,7 +91,6 @@ class Tokenizer:
             categories=self.categories,
             characteristics=self.characteristics,
             pipeline=self.pipeline,
-            inputs=to_device(inputs, self.model.layout),
         )
         return evaluate(self.model, data, split)[0]
 

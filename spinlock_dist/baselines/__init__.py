@@ -4,14 +4,12 @@ from spinlock_dist.baselines.codec import CODECS, CategoryCodec, Codec, fit_code
 from spinlock_dist.baselines.pca_scalar import PCAScalar
 from spinlock_dist.baselines.residual_kmeans import ResidualKMeans
 from spinlock_dist.baselines.score import CodecScore, score_codec
-from spinlock_dist.baselines.tokenizer import CodecTokenizer
 
 __all__ = [
     "CODECS",
     "CategoryCodec",
     "Codec",
     "CodecScore",
-    "CodecTokenizer",
     "PCAScalar",
     "ResidualKMeans",
     "fit_codec",

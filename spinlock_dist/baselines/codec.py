@@ -36,13 +36,6 @@ class CategoryCodec(Protocol):
     def decode(self, tokens_NS: np.ndarray) -> np.ndarray:
         """Return features `[N, F]` float32."""
 
-    def to_state(self) -> dict[str, np.ndarray]:
-        """Return arrays from which `from_state` rebuilds the coder."""
-
-    @classmethod
-    def from_state(cls, arrays: dict[str, np.ndarray]) -> Self:
-        """Rebuild what `to_state` took apart."""
-
 
 CODECS: dict[str, type[CategoryCodec]] = {"residual_kmeans": ResidualKMeans, "pca_scalar": PCAScalar}
 
@@ -96,23 +89,6 @@ class Codec:
         for index, (category, coder) in enumerate(zip(self.categories, self.coders, strict=True)):
             values_ND[:, category.columns] = coder.decode(tokens[:, index, : len(coder.codes)])
         return values_ND
-
-    def to_state(self) -> dict[str, np.ndarray]:
-        """Return arrays from which `from_state` rebuilds the coders; nothing in them is code."""
-        return {
-            f"{index}/{name}": array
-            for index, coder in enumerate(self.coders)
-            for name, array in coder.to_state().items()
-        }
-
-    @classmethod
-    def from_state(cls, name: str, categories: Sequence[Category], arrays: dict[str, np.ndarray]) -> Self:
-        """Rebuild the codec `name` of these categories from what `to_state` returned."""
-        own = [
-            {key.removeprefix(f"{index}/"): array for key, array in arrays.items() if key.startswith(f"{index}/")}
-            for index in range(len(categories))
-        ]
-        return cls(name, tuple(categories), tuple(CODECS[name].from_state(each) for each in own))
 
 
 def fit_codec(name: str, values_ND: np.ndarray, categories: Sequence[Category], plan: CapacityPlan, seed: int) -> Codec:

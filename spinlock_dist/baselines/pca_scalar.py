@@ -95,16 +95,3 @@ class PCAScalar:
         for component, grid in enumerate(self.grids):
             scores_NP[:, component] = grid.values[tokens_NP[:, component]]
         return (self.mean_F + scores_NP @ self.axes_PF).astype(np.float32)
-
-    def to_state(self) -> dict[str, np.ndarray]:
-        """Return mean, axes, the grids' edges `[P, 2]` as (low, step), and the values of each grid."""
-        edges_P2 = np.array([(grid.low, grid.step) for grid in self.grids]).reshape(-1, 2)
-        values = {f"values/{component}": grid.values for component, grid in enumerate(self.grids)}
-        return {"mean": self.mean_F, "axes": self.axes_PF, "edges": edges_P2, **values}
-
-    @classmethod
-    def from_state(cls, arrays: dict[str, np.ndarray]) -> Self:
-        """Rebuild what `to_state` took apart."""
-        edges = arrays["edges"].tolist()
-        grids = (Grid(low, step, arrays[f"values/{component}"]) for component, (low, step) in enumerate(edges))
-        return cls(arrays["mean"], arrays["axes"], tuple(grids))

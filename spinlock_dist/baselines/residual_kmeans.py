@@ -53,12 +53,3 @@ class ResidualKMeans:
         """Return the sum of the chosen centres `[N, F]` float32."""
         chosen = [centres_KF.numpy()[tokens_NL[:, level]] for level, centres_KF in enumerate(self.codebooks)]
         return np.sum(chosen, axis=0)
-
-    def to_state(self) -> dict[str, np.ndarray]:
-        """Return the codebooks by level."""
-        return {str(level): centres_KF.numpy() for level, centres_KF in enumerate(self.codebooks)}
-
-    @classmethod
-    def from_state(cls, arrays: dict[str, np.ndarray]) -> Self:
-        """Rebuild what `to_state` took apart."""
-        return cls(tuple(torch.from_numpy(arrays[str(level)]) for level in range(len(arrays))))

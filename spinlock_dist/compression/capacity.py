@@ -87,8 +87,8 @@ def size_ratios(
     """Return the sizes that ratios `[C, L]` buy.
 
     The uniform baseline has latent dims for the uniform ratios and the published codes. `capacity` says which of the
-    two the ratios move; with `budget: matched` the total stays at most the baseline's, and as near as integers allow.
-    Finite scalar quantization has no codebooks: its latent dims are its bits, whatever `capacity` says.
+    two the ratios move; its total stays at most the baseline's, and as near as integers allow. Finite scalar
+    quantization has no codebooks: its latent dims are its bits, whatever `capacity` says.
     """
     sizes = np.array([category.features for category in categories])
     max_codes = max(1, min(config.max_codes, training_rows // config.min_rows_per_code))
@@ -96,43 +96,27 @@ def size_ratios(
     codes = np.minimum([published_codes(n) for n in sizes], max_codes)
     wanted_bits, budget = np.log2(codes) * ratios / UNIFORM_RATIOS, float(np.log2(codes).sum())
     if quantizer.kind == "fsq":
-        return _scalar_plan(ratios, wanted_bits, budget, max_codes, quantizer.fsq_levels, config.budget == "matched")
+        return _scalar_plan(ratios, wanted_bits, budget, max_codes, quantizer.fsq_levels)
     if np.array_equal(ratios, np.broadcast_to(UNIFORM_RATIOS, ratios.shape)):
         return CapacityPlan(ratios, dims, codes[..., None])
-    books = codes[..., None]
-    matched = config.budget == "matched"
-    if config.capacity in ("codes", "both"):
-        fit = match_codes if matched else _round_codes
-        books = fit(wanted_bits, budget, max_codes, config.max_codebooks)
-    if config.capacity in ("latent", "both"):
-        wanted_dims = sizes[:, None] * ratios
-        dims = (
-            match_dims(wanted_dims, int(dims.sum()))
-            if matched
-            else np.array([[latent_dim(n, ratio) for ratio in row] for n, row in zip(sizes, ratios, strict=True)])
-        )
-    return CapacityPlan(ratios, dims, books)
+    if config.capacity == "latent":
+        return CapacityPlan(ratios, match_dims(sizes[:, None] * ratios, int(dims.sum())), codes[..., None])
+    return CapacityPlan(ratios, dims, match_codes(wanted_bits, budget, max_codes, config.max_codebooks))
 
 
 def _scalar_plan(
-    ratios: np.ndarray, wanted_bits: np.ndarray, budget: float, max_codes: int, levels: int, matched: bool
+    ratios: np.ndarray, wanted_bits: np.ndarray, budget: float, max_codes: int, levels: int
 ) -> CapacityPlan:
     """Return latent dims of `levels` values each, log2 `levels` bits apiece."""
     unit = np.log2(levels)
     cap = int(np.log2(max_codes) / unit + 1e-9)
-    share = _within_caps(wanted_bits, budget, cap * unit, 1) if matched else wanted_bits
+    share = _within_caps(wanted_bits, budget, cap * unit, 1)
     dims = np.clip(np.floor(share / unit + 1e-9), 0, cap).astype(int)
     for _ in range(int(min(budget, share.sum()) / unit + 1e-9) - int(dims.sum())):
         affordable = np.where(dims < cap, share / unit - dims, -np.inf)
         dims[np.unravel_index(int(affordable.argmax()), dims.shape)] += 1
     # A level that is switched off still has a latent, with one code.
     return CapacityPlan(ratios, np.maximum(1, dims), (levels**dims)[..., None])
-
-
-def _round_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_codebooks: int) -> np.ndarray:
-    """Return codes `[C, L, S]` for `wanted_bits` as they are, whatever the budget."""
-    share = _split_levels(np.minimum(wanted_bits, max_codebooks * np.log2(max_codes)), max_codes, max_codebooks)
-    return _without_unused(np.clip(np.rint(2.0**share), 1, max_codes).astype(int))
 
 
 def match_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_codebooks: int = 1) -> np.ndarray:

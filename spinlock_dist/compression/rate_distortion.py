@@ -79,27 +79,7 @@ def minimax(
     def rates_at(log2_fvu: float) -> np.ndarray:
         return np.clip([rate(values, 2.0**log2_fvu) for values in spectra], floor_bits, cap_bits)
 
-    return _spend(total_bits, rates_at, highest=0.0)
-
-
-def minimum_mean(
-    spectra: Sequence[Spectrum],
-    total_bits: float,
-    floor_bits: float | np.ndarray = 0.0,
-    cap_bits: float | np.ndarray = np.inf,
-) -> np.ndarray:
-    """Return the rates `[C]`, summing to `total_bits`, whose FVU over all features together is smallest.
-
-    One water level t for the components of all categories, found by bisection of sum_c R_c(t) = `total_bits`;
-    floors, caps and errors as in `minimax`.
-    """
-    significant = [_significant(values) for values in spectra]
-
-    def rates_at(log2_level: float) -> np.ndarray:
-        bits = [np.maximum(0.0, np.log2(values) - log2_level).sum() / 2 for values in significant]
-        return np.clip(bits, floor_bits, cap_bits)
-
-    return _spend(total_bits, rates_at, highest=float(np.log2(max(values.max(initial=1.0) for values in significant))))
+    return _spend(total_bits, rates_at)
 
 
 def best_imbalance(
@@ -134,14 +114,14 @@ def _water_level(values: np.ndarray, bits: float) -> float:
     return float(2.0 ** ((sums[active - 1] - 2 * bits) / active))
 
 
-def _spend(total_bits: float, rates_at: Callable[[float], np.ndarray], highest: float) -> np.ndarray:
-    """Return the rates `[C]` that sum to `total_bits`; `rates_at(level)` falls as its argument, a log2, rises."""
-    fewest, most = rates_at(highest), rates_at(DEEPEST)
+def _spend(total_bits: float, rates_at: Callable[[float], np.ndarray]) -> np.ndarray:
+    """Rates `[C]` that sum to `total_bits`; `rates_at(log2 of the FVU)` falls as its argument rises to 0."""
+    fewest, most = rates_at(0.0), rates_at(DEEPEST)
     if total_bits < fewest.sum() * (1 - 1e-9):
         raise ConfigError(f"{total_bits:g} bits are fewer than the floors of all categories, {fewest.sum():g}")
     if total_bits >= most.sum():
         return most
-    low, high = DEEPEST, highest
+    low, high = DEEPEST, 0.0
     for _ in range(60):
         middle = (low + high) / 2
         if rates_at(middle).sum() > total_bits:

@@ -42,7 +42,7 @@ def diagnose(tokenizer: Tokenizer, table: FeatureTable, split: str | None = "val
     Raises `DataError` unless the columns are those the tokenizer was trained on.
     """
     values_ND = tokenizer.pipeline.transform(table)
-    output_ND, tokens_NCLS = _reconstruct(tokenizer, values_ND, tokenizer.pipeline.network_inputs(table))
+    output_ND, tokens_NCLS = _reconstruct(tokenizer, values_ND)
     fitted = scored = np.arange(len(values_ND))
     if split is not None:
         parts = split_rows(len(values_ND), tokenizer.config.prepare.split)
@@ -113,13 +113,11 @@ def _is_training_data(tokenizer: Tokenizer, values_ND: np.ndarray) -> bool:
     return fingerprint(values_ND, names, split, tokenizer.categories, config) == tokenizer.fingerprint
 
 
-def _reconstruct(
-    tokenizer: Tokenizer, values_ND: np.ndarray, inputs: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def _reconstruct(tokenizer: Tokenizer, values_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the reconstruction `[N, D]`, normalized, and the tokens `[N, C, L, S]`."""
     model = tokenizer.model
     outputs, tokens = [], []
-    for results in tokenizer.reconstruct(values_ND, inputs):
+    for results in tokenizer.reconstruct(values_ND):
         output_MBGF = model.join([result.output_MGBF for result in results])
         outputs.append(model.layout.unpack(output_MBGF[0]).cpu().numpy())
         tokens.append(stack_tokens(model.layout, results))

@@ -29,14 +29,6 @@ class Normalization:
     kind: Kind
     arrays: dict[str, np.ndarray]
 
-    @property
-    def unit_D(self) -> np.ndarray:
-        """What one normalized unit is in raw units `[D]`; of `quantile`, where it varies, that of the knots."""
-        if self.kind != "quantile":
-            return self.arrays["scale"]
-        std = self.arrays["knots"].std(axis=0)
-        return np.where(std > 0, std, 1.0)
-
     def apply(self, x_ND: np.ndarray) -> np.ndarray:
         """Return `[N, D]` float64 in normalized units. `quantile` holds values to the range of the training rows."""
         if self.kind != "quantile":

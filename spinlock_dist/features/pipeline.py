@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,25 +15,6 @@ from spinlock_dist.errors import DataError
 from spinlock_dist.features.cleaning import Cleaning, fit_cleaning
 from spinlock_dist.features.encoders.registry import FittedEncoder, default_encoder, fit_encoder
 from spinlock_dist.features.normalization import Normalization, fit_normalization
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainableEncoder:
-    """An encoder that trains with the tokenizer: its fitted `network`, and which of its outputs are which columns."""
-
-    network: Callable[[], nn.Module]
-    outputs: np.ndarray
-    """`[K]`: outputs of the network that cleaning kept."""
-    columns: np.ndarray
-    """`[K]`: the columns of the normalized features that they are."""
-    low: np.ndarray
-    high: np.ndarray
-    """`[K]`: where cleaning cuts the outputs off."""
-    unit: np.ndarray
-    """`[K]`: what one normalized unit is in units of the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,32 +50,6 @@ class FeaturePipeline:
     def invert(self, values: np.ndarray) -> np.ndarray:
         """Undo the normalization of `[N, D]`: float64 in raw units of the cleaned, encoded columns."""
         return self.normalization.invert(values)
-
-    def trainable_encoders(self) -> dict[str, TrainableEncoder]:
-        """Return the encoders that train with the tokenizer, by family."""
-        found, start = {}, 0
-        for family, encoder in self.encoders.items():
-            first, end = start + encoder.passed_through, start + len(encoder.names)
-            columns = np.flatnonzero((self.cleaning.columns >= first) & (self.cleaning.columns < end))
-            if encoder.trainable and len(columns):
-                found[family] = TrainableEncoder(
-                    network=encoder.network,
-                    outputs=self.cleaning.columns[columns] - first,
-                    columns=columns,
-                    low=self.cleaning.low[columns],
-                    high=self.cleaning.high[columns],
-                    unit=self.normalization.unit_D[columns],
-                )
-            start = end
-        return found
-
-    def network_inputs(self, table: FeatureTable) -> dict[str, np.ndarray]:
-        """Return what the trainable encoders see, `[N, ...]` float32 by family. Raises `DataError` as `clean` does."""
-        table = _checked(self.encoders, table)
-        return {
-            family: self.encoders[family].network_inputs(table.columns[family], table.fields)
-            for family in self.trainable_encoders()
-        }
 
     def to_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return arrays and a JSON-able rest from which `from_state` rebuilds the pipeline; nothing in them is code."""

@@ -130,8 +130,8 @@ def _compression(config: TrialConfig) -> Iterator[str]:
             f"compression.capacity {compression.capacity}: ratios move latent dimensions alone there, and codebooks "
             "have their published sizes; where this trial put its bits is not carried over"
         )
-    if compression.budget == "matched":
-        yield "compression.budget matched: latent dimensions are not rescaled to the uniform total there"
+    else:
+        yield "compression.capacity latent: latent dimensions are not rescaled to the uniform total there"
     if config.quantizer.kind != "ema":
         yield f"quantizer.kind {config.quantizer.kind}: there are learned codebooks alone"
 

@@ -16,7 +16,6 @@ from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.model.level import Level
 from spinlock_dist.model.quantizers import Quantized
 from spinlock_dist.model.shared_decoder import SharedDecoder
-from spinlock_dist.model.trained_encoders import Inputs, TrainedEncoders
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,11 @@ class LevelStack(nn.Module):
         """The levels, coarse to fine."""
         return [cast(Level, module) for module in self.level_modules]
 
-    def forward(self, x_MGBF: Tensor, target_MGBF: Tensor) -> Reconstruction:
-        """Encode, quantize and rebuild."""
+    def forward(self, x_MGBF: Tensor) -> Reconstruction:
+        """Encode, quantize and reconstruct."""
         levels, partial = self.encode(x_MGBF)
         partial.append(self._rebuild([level.straight_MGBZ for level in levels], partial))
-        return Reconstruction(target_MGBF, partial[-1], partial, levels)
+        return Reconstruction(x_MGBF, partial[-1], partial, levels)
 
     def encode(self, x_MGBF: Tensor) -> tuple[list[Quantized], list[Tensor]]:
         """Quantize at every level; also return what each level but the finest rebuilds with those before it.
@@ -106,7 +105,6 @@ class HierarchicalVQVAE(nn.Module):
         plans: Sequence[CapacityPlan],
         config: ModelConfig,
         quantizer: QuantizerConfig,
-        encoders: TrainedEncoders | None = None,
     ):
         super().__init__()
         self.layout, self.plans, self.config, self.quantizer_config = layout, list(plans), config, quantizer
@@ -117,7 +115,6 @@ class HierarchicalVQVAE(nn.Module):
             for bucket in layout.buckets
         )
         self.shared = SharedDecoder(layout, self.dims_MGL, config.shared_hidden) if config.decoder == "shared" else None
-        self.encoders = encoders
 
     @property
     def stacks(self) -> list[LevelStack]:
@@ -134,28 +131,17 @@ class HierarchicalVQVAE(nn.Module):
         bucket, row = self.layout.places[group]
         return self.stacks[bucket].levels[level], row
 
-    def forward(self, x_MBGF: Tensor, inputs: Inputs | None = None) -> list[Reconstruction]:
-        """Encode, quantize and rebuild, bucket by bucket.
-
-        Where family encoders train with the model, `inputs` are what they see of these rows, `[M, B, ...]` each.
-        """
-        targets_MGBF = self._split(x_MBGF)
-        seen_MGBF = self._seen(x_MBGF, inputs) if self.encoders else targets_MGBF
-        results = [stack(*each) for stack, *each in zip(self.stacks, seen_MGBF, targets_MGBF, strict=True)]
+    def forward(self, x_MBGF: Tensor) -> list[Reconstruction]:
+        """Encode, quantize and reconstruct, bucket by bucket."""
+        results = [stack(x_MGBF) for stack, x_MGBF in zip(self.stacks, self._split(x_MBGF), strict=True)]
         if self.shared is None:
             return results
         outputs = self.shared([[level.straight_MGBZ for level in result.levels] for result in results])
         return [replace(result, output_MGBF=output) for result, output in zip(results, outputs, strict=True)]
 
-    def encode(self, x_MBGF: Tensor, inputs: Inputs | None = None) -> list[list[Quantized]]:
+    def encode(self, x_MBGF: Tensor) -> list[list[Quantized]]:
         """Quantize as `forward` does, at every level, bucket by bucket."""
-        return [stack.encode(x)[0] for stack, x in zip(self.stacks, self._seen(x_MBGF, inputs), strict=True)]
-
-    def _seen(self, x_MBGF: Tensor, inputs: Inputs | None) -> list[Tensor]:
-        if self.encoders is not None:
-            assert inputs is not None
-            x_MBGF = self.encoders(x_MBGF, inputs)
-        return self._split(x_MBGF)
+        return [stack.encode(x_MGBF)[0] for stack, x_MGBF in zip(self.stacks, self._split(x_MBGF), strict=True)]
 
     def _split(self, x_MBGF: Tensor) -> list[Tensor]:
         return [part_MBGF.transpose(1, 2).contiguous() for part_MBGF in self.layout.split(x_MBGF)]
@@ -196,9 +182,8 @@ def _stack_codes(plans: Sequence[CapacityPlan]) -> np.ndarray:
 
 def select_members(model: HierarchicalVQVAE, members: Sequence[int]) -> HierarchicalVQVAE:
     """Return some members as a model of their own, on the same device, without the padding that only others needed."""
-    encoders = model.encoders.for_members(len(members)) if model.encoders else None
     plans = [model.plans[member] for member in members]
-    fewer = HierarchicalVQVAE(model.layout, plans, model.config, model.quantizer_config, encoders)
+    fewer = HierarchicalVQVAE(model.layout, plans, model.config, model.quantizer_config)
     fewer.to(model.layout.mask.device)
     take_members(fewer.state_dict(), model.state_dict(), members)
     return fewer

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -73,11 +72,6 @@ class GroupLayout:
         self.places = [(bucket, row) for _, bucket, row in sorted(placed)]
         self._groups = [torch.tensor(bucket.groups, device=device) for bucket in self.buckets]
         self._unsorted = torch.argsort(torch.cat(self._groups))
-
-    def cells(self, columns: np.ndarray) -> Tensor:
-        """Return where the given columns of `[..., D]` lie in `[..., G * F]`."""
-        used = torch.nonzero(self.mask.flatten()).flatten()
-        return used[self._order][torch.as_tensor(columns, device=used.device)]
 
     def pack(self, values: Tensor) -> Tensor:
         """Return `[..., D]` as `[..., G, F]`."""

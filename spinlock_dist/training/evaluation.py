@@ -29,7 +29,6 @@ from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.metrics.topology import MAX_ROWS, row_distances, topographic_similarity
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
 from spinlock_dist.model.quantizers import Quantized
-from spinlock_dist.model.trained_encoders import Inputs
 from spinlock_dist.prepare import Split
 
 CHUNK = 4096
@@ -41,10 +40,7 @@ Usage = dict[tuple[int, int, int], CodebookUsage]
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What an evaluation compares with: normalized `values_ND` on the host, and the same grouped on the device.
-
-    `inputs` are what family encoders that train with the model see of the same rows, on the device too.
-    """
+    """What an evaluation compares with: normalized `values_ND` on the host, and the same grouped on the device."""
 
     values_ND: np.ndarray
     grouped_NGF: Tensor
@@ -52,7 +48,6 @@ class EvaluationData:
     categories: tuple[Category, ...]
     characteristics: tuple[Characteristics, ...]
     pipeline: FeaturePipeline
-    inputs: Inputs
 
     @cached_property
     def train_mean_D(self) -> np.ndarray:
@@ -83,7 +78,7 @@ class _Pass:
         outputs: list[Tensor] = []
         self.latents: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []
-        for results in passes(model, data.grouped_NGF, data.inputs, rows):
+        for results in passes(model, data.grouped_NGF, rows):
             outputs.append(model.layout.unpack(model.join([result.output_MGBF for result in results])).cpu())
             _add_counts(self.counts, [result.levels for result in results])
             if not self.latents:
@@ -97,25 +92,17 @@ def _flat_rows(x_MGBZ: Tensor) -> np.ndarray:
     return x_MGBZ[:, :, :MAX_ROWS].transpose(1, 2).flatten(2).cpu().numpy()
 
 
-def passes(
-    model: HierarchicalVQVAE, grouped_NGF: Tensor, inputs: Inputs, rows: np.ndarray
-) -> Iterator[list[Reconstruction]]:
+def passes(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[list[Reconstruction]]:
     """Pass the given rows through every member, a chunk at a time."""
-    yield from (model(*seen) for seen in _chunks(model, grouped_NGF, inputs, rows))
+    yield from (model(x_MBGF) for x_MBGF in _chunks(model, grouped_NGF, rows))
 
 
-def _chunks(
-    model: HierarchicalVQVAE, grouped_NGF: Tensor, inputs: Inputs, rows: np.ndarray
-) -> Iterator[tuple[Tensor, Inputs]]:
-
-    def of_every_member(values_N: Tensor, index: Tensor) -> Tensor:
-        return values_N[index].expand(model.members, -1, *values_N.shape[1:])
-
+def _chunks(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[Tensor]:
+    """Yield the given rows as every member gets them, `[M, B, G, F]`."""
     size = max(MAX_ROWS, CHUNK // model.members)
     for start in range(0, max(len(rows), 1), size):
         index = torch.as_tensor(rows[start : start + size], device=grouped_NGF.device)
-        seen = {family: of_every_member(values_N, index) for family, values_N in inputs.items()}
-        yield of_every_member(grouped_NGF, index), seen
+        yield grouped_NGF[index].expand(model.members, -1, -1, -1)
 
 
 Counts = list[list[Tensor]]
@@ -137,8 +124,8 @@ def _add_counts(counts: Counts, found: Sequence[list[Quantized]]) -> None:
 
 def _count_codes(model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray) -> Counts:
     counts = _no_counts(model)
-    for seen in _chunks(model, data.grouped_NGF, data.inputs, rows):
-        _add_counts(counts, model.encode(*seen))
+    for x_MBGF in _chunks(model, data.grouped_NGF, rows):
+        _add_counts(counts, model.encode(x_MBGF))
     return counts
 
 

@@ -20,7 +20,6 @@ from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, select_members, take_members
 from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
-from spinlock_dist.model.trained_encoders import Inputs, trained_encoders
 from spinlock_dist.seeding import derive_seed
 from spinlock_dist.training import losses
 from spinlock_dist.training.early_stopping import EarlyStopping
@@ -80,8 +79,7 @@ class Trainer:
         self.members, self.data = list(members), data
         self.shared = members[0].config
         device = data.grouped_NGF.device
-        self.rows_N = torch.as_tensor(data.split.train, device=device)
-        self.train_NGF = data.grouped_NGF[self.rows_N]
+        self.train_NGF = data.grouped_NGF[torch.as_tensor(data.split.train, device=device)]
         self.spread = losses.Spread.of(model.layout.split(self.train_NGF.var(dim=0, unbiased=False)))
         self.batch_size = min(self.shared.training.batch_size, len(self.train_NGF))
         self.active_terms = [term for term in TERMS if any(_weight(member.config, term) for member in members)]
@@ -166,15 +164,14 @@ class Trainer:
         batches = rows // self.batch_size
         for batch in range(batches):
             index_MB = order_MN[:, batch * self.batch_size : (batch + 1) * self.batch_size]
-            inputs = {family: seen_N[self.rows_N[index_MB]] for family, seen_N in self.data.inputs.items()}
-            for term, value_M in self.step(self.train_NGF[index_MB], inputs).items():
+            for term, value_M in self.step(self.train_NGF[index_MB]).items():
                 sums[term] = sums.get(term, 0) + value_M / batches
         return sums
 
-    def step(self, x_MBGF: Tensor, inputs: Inputs) -> dict[str, Tensor]:
+    def step(self, x_MBGF: Tensor) -> dict[str, Tensor]:
         """Forward, backward, update weights and codebooks; return the unweighted terms and their weighted total."""
         self.optimizer.zero_grad()
-        results = self.model(x_MBGF, inputs)
+        results = self.model(x_MBGF)
         terms = self._terms(results)
         total_M = torch.stack([self.weights[term] * value_M for term, value_M in terms.items()]).sum(dim=0)
         total_M.sum().backward()
@@ -289,9 +286,8 @@ def _repeat(members: Sequence[Member], report: MembersReport) -> None:
 def build_model(members: Sequence[Member], data: EvaluationData, layout: GroupLayout) -> HierarchicalVQVAE:
     """Return a model that has yet to be started, on the device of the data."""
     shared = members[0].config
-    encoders = trained_encoders(data.pipeline, layout, len(members))
     plans = [cast(CapacityPlan, member.plan) for member in members]
-    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer, encoders)
+    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer)
     return model.to(data.grouped_NGF.device)
 
 

@@ -34,7 +34,6 @@ def both(data: PreparedData, config: TrialConfig) -> tuple[Trainer, PlainVQVAE, 
         categories=data.categories,
         characteristics=data.characteristics,
         pipeline=data.pipeline,
-        inputs={},
     )
     trainer = Trainer(model, [Member(config, plan)], seen)
     initialize(model, trainer.train_NGF, [0], trainer.batch_size)
@@ -78,7 +77,7 @@ def test_trained_step_by_step_they_stay_together(data: PreparedData) -> None:
     optimizer = torch.optim.Adam(plain.parameters(), lr=config.training.learning_rate)
     for step in range(7):  # codes are revived in the third and the sixth
         cells = slice(16 * step, 16 * step + 48)
-        ours = trainer.step(trainer.train_NGF[None, cells], {})
+        ours = trainer.step(trainer.train_NGF[None, cells])
         optimizer.zero_grad()
         theirs = plain.losses(rows[cells])
         theirs["total"].backward()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from spinlock_dist.baselines import Codec, CodecTokenizer, PCAScalar, ResidualKMeans, fit_codec, score_codec
+from spinlock_dist.baselines import Codec, PCAScalar, ResidualKMeans, fit_codec, score_codec
 from spinlock_dist.baselines.pca_scalar import Grid
-from spinlock_dist.checkpoint import load_checkpoint, load_codec, save_codec
 from spinlock_dist.compression.capacity import CapacityPlan, plan_capacity
 from spinlock_dist.compression.rate_distortion import fvu_at_rate
 from spinlock_dist.config import CompressionConfig, PrepareConfig
-from spinlock_dist.errors import CheckpointError, ConfigError
+from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.reconstruction import fraction_unexplained
 from spinlock_dist.prepare import PreparedData, prepare
 from tests.synthetic import write_table
@@ -34,23 +30,6 @@ def plan(data: PreparedData) -> CapacityPlan:
 
 def fitted(name: str, data: PreparedData, plan: CapacityPlan, seed: int = 0) -> Codec:
     return fit_codec(name, data.values[data.split.train], data.categories, plan, seed)
-
-
-def test_a_codec_and_a_network_are_not_taken_for_each_other(
-    data: PreparedData, plan: CapacityPlan, tmp_path: Path
-) -> None:
-    codec = fitted("pca_scalar", data, plan)
-    save_codec(tmp_path, CodecTokenizer(codec=codec, pipeline=data.pipeline, fingerprint=data.fingerprint))
-    with pytest.raises(CheckpointError, match="holds a codec without a network; read it with load_codec"):
-        load_checkpoint(tmp_path)
-    meta = json.loads((tmp_path / "meta.json").read_text())
-    (tmp_path / "meta.json").write_text(json.dumps(meta | {"codec": "residual_kmeans"}))
-    with pytest.raises(CheckpointError, match="damaged"):
-        load_codec(tmp_path)
-    del meta["codec"]
-    (tmp_path / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(CheckpointError, match="holds a trained network; read it with load_checkpoint"):
-        load_codec(tmp_path)
 
 
 def test_unknown_codec_names_the_nearest(data: PreparedData, plan: CapacityPlan) -> None:

@@ -20,7 +20,7 @@ OTHERS = {
         "prepare.normalization: standard in a, robust in normalization",
     ),
     "guards": ({"guards": {"utilization": 0.5}}, "guards.utilization: 0.9 in a, 0.5 in guards"),
-    "budget": ({"base": {"compression": {"budget": "free"}}}, "compression.budget: matched in a, free in budget"),
+    "codes": ({"base": {"compression": {"max_codes": 64}}}, "compression.max_codes: 1024 in a, 64 in codes"),
     "data": ({"data_seed": 1}, "fingerprint of the data: "),
 }
 

@@ -140,7 +140,7 @@ def test_equal_ratios_are_widened_along_the_need() -> None:
     assert widened.argmax() == 1 and widened.argmin() == 0
 
 
-@given(categories, graded, st.sampled_from(["latent", "codes", "both"]), st.integers(20, 20_000), st.floats(0.2, 4))
+@given(categories, graded, st.sampled_from(["latent", "codes"]), st.integers(20, 20_000), st.floats(0.2, 4))
 def test_matched_budget_holds_exactly_or_within_one_percent_below(
     given: list[Characteristics], strategy: str, capacity: str, rows: int, sharpness: float
 ) -> None:
@@ -158,18 +158,6 @@ def test_matched_budget_holds_exactly_or_within_one_percent_below(
         assert (plan.codes == baseline.codes).all()
     if capacity == "codes":
         assert (plan.dims == baseline.dims).all()
-
-
-def test_free_budget_follows_the_ratios() -> None:
-    given = [scores(10, 1, 0.5, 0.9, 0.9), scores(40, 1, 0.8, 0.9, 0.9)]
-    config = CompressionConfig(strategy="dimensionality", capacity="both", budget="free", max_codebooks=1)
-    plan = plan_capacity(config, given, 100_000)
-    assert plan.dims.tolist() == [
-        [latent_dim(10, r) for r in (0.25, 0.5, 0.75)],
-        [latent_dim(40, r) for r in (1, 2, 3)],
-    ]
-    expected = np.log2([published_codes(10), published_codes(40)]) * plan.ratios / UNIFORM_RATIOS
-    assert plan.codes[..., 0].tolist() == np.clip(np.rint(2**expected), 1, 1024).astype(int).tolist()
 
 
 @given(st.lists(st.floats(0.01, 12), min_size=1, max_size=30), st.integers(2, 1024))
@@ -248,7 +236,7 @@ def test_every_strategy_gives_ratios_for_any_categories(name: str) -> None:
 
 
 def test_uniform_is_uniform_whatever_the_settings() -> None:
-    config = CompressionConfig(strategy="uniform", min_ratio_range=2.0, capacity="both")
+    config = CompressionConfig(strategy="uniform", min_ratio_range=2.0)
     plan = plan_capacity(config, [scores(14, 1, 0.5, 0.9, 0.5), scores(40, 5, 0.8, 0.2, 0.1)], 10_000)
     assert (plan.ratios == UNIFORM_RATIOS).all()
     assert plan.codes[..., 0].tolist() == [list(published_codes(14)), list(published_codes(40))]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import pickle
 import subprocess
@@ -17,7 +16,7 @@ from spinlock_dist.compression.characteristics import characterize
 from spinlock_dist.config import PrepareConfig, SplitConfig, parse_config
 from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import ConfigError, DataError
-from spinlock_dist.prepare import PreparedData, prepare, prepare_report, split_rows
+from spinlock_dist.prepare import PreparedData, prepare, split_rows
 
 NAMES = [f"{'initial' if column < 8 else 'summary'}::f{column}" for column in range(24)]
 
@@ -252,23 +251,3 @@ class TestFingerprint:
     def test_names_count(self, dataset: Path, tmp_path: Path) -> None:
         renamed = write(tmp_path / "b.npz", values(), [*NAMES[:-1], "summary::other"])
         assert run(renamed).fingerprint != run(dataset).fingerprint
-
-
-class TestReport:
-    def test_figures(self, dataset: Path) -> None:
-        data = run(dataset)
-        report = prepare_report(data)
-        assert report.rows == {"train": 140, "validation": 30, "test": 30}
-        assert report.raw_columns == {"initial": 8, "summary": 16}
-        assert sum(report.columns.values()) + sum(report.dropped.values()) == 24
-        assert report.dropped["constant"] == 1
-        assert report.dropped["duplicate"] >= 1
-        assert report.imputed == np.isnan(values()[data.split.train, 12]).sum()
-        assert report.clipped > 0
-        assert sum(report.categories.values()) == data.values.shape[1]
-        json.dumps(dataclasses.asdict(report))
-
-    def test_kurtosis_of_a_normal_is_three(self, tmp_path: Path) -> None:
-        x = np.random.default_rng(0).normal(size=(3000, 6))
-        report = prepare_report(run(write(tmp_path / "a.npz", x, NAMES[:6]), cleaning={"clip_percentiles": [0, 100]}))
-        assert report.kurtosis["p50"] == pytest.approx(3.0, abs=0.3)

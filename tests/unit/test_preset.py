@@ -35,7 +35,7 @@ def test_the_preset_holds_the_published_settings(preset: TrialConfig) -> None:
     }
     assert all(encoder.model_dump()["calibrate"] is False for encoder in families.values())
     assert (preset.compression.strategy, preset.compression.rule) == ("balanced", "spinlock")
-    assert (preset.compression.capacity, preset.compression.budget) == ("latent", "free")
+    assert preset.compression.capacity == "latent"
     assert (preset.model.levels, preset.model.decoder, preset.model.initialization) == ("parallel", "shared", "random")
     assert (preset.quantizer.ema_decay, preset.quantizer.expiry_share) == (0.99, 0)
     assert preset.loss.model_dump() == {

@@ -80,16 +80,15 @@ def test_a_sectioned_file_is_mapped(tmp_path: Path) -> None:
     assert config.prepare.max_samples == 10000
     assert (config.seed, config.prepare.split.seed) == (7, 7)
     assert {name: encoder.model_dump() for name, encoder in (config.prepare.families or {}).items()} == {
-        "initial": {"encoder": "initial_hybrid", "embedding": 28, "seed": 42, "calibrate": False, "trainable": False},
+        "initial": {"encoder": "initial_hybrid", "embedding": 28, "seed": 42, "calibrate": False},
         "summary": {
             "encoder": "mlp",
             "hidden": (64, 32),
             "output": 16,
             "seed": 42,
             "calibrate": False,
-            "trainable": False,
         },
-        "temporal": {"encoder": "temporal_cnn", "embedding": 24, "seed": 42, "calibrate": False, "trainable": False},
+        "temporal": {"encoder": "temporal_cnn", "embedding": 24, "seed": 42, "calibrate": False},
     }
     assert (config.prepare.cleaning.min_std, config.prepare.cleaning.clip_percentiles) == (1e-9, (1, 99))
     assert (config.prepare.categories.max_count, config.prepare.categories.min_features) == (20, 4)

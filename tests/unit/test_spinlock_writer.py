@@ -35,11 +35,10 @@ CHOICES: dict[str, tuple[Any, ...]] = {
         {"summary": {"encoder": "mlp", "hidden": [64], "output": 16, "calibrate": False}},
         {"summary": {"encoder": "mlp", "calibrate": True}, "temporal": {"encoder": "temporal_stats"}},
         {"initial": {"encoder": "initial_hybrid", "calibrate": False, "embedding": 12}},
-        {"temporal": {"encoder": "temporal_cnn", "calibrate": False, "trainable": True}},
+        {"temporal": {"encoder": "temporal_cnn", "calibrate": False}},
     ),
     "compression.strategy": tuple(STRATEGIES),
-    "compression.capacity": ("latent", "codes", "both"),
-    "compression.budget": ("matched", "free"),
+    "compression.capacity": ("latent", "codes"),
     "model.levels": ("residual", "parallel"),
     "model.decoder": ("category", "shared"),
     "model.hidden": (32, 128),
@@ -91,18 +90,17 @@ def test_every_setting_is_read_back_or_named(given: dict[str, Any]) -> None:
             assert ".".join(name.split(".")[:3]) in named, f"{name} is lost in silence"
     strategy = config.compression.strategy
     assert (f"compression.strategy {strategy}:" in named) == (strategy != "uniform")
-    assert ("compression.capacity" in named) == (config.compression.capacity != "latent")
-    assert ("compression.budget" in named) == (config.compression.budget == "matched")
+    assert f"compression.capacity {config.compression.capacity}" in named
     assert {line.split(" (")[0] for line in not_mapped} <= {"compression_ratios", "category_mapping_file"}
 
 
-def test_what_the_preset_says_is_said_whole() -> None:
+def test_what_the_preset_says_is_said_but_for_its_units_and_total() -> None:
     preset = parse_config(TrialConfig, read_preset("spinlock", ""), "")
     config = preset.with_overrides({"prepare.dataset": "a.h5", "compression.strategy": "uniform"})
     tree, notes = written(config)
     back, _ = parse_spinlock(tree, {}, "export")
     assert back == config
-    assert [note.split(":")[0] for note in notes] == ["loss weights"]
+    assert [note.split(":")[0] for note in notes] == ["compression.capacity latent", "loss weights"]
     assert tree["model"]["compression_ratios"] == {"cluster_1": [0.25, 0.5, 0.75], "cluster_2": [0.602481, 1.2, 1.8]}
     assert tree["training"]["category_mapping_file"] == "c.json"
     assert tree["families"]["temporal"] == {

@@ -1,4 +1,4 @@
-"""waterfill and waterfill_mean: bits as the Gaussian reference would share them out."""
+"""waterfill: bits as the Gaussian reference shares them out, so that every category has the same FVU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.rate_distortion import minimax, minimum_mean
+from spinlock_dist.compression.rate_distortion import minimax
 from spinlock_dist.compression.strategies.registry import Strategy, register
 from spinlock_dist.compression.uniform_baseline import published_codes
 
@@ -16,19 +16,13 @@ FLOOR_BITS = 1.0
 
 
 def minimax_factor(categories: Sequence[Characteristics]) -> np.ndarray:
-    """Bits by `limits.minimax` / bits of the uniform baseline, at the baseline's total.
+    """Bits by `minimax` / bits of the uniform baseline, at the baseline's total.
 
-    All categories then have the same Gaussian FVU. Within the bounds, with `capacity: codes` and `budget: matched`,
+    All categories then have the same Gaussian FVU. Within the bounds, with `capacity: codes`,
     the plan is the water-filling itself, up to integer codes and caps.
     """
     baseline = _baseline_bits(categories)
     return minimax(_spectra(categories), baseline.sum(), FLOOR_BITS) / baseline
-
-
-def minimum_mean_factor(categories: Sequence[Characteristics]) -> np.ndarray:
-    """The same with `limits.minimum_mean`: the least Gaussian FVU over all features, however it is distributed."""
-    baseline = _baseline_bits(categories)
-    return minimum_mean(_spectra(categories), baseline.sum(), FLOOR_BITS) / baseline
 
 
 def _spectra(categories: Sequence[Characteristics]) -> list[tuple[float, ...]]:
@@ -40,4 +34,3 @@ def _baseline_bits(categories: Sequence[Characteristics]) -> np.ndarray:
 
 
 WATERFILL = register(Strategy("waterfill", factor=minimax_factor))
-WATERFILL_MEAN = register(Strategy("waterfill_mean", factor=minimum_mean_factor))

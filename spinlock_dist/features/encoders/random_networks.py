@@ -55,24 +55,16 @@ def encode(config: NetworkConfig, arrays: Arrays, values: np.ndarray | Fields) -
 
     Raises `DataError` for fields with another number of channels than those it was fitted on.
     """
-    network = build(config, arrays)
+    network = _build(config, arrays)
     return np.concatenate([network(block).numpy() for block in _input_blocks(arrays, values)])
 
 
-def build(config: NetworkConfig, arrays: Arrays) -> nn.Module:
-    """Return the fitted network, float64 and in evaluation mode; it takes what `inputs` returns."""
+def _build(config: NetworkConfig, arrays: Arrays) -> nn.Module:
+    """The fitted network, float64 and in evaluation mode."""
     network = _unfilled(config, len(arrays["fill"]))
     weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith(_WEIGHT)}
     network.load_state_dict({name.removeprefix(_WEIGHT): tensor for name, tensor in weights.items()})
     return network.eval()
-
-
-def inputs(arrays: Arrays, values: np.ndarray | Fields) -> np.ndarray:
-    """Return what the network sees of all rows, channels last, missing values filled: `[N, ...]` float32.
-
-    Raises `DataError` as `encode` does.
-    """
-    return np.concatenate([block.numpy().astype(np.float32) for block in _input_blocks(arrays, values)])
 
 
 def _input_blocks(arrays: Arrays, values: np.ndarray | Fields) -> Iterator[torch.Tensor]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from spinlock_dist.config import FamilyEncoder, IdentityEncoder, InitialHybridEncoder, NetworkEncoder, TemporalStats
+from spinlock_dist.config import FamilyEncoder, IdentityEncoder, TemporalStats
 from spinlock_dist.data.initial_fields import Fields
 from spinlock_dist.data.table import missing_as_nan
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.features.encoders import temporal_stats
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Arrays = dict[str, np.ndarray]
 
@@ -41,31 +38,6 @@ class FittedEncoder:
         `DataError` if they have another number of channels than those it was fitted on.
         """
         return _KINDS[self.config.encoder].encode(self.config, self.arrays, values, fields)
-
-    @property
-    def trainable(self) -> bool:
-        """Whether a copy of this encoder trains with the tokenizer."""
-        return isinstance(self.config, NetworkEncoder) and self.config.trainable
-
-    @property
-    def passed_through(self) -> int:
-        """How many columns, the first of the output, go past the network."""
-        return len(self.columns) if isinstance(self.config, InitialHybridEncoder) else 0
-
-    def network(self) -> nn.Module:
-        """Return the network, float64 and in evaluation mode; it takes what `network_inputs` returns."""
-        from spinlock_dist.features.encoders import random_networks
-
-        assert isinstance(self.config, random_networks.NetworkConfig)
-        return random_networks.build(self.config, self.arrays)
-
-    def network_inputs(self, values: np.ndarray, fields: Fields | None) -> np.ndarray:
-        """Return what the network sees of all rows at once, `[N, ...]` float32. Raises `DataError` as `encode` does."""
-        from spinlock_dist.features.encoders import random_networks
-
-        seen = fields if isinstance(self.config, InitialHybridEncoder) else values
-        assert seen is not None
-        return random_networks.inputs(self.arrays, seen)
 
     def meta(self) -> dict[str, Any]:
         """Return what, with `arrays`, rebuilds this encoder; JSON-able."""
