@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spinlock_dist.compression.capacity import latent_dim, plan_capacity
+from spinlock_dist.compression.strategies import UNIFORM_RATIOS, get_strategy
 from spinlock_dist.config import TrialConfig, dump_config, load_config
 from spinlock_dist.errors import ConfigError, DataError
 from spinlock_dist.prepare import prepare
@@ -94,8 +96,11 @@ def test_it_prepares_a_file_of_spinlock_and_sizes_it_by_its_rules(preset: TrialC
     data = prepare(preset.with_overrides({"prepare.dataset": str(spinlock_file)}).prepare)
     assert set(data.families) == {"initial", "summary", "temporal"}
     plan = plan_capacity(preset.compression, data.characteristics, len(data.split.train))
-    for category, dims, ratios in zip(data.categories, plan.dims, plan.ratios, strict=True):
-        assert list(dims) == [latent_dim(len(category), ratio) for ratio in ratios]
+    published = get_strategy("balanced").published
+    assert published is not None
+    assert plan.ratios.tolist() == [list(published(each)) for each in data.characteristics]
+    uniform = [[latent_dim(len(category), ratio) for ratio in UNIFORM_RATIOS] for category in data.categories]
+    assert plan.dims.sum() == np.sum(uniform), "its ratios, rescaled to the total of uniform ones"
     assert plan.codes[:, 0].min() >= 15, "codebooks have their published size even on 26 training rows"
 
 
