@@ -24,10 +24,8 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial
-from study.cluster.resources import Resources
 from study.config import StudyConfig
-from study.phases.finals import Finals
-from study.worker.tasks import Workers
+from study.phases.finals import replicate_config
 
 OUT = Path(__file__).parents[1] / "tests" / "data" / "replicates.json"
 OTHER = "waterfill"
@@ -63,9 +61,8 @@ def replicates(count: int) -> Any:
         study = StudyFolder(Path(folder))
         data: PreparedData = prepare(config.base.prepare)
         study.write_prepared(data)
-        finals = Finals(config, study, data, Workers(Resources(1, 1, 0), run_trial), print)
         for number in range(count):
-            yield number, prepare(finals.prepare_config(number))
+            yield number, prepare(replicate_config(config, study, number))
 
 
 def trial(arm: str) -> TrialConfig:

@@ -34,10 +34,11 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
+from study.events import StudyEvents
 from study.samplers.registry import make_sampler
 from study.search.constraints import guards
 from study.search.schedulers import PerTrialScheduler, make_scheduler
-from study.search.searcher import AskTellSearcher
+from study.search.searcher import AskTellSearcher, SearchPlan
 from study.worker.actor import numbers_of
 
 
@@ -193,17 +194,18 @@ def search(table: Table, arm: Arm, seed: int, at_a_time: int) -> SimpleNamespace
     rule = make_scheduler(StoppingConfig(rule=cast(Any, arm.rule), grace=GRACE), table.epochs, [])
     scheduler, controller = PerTrialScheduler(lambda _: rule), cast(Any, None)
     ended: list[TrialRecord] = []
-    searcher = AskTellSearcher(
-        study,
-        table.space,
-        TrialConfig(),
+    plan = SearchPlan(
+        space=table.space,
+        base=TrialConfig(),
         target=len(table.points),
         baseline=table.baseline,
-        guards_config=config.guards,
+        guards=config.guards,
         resources=Resources(at_a_time, 1, 0),
         members=arm.members,
-        told=ended.append,
     )
+    events = StudyEvents()
+    events.on_trial_end = ended.append  # type: ignore[method-assign]
+    searcher = AskTellSearcher(study, plan, events)
     running: dict[str, SimulatedPack] = {}
     spent = 0
     for step in range(10**9):

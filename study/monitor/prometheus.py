@@ -6,19 +6,17 @@ The driver sets them; its node's agent serves them as `ray_<name>`, at the addre
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
-from ray import tune
 from ray.util.metrics import Gauge
 
 from results.records.trial_record import State, TrialRecord, best_record
-from spinlock_dist.metrics.record import Metrics
+from study.events import SearchStart, StudyEvents, TrialReport
+from study.monitor.registry import MonitorSetup
 from study.monitor.running_trials import RunningTrials
 
-SET_SECONDS = 2.0
 STATE = "spinlock_study_trials"
 METRICS = {
     STATE: "Trials by state: running, or how they ended",
@@ -33,49 +31,48 @@ METRICS = {
 """Name and description of every metric; each has the label `study`, trials `state` as well."""
 
 
-class PrometheusExporter(tune.Callback):
-    """Sets the metrics of one search. `told` learns of trials that end; Tune tells it of those that run."""
+class PrometheusExporter(StudyEvents):
+    """Sets the metrics of the search that runs."""
 
-    def __init__(self, study: str, baseline: Metrics, earlier: Sequence[TrialRecord], *, target: int, concurrent: int):
-        self._study = study
-        self._states: Counter[str] = Counter(record.state for record in earlier)
-        self._best = best_record(earlier)
-        self._concurrent = concurrent
+    def __init__(self) -> None:
+        self._study = ""
+        self._states: Counter[str] = Counter()
+        self._best: TrialRecord | None = None
+        self._concurrent = 1
         self._running = RunningTrials()
-        self._set_at = 0.0
+        self._gauges: dict[str, Gauge] = {}
+
+    def on_search_start(self, search: SearchStart) -> None:
+        """Make the metrics and set what is known already."""
+        self._study, self._concurrent = search.study, search.concurrent
+        self._states = Counter(record.state for record in search.earlier)
+        self._best = best_record(search.earlier)
         self._gauges = {
             name: Gauge(name, description, tag_keys=("study", "state") if name == STATE else ("study",))
             for name, description in METRICS.items()
         }
-        self._set("spinlock_study_target_trials", target)
-        self._set("spinlock_study_baseline_imbalance", baseline.imbalance)
+        self._set("spinlock_study_target_trials", search.target)
+        self._set("spinlock_study_baseline_imbalance", search.baseline.imbalance)
         self._set_ended()
         self._set_running(0)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles callbacks with its own state."""
-        return {}
+    def on_trial_report(self, report: TrialReport) -> None:
+        """Count epochs."""
+        self._running.report(report)
 
-    def told(self, record: TrialRecord) -> None:
-        """Take the record of a trial that has ended."""
+    def on_running(self, batches: Sequence[Sequence[int]]) -> None:
+        """Set what changes while trials run."""
+        self._running.keep(batches)
+        self._set_running(len(batches))
+
+    def on_trial_end(self, record: TrialRecord) -> None:
+        """Count the outcome, and keep the best."""
         self._states[record.state] += 1
         self._best = best_record([record] if self._best is None else [self._best, record])
         self._running.end(record.number)
         self._set_ended()
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """Take reports of trials that run."""
-        self._running.report(result)
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Set what changes while trials run, now and then; Tune calls this many times a second."""
-        now = time.monotonic()
-        if now - self._set_at > SET_SECONDS:
-            self._set_at = now
-            self._running.keep(trials)
-            self._set_running(sum(trial.status == "RUNNING" for trial in trials))
-
-    def close(self) -> None:
+    def on_search_end(self) -> None:
         """Say that nothing runs any more."""
         self._running = RunningTrials()
         self._set_running(0)
@@ -94,3 +91,8 @@ class PrometheusExporter(tune.Callback):
 
     def _set(self, name: str, value: float, **tags: str) -> None:
         self._gauges[name].set(value, tags={"study": self._study, **tags})
+
+
+def make_prometheus(setup: MonitorSetup) -> PrometheusExporter:
+    """Every study has one: Ray serves the metrics whether or not anyone reads them."""
+    return PrometheusExporter()

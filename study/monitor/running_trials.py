@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
-from study.worker.actor import numbers_of
+from study.events import TrialReport
 
 RATE_SECONDS = 60.0
-"""Epochs per second are those of so long a time."""
+"""Epochs per second are averaged over this long."""
 
 
 @dataclass(frozen=True)
@@ -32,41 +31,30 @@ class RunningTrials:
         self._ended: set[int] = set()
         self._reports: deque[tuple[float, int]] = deque()
 
-    def report(self, result: dict[str, Any], now: float | None = None) -> None:
-        """Take what a trial batch reports of its trials; a report without an epoch tells that the trial failed."""
-        for report in result.get("reports", ()):
-            if "epoch" in report:
-                number, epoch = report["number"], int(report["epoch"])
-                before = max(
-                    self._last.get(number, Running(number)).epoch, int(report.get("start", 0))
-                )  # of a snapshot
-                self._last[number] = replace(Running(number), epoch=epoch, fvu_worst=report.get("fvu_worst"))
-                self._reports.append((time.monotonic() if now is None else now, max(epoch - before, 0)))
+    def report(self, report: TrialReport, now: float | None = None) -> None:
+        """Handle a report. The first after a restart counts the epochs since the snapshot, which others trained."""
+        before = self._last.get(report.number, Running(report.number)).epoch
+        trained = max(report.epoch - max(before, report.start), 0)
+        self._last[report.number] = Running(report.number, report.epoch, report.row.get("fvu_worst"))
+        self._reports.append((time.monotonic() if now is None else now, trained))
 
-    def keep(self, trial_batches: Sequence[Any]) -> None:
+    def keep(self, batches: Sequence[Sequence[int]]) -> None:
         """Forget all trials but those of the trial batches that run now."""
-        numbers = [
-            number
-            for trial_batch in trial_batches
-            if trial_batch.status == "RUNNING"
-            for number in numbers_of(trial_batch)
-        ]
-        self._last = {
-            number: self._last.get(number, Running(number)) for number in numbers if number not in self._ended
-        }
+        numbers = [number for batch in batches for number in batch if number not in self._ended]
+        self._last = {number: self._last.get(number, Running(number)) for number in numbers}
 
     def end(self, number: int) -> None:
-        """Take note that a trial has ended; others of its trial batch may go on."""
+        """Forget a trial that has ended; others of its trial batch may go on."""
         self._ended.add(number)
         self._last.pop(number, None)
 
     @property
     def trials(self) -> list[Running]:
-        """The trials that run, by number."""
+        """Those that run, by number."""
         return sorted(self._last.values(), key=lambda running: running.number)
 
     def epochs_per_second(self, now: float | None = None) -> float:
-        """Return the epochs trained in the last minute, of all trials together, per second."""
+        """Epochs per second of the last minute, of all trials together."""
         now = time.monotonic() if now is None else now
         while self._reports and self._reports[0][0] < now - RATE_SECONDS:
             self._reports.popleft()
@@ -76,7 +64,7 @@ class RunningTrials:
 
 
 def lines(trials: Sequence[Running], epochs: int, most: int) -> list[str]:
-    """Return at most `most` lines (at least one) about trials of up to `epochs` epochs.
+    """At most `most` lines (at least one) about trials of up to `epochs` epochs.
 
     One for each if they fit; else the furthest of those that do best so far, and the others in one line.
     """

@@ -5,16 +5,15 @@ The driver writes them from the reports, so that a trial costs nothing more and 
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ray import tune
-
 from results.records.trial_record import TrialRecord
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
+from study.events import SearchStart, StudyEvents, TrialReport
+from study.monitor.registry import MonitorSetup
 from study.worker.actor import trial_name
 
 
@@ -24,27 +23,25 @@ def check_tensorboard(config: StudyConfig) -> None:
         raise ConfigError("--tensorboard: the package tensorboardX is not installed: pip install tensorboardX")
 
 
-class TensorBoardWriter(tune.Callback):
-    """Writes `<folder>/trial-<number>/`, one scalar for each figure of a report, by epoch."""
+class TensorBoardWriter(StudyEvents):
+    """Writes `<search>/tensorboard/trial-<number>/`, one scalar for each figure of a report, by epoch."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self) -> None:
+        self._folder = Path()
         self._writers: dict[int, Any] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles callbacks with its own state."""
-        return {}
+    def on_search_start(self, search: SearchStart) -> None:
+        """Write into the folder of the search."""
+        self._folder = search.folder.tensorboard
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """Write reports."""
-        for report in result.get("reports", ()):
-            row = json.loads(report.get("curve", "{}"))
-            for name, value in row.items():
-                if name != "epoch":
-                    self._writer(report["number"]).add_scalar(name.replace(".", "/"), value, int(row["epoch"]))
+    def on_trial_report(self, report: TrialReport) -> None:
+        """Write the figures of a report."""
+        for name, value in report.row.items():
+            if name != "epoch":
+                self._writer(report.number).add_scalar(name.replace(".", "/"), value, report.epoch)
 
-    def told(self, record: TrialRecord) -> None:
-        """Write settings and outcome of a trial that has ended, and close its file."""
+    def on_trial_end(self, record: TrialRecord) -> None:
+        """Write the trial's settings beside its scores, and close its file."""
         from tensorboardX.summary import hparams
 
         if record.metrics is not None:
@@ -54,7 +51,7 @@ class TensorBoardWriter(tune.Callback):
         if (writer := self._writers.pop(record.number, None)) is not None:
             writer.close()
 
-    def close(self) -> None:
+    def on_search_end(self) -> None:
         """Close the files of trials that were stopped with the study."""
         for number in list(self._writers):
             self._writers.pop(number).close()
@@ -65,3 +62,8 @@ class TensorBoardWriter(tune.Callback):
         if number not in self._writers:
             self._writers[number] = SummaryWriter(str(self._folder / trial_name(number)))
         return self._writers[number]
+
+
+def make_tensorboard(setup: MonitorSetup) -> TensorBoardWriter | None:
+    """A writer, if the study asks for TensorBoard files."""
+    return TensorBoardWriter() if setup.config.tensorboard else None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
 
 import ray
-from ray import tune
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -17,9 +16,10 @@ from rich.text import Text
 from results.records.settings import settings
 from results.records.trial_record import TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
+from study.events import SearchStart, StudyEvents, TrialReport
+from study.monitor.registry import MonitorSetup
 from study.monitor.running_trials import RunningTrials, lines
 
-REFRESH_SECONDS = 0.5
 MOST_RUNNING = 12
 """Most lines about trials that run, on a screen that has so many to spare."""
 OTHER_LINES = 10
@@ -27,99 +27,89 @@ OTHER_LINES = 10
 MARKS = {"complete": "", "pruned": "stopped", "diverged": "diverged", "refused": "refused", "failed": "failed"}
 
 
-class Progress(tune.Callback):
-    """Follows the search. `told` learns of trials that end; as a Tune callback it learns of those that run."""
+class TerminalView(StudyEvents):
+    """Prints messages, and shows the search that runs: live in a terminal, elsewhere a line a trial."""
 
     def __init__(self, console: Console):
         self._console = console
         self._live: Live | None = None
+        self._search: SearchStart | None = None
         self._records: list[TrialRecord] = []
-        self._baseline: Metrics | None = None
-        self._total = 0
-        self._epochs = 0
-        self._resumed = 0
         self._began = 0.0
-        self._drawn = 0.0
         self._running = RunningTrials()
-        self._addresses: dict[str, str] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles callbacks with its own state; a terminal has no place there."""
-        return {}
-
-    def say(self, text: str) -> None:
-        """Print a line."""
+    def on_message(self, text: str) -> None:
+        """Print it."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def begin(
-        self, total: int, earlier: list[TrialRecord], baseline: Metrics, *, epochs: int, addresses: dict[str, str]
-    ) -> None:
-        """Start the view of a search of `total` trials of up to `epochs` epochs, of which `earlier` are there already.
-
-        `addresses`: where else to look, by what is shown there.
-        """
-        self._total, self._records, self._baseline = total, list(earlier), baseline
-        self._epochs, self._addresses = epochs, addresses
-        self._resumed, self._began = len(earlier), time.monotonic()
+    def on_search_start(self, search: SearchStart) -> None:
+        """Start the live view."""
+        self._search, self._records, self._began = search, list(search.earlier), time.monotonic()
+        self._running = RunningTrials()
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
 
-    def end(self) -> None:
+    def on_trial_report(self, report: TrialReport) -> None:
+        """Follow a trial."""
+        self._running.report(report)
+
+    def on_running(self, batches: Sequence[Sequence[int]]) -> None:
+        """Redraw the view."""
+        if self._live is not None and self._search is not None:
+            self._running.keep(batches)
+            self._live.update(self._view(self._search), refresh=True)
+
+    def on_trial_end(self, record: TrialRecord) -> None:
+        """Count the trial; without a live view, print its line."""
+        self._records.append(record)
+        self._running.end(record.number)
+        if self._live is None and self._search is not None:
+            total = self._search.target
+            self.on_message(f"  {len(self._records):>{len(str(total))}}/{total}  {describe(record)}")
+
+    def on_search_end(self) -> None:
         """Close the view."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def told(self, record: TrialRecord) -> None:
-        """Take the record of a trial that has ended."""
-        self._records.append(record)
-        self._running.end(record.number)
-        if self._live is None:
-            self.say(f"  {len(self._records):>{len(str(self._total))}}/{self._total}  {describe(record)}")
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Redraw now and then; Tune calls this many times a second."""
-        now = time.monotonic()
-        if self._live is not None and now - self._drawn > REFRESH_SECONDS:
-            self._drawn = now
-            self._running.keep(trials)
-            self._live.update(self._view(), refresh=True)
-
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """Take reports of trials that run."""
-        self._running.report(result)
-
-    def _view(self) -> RenderableType:
+    def _view(self, search: SearchStart) -> RenderableType:
         rows = Table.grid(padding=(0, 2))
-        rows.add_row("search", ProgressBar(total=self._total, completed=len(self._records), width=60))
+        rows.add_row("search", ProgressBar(total=search.target, completed=len(self._records), width=60))
         states = Counter(record.state for record in self._records)
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        rows.add_row("trials", f"{len(self._records)} of {self._total} ({counts or 'none yet'})")
+        rows.add_row("trials", f"{len(self._records)} of {search.target} ({counts or 'none yet'})")
         running = self._running.trials
         most = max(1, min(MOST_RUNNING, self._console.height - OTHER_LINES))
-        rows.add_row(f"{len(running)} running", Text("\n".join(lines(running, self._epochs, most)), no_wrap=True))
-        rows.add_row("baseline", score(self._baseline))
+        rows.add_row(f"{len(running)} running", Text("\n".join(lines(running, search.epochs, most)), no_wrap=True))
+        rows.add_row("baseline", score(search.baseline))
         best = best_record(self._records)
         rows.add_row(
             "best", f"{score(best.metrics)}  trial {best.number}, {settings(best)}" if best else "none feasible"
         )
         rows.add_row("cluster", _utilization())
-        rows.add_row("speed", f"{self._running.epochs_per_second():.1f} epochs a second; {self._time_left()} left")
-        for what, address in self._addresses.items():
+        left = self._time_left(search)
+        rows.add_row("speed", f"{self._running.epochs_per_second():.1f} epochs a second; {left} left")
+        for what, address in search.addresses.items():
             rows.add_row("see also", Text(f"{what}: {address}", no_wrap=True))
         return rows
 
-    def _time_left(self) -> str:
-        done = len(self._records) - self._resumed
+    def _time_left(self, search: SearchStart) -> str:
+        done = len(self._records) - len(search.earlier)
         if done == 0:
             return "unknown time"
-        seconds = (time.monotonic() - self._began) / done * (self._total - len(self._records))
+        seconds = (time.monotonic() - self._began) / done * (search.target - len(self._records))
         return f"about {seconds:.0f} s" if seconds < 120 else f"about {seconds / 60:.0f} min"
 
 
+def make_terminal(setup: MonitorSetup) -> TerminalView:
+    """Every study has one; a quiet console prints nothing."""
+    return TerminalView(setup.console)
+
+
 def describe(record: TrialRecord) -> str:
-    """Return a trial in a line: number, how it ended, what it scored, which guards it broke."""
+    """A trial in a line: number, how it ended, what it scored, which guards it broke."""
     head = f"trial {record.number:<3} {MARKS[record.state]:<8}"
     if record.metrics is None or record.state not in ("complete", "pruned"):
         return f"{head} {record.reason}"
@@ -130,7 +120,7 @@ def describe(record: TrialRecord) -> str:
 
 
 def score(metrics: Metrics | None) -> str:
-    """Return what a trial scored in a few words."""
+    """What a trial scored, in a few words."""
     if metrics is None:
         return "unknown"
     errors = f"worst {metrics.fvu_worst:.3f}  mean {metrics.fvu_mean:.3f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,8 @@ from spinlock_dist.prepare import PreparedData
 from spinlock_dist.training.snapshot import Snapshots
 from study.cluster.resources import Resources
 from study.config import StoppingConfig, StudyConfig
-from study.worker.trainable import Objective, use_resources
+from study.context import StudyContext
+from study.worker.trainable import WorkerSetup, use_resources
 
 SNAPSHOT_PER_CHECKPOINT = 3
 """A snapshot holds the weights and Adam's two moments of each; two snapshots are kept of a training that runs."""
@@ -97,26 +98,33 @@ class Forecast:
         yield "strategies that train pilots of their own (feedback) take longer"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as plain data."""
+        """The plan as plain data."""
         return asdict(self)
 
 
 FIGURES = ("trainings", "epochs", "seconds", "device_hours")
 
 
-def fly(config: TrialConfig, members: int, data: PreparedData, objective: Objective, resources: Resources) -> Pilot:
-    """Train two epochs of `config` on a worker that holds what a trial gets, so many times in lock step."""
+def estimate(context: StudyContext, searches: int) -> Forecast:
+    """Time two epochs of the baseline, alone and in as many lock steps as the search trains, and count the rest."""
+    counts = {1, context.members}
+    pilots = {count: _time_pilot(context, count) for count in counts}
+    epochs, resources = context.base.training.epochs, context.cluster.resources
+    return forecast(context.config, epochs, resources, pilots, context.prepare_seconds, searches)
+
+
+def _time_pilot(context: StudyContext, members: int) -> Pilot:
+    resources = context.cluster.resources
     task = ray.remote(cast(Any, _two_epochs)).options(
         num_cpus=resources.cpus, num_gpus=resources.gpus, memory=resources.memory or None, max_retries=0
     )
-    return ray.get(task.remote(config, members, data, objective, resources))
+    return ray.get(task.remote([context.uniform] * members, context.data, context.setup))
 
 
-def _two_epochs(
-    config: TrialConfig, members: int, data: PreparedData, objective: Objective, resources: Resources
-) -> Pilot:
-    use_resources(resources)
-    short = config.training.model_copy(update={"epochs": 2, "evaluate_every": 1})
+def _two_epochs(configs: Sequence[TrialConfig], data: PreparedData, setup: WorkerSetup) -> Pilot:
+    use_resources(setup.resources)
+    training = configs[0].training.model_copy(update={"epochs": 2, "evaluate_every": 1})
+    short = [config.model_copy(update={"training": training}) for config in configs]
     ends: list[float] = []
 
     def report(made: Mapping[int, EpochMetrics]) -> set[int]:
@@ -125,8 +133,7 @@ def _two_epochs(
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        configs = [config.model_copy(update={"training": short})] * members
-        outcome, *_ = objective(configs, data, report, Snapshots(Path(folder) / "snapshot", math.inf))
+        outcome, *_ = setup.objective(short, data, report, Snapshots(Path(folder) / "snapshot", math.inf))
         if isinstance(outcome, SpinlockError):
             raise outcome
         assert outcome is not None  # nothing stopped it
@@ -144,7 +151,7 @@ def forecast(
     prepare_seconds: float,
     searches: int = 1,
 ) -> Forecast:
-    """Return the plan of a study whose trials train `epochs` epochs; a tournament has several searches.
+    """The plan of a study whose trials train `epochs` epochs; a tournament has several searches.
 
     `pilots`: of one training, and of as many in lock step as the search trains on a worker.
     """
@@ -183,7 +190,7 @@ def forecast(
 
 
 def _mean_epochs(stopping: StoppingConfig, epochs: int) -> float:
-    """Return the epochs of a trial under successive halving, whose rungs let 1 / reduction of the trials pass.
+    """Mean epochs of a trial under successive halving, whose rungs let 1 / reduction of the trials pass.
 
     The first trials pass with little to be held against, so this is what many come near to.
     """
@@ -197,7 +204,7 @@ def _mean_epochs(stopping: StoppingConfig, epochs: int) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people say them."""
+    """Seconds as people say them."""
     if seconds < 1:
         return f"{1e3 * seconds:.0f} ms"
     if seconds < 100:

@@ -10,112 +10,132 @@ training rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import ray
 
 from results.records.study_folder import StudyFolder
-from results.records.trial_record import BASELINE, TrialRecord, read_records, write_records
-from results.verdict.verdict import spoken
+from results.records.trial_record import BASELINE, TrialRecord, feasible_records, read_records, write_records
+from results.verdict.verdict import Verdict, judge, spoken
 from spinlock_dist.config import PrepareConfig, TrialConfig
 from spinlock_dist.prepare import PreparedData, prepare
 from study.config import StudyConfig
+from study.context import StudyContext
+from study.phases.search import Searched
 from study.search.constraints import guards
-from study.worker.tasks import Training, Workers
+from study.worker.trainable import Training
 
 REPLICATES = {"splits": "new splits of the data", "simulations": "newly simulated datasets"}
 """What a replicate is, in the plural, by `finals.data`."""
 
 
+def run_finals(context: StudyContext, searched: Searched) -> list[TrialRecord]:
+    """Train the finalists, in a tournament the best of each arm, and the baseline on the replicates."""
+    top = 1 if context.config.tournament else context.config.finals.top
+    finalists = [record for records in searched.by_arm.values() for record in feasible_records(records)[:top]]
+    if not finalists:
+        return []
+    arms = {BASELINE: context.uniform, **{record.arm: context.trial(record) for record in finalists}}
+    return Finals(context, arms).run()
+
+
+def judge_finals(config: StudyConfig, finals: Sequence[TrialRecord]) -> Verdict:
+    """The verdict on each finalist. Where all replicates split the same rows, they share some."""
+    split = config.base.prepare.split
+    overlap = split.test / split.train if config.finals.data == "splits" else 0.0
+    return judge(finals, REPLICATES[config.finals.data], overlap)
+
+
+def replicate_config(config: StudyConfig, folder: StudyFolder, number: int) -> PrepareConfig:
+    """What makes the data of a replicate. It names files of the study; nothing else is needed."""
+    given = config.base.prepare
+    seed = given.split.seed + 1 + number
+    split = given.split.model_copy(update={"seed": seed, "search_seed": given.split.seed})
+    simulator, categories = given.simulator, given.categories
+    if config.finals.data == "simulations":
+        simulator = simulator.model_copy(update={"seed": simulator.seed + 1 + number})
+        split = split.model_copy(update={"search_seed": None})
+    if config.finals.categories == "kept":
+        found = {"mapping": str(folder.categories), "only_mapped": True}
+        categories = categories.model_copy(update=found)
+    return given.model_copy(update={"split": split, "simulator": simulator, "categories": categories})
+
+
 @dataclass(frozen=True)
 class Finals:
-    """Runs what is missing of the finals of a study; every training that ends is kept at once."""
+    """Runs what is missing of the finals; the record of every training is kept as soon as it ends."""
 
-    config: StudyConfig
-    folder: StudyFolder
-    data: PreparedData
-    workers: Workers
-    say: Callable[[str], None]
+    context: StudyContext
+    arms: Mapping[str, TrialConfig]
+    """The baseline and the finalists, in the order of the records."""
     lost: dict[int, list[str]] = field(default_factory=dict)
-    """By replicate: features of the study that its training rows do not vary in."""
+    """By replicate: features of the study that do not vary in its training rows."""
 
-    def run(self, arms: Mapping[str, TrialConfig]) -> list[TrialRecord]:
-        """Return a record per arm, in their order, and replicate, with their guards; the baseline is one of the arms.
+    def run(self) -> list[TrialRecord]:
+        """The records by arm and replicate, with their guards.
 
-        Finalists of before, which a search that went on has overtaken, are returned as well: they count as tried.
+        Finalists of an earlier run, which a search that went on has overtaken, are among them: they count as tried.
         """
-        path = self.folder.records("final")
+        config, folder = self.context.config, self.context.folder
+        path = folder.records("final")
         records = read_records(path) if path.exists() else []
         known = {(record.arm, record.number) for record in records}
-        wanted = [(arm, number) for number in range(self.config.finals.replicates) for arm in arms]
+        wanted = [(arm, number) for number in range(config.finals.replicates) for arm in self.arms]
         missing = [pair for pair in wanted if pair not in known]
         if missing:
-            self.folder.verdict.unlink(missing_ok=True)
-            finalists = ", ".join(spoken(arm) for arm in arms if arm != BASELINE)
-            what = f"{self.config.finals.replicates} {REPLICATES[self.config.finals.data]}"
-            self.say(f"finals: {finalists} and the baseline on {what}")
-        for record in self.workers.run(self._trainings(arms, missing)):
-            records.append(
-                replace(record, params=_identity(self.prepare_config(record.number)), lost=self.lost[record.number])
-            )
+            folder.verdict.unlink(missing_ok=True)
+            finalists = ", ".join(spoken(arm) for arm in self.arms if arm != BASELINE)
+            what = f"{config.finals.replicates} {REPLICATES[config.finals.data]}"
+            self.context.events.on_message(f"finals: {finalists} and the baseline on {what}")
+        for record in self.context.workers.run(self._trainings(missing)):
+            seeds = _seeds(replicate_config(config, folder, record.number))
+            records.append(replace(record, params=seeds, lost=self.lost[record.number]))
             records = self._guarded(records)
             write_records(path, records)
-            self._tell(records, arms, record.number)
-        place = {arm: place for place, arm in enumerate(arms)}
+            self._show(records, record.number)
+        place = {arm: place for place, arm in enumerate(self.arms)}
         return sorted(records, key=lambda record: (place.get(record.arm, len(place)), record.arm, record.number))
 
-    def _trainings(self, arms: Mapping[str, TrialConfig], missing: list[tuple[str, int]]) -> Iterator[Training]:
-        """Yield the missing trainings, preparing a replicate's data when its turn has come."""
+    def _trainings(self, missing: list[tuple[str, int]]) -> Iterator[Training]:
+        """Yield the missing trainings; the data of a replicate is prepared when its first training is due."""
         prepared: int | None = None
         for arm, number in missing:
             if number != prepared:
-                data = prepare(self.prepare_config(number))
+                data = prepare(replicate_config(self.context.config, self.context.folder, number))
                 self.lost[number] = self._lost(data)
                 reference, prepared = ray.put(data), number
-            config = arms[arm]
+            config = self.arms[arm]
             given = {"seed": config.seed + 1 + number, "prepare": data.config}
             yield Training(
                 phase="final", arm=arm, number=number, config=config.model_copy(update=given), data=reference
             )
 
-    def prepare_config(self, number: int) -> PrepareConfig:
-        """Return what makes the data of a replicate. It names files of the study; nothing else is needed."""
-        given = self.config.base.prepare
-        seed = given.split.seed + 1 + number
-        split = given.split.model_copy(update={"seed": seed, "search_seed": given.split.seed})
-        simulator, categories = given.simulator, given.categories
-        if self.config.finals.data == "simulations":
-            simulator = simulator.model_copy(update={"seed": simulator.seed + 1 + number})
-            split = split.model_copy(update={"search_seed": None})
-        if self.config.finals.categories == "kept":
-            found = {"mapping": str(self.folder.categories), "only_mapped": True}
-            categories = categories.model_copy(update=found)
-        return given.model_copy(update={"split": split, "simulator": simulator, "categories": categories})
-
     def _lost(self, data: PreparedData) -> list[str]:
-        if self.config.finals.categories == "rediscovered":
+        if self.context.config.finals.categories == "rediscovered":
             return []
-        return sorted(set(self.data.feature_names) - set(data.feature_names))
+        return sorted(set(self.context.data.feature_names) - set(data.feature_names))
 
     def _guarded(self, records: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the records with their guards on the test rows, against the baseline of the same replicate."""
+        """The records with their guards on the test rows, against the baseline of the same replicate."""
+        limits = self.context.config.guards
         baseline = {record.number: record.test for record in records if record.arm == BASELINE}
         return [
-            replace(record, guards=guards(record.test, base, self.config.guards))
+            replace(record, guards=guards(record.test, base, limits))
             if record.arm != BASELINE and record.test is not None and (base := baseline.get(record.number)) is not None
             else record
             for record in records
         ]
 
-    def _tell(self, records: list[TrialRecord], arms: Mapping[str, TrialConfig], number: int) -> None:
-        """Print a replicate's line once all arms have ended."""
+    def _show(self, records: list[TrialRecord], number: int) -> None:
+        """Print the line of a replicate once all arms have ended."""
         ended = {record.arm: record for record in records if record.number == number}
-        if all(arm in ended for arm in arms):
-            self.say(f"  {number + 1}: " + "   ".join(f"{spoken(arm)} {_imbalance(ended[arm])}" for arm in arms))
+        if all(arm in ended for arm in self.arms):
+            scores = "   ".join(f"{spoken(arm)} {_imbalance(ended[arm])}" for arm in self.arms)
+            self.context.events.on_message(f"  {number + 1}: {scores}")
 
 
-def _identity(config: PrepareConfig) -> dict[str, int]:
+def _seeds(config: PrepareConfig) -> dict[str, int]:
     return {"prepare.split.seed": config.split.seed, "prepare.simulator.seed": config.simulator.seed}
 
 

@@ -1,11 +1,11 @@
-"""The search of a study: trials by Ray Tune, suggested by Optuna, until as many as asked for have an outcome."""
+"""The search: trials by Ray Tune, suggested by Optuna, until as many as asked for have an outcome."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass, replace
 
 import optuna
 from ray import tune
@@ -13,25 +13,19 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from results.analysis.tables import write_tables
 from results.records.optuna_trials import finished_trials, prior_trials, read_search, warm_records
-from results.records.study_folder import StudyFolder
-from results.records.trial_record import TrialRecord
-from search_spaces import SearchSpace
+from results.records.trial_record import TrialRecord, full_arm
 from spinlock_dist.metrics.record import Metrics
-from spinlock_dist.prepare import PreparedData
-from spinlock_dist.training.snapshot import discard
-from study.cluster.ray_cluster import Cluster
-from study.cluster.resources import members_per_worker
-from study.config import StudyConfig
-from study.monitor.prometheus import PrometheusExporter
-from study.monitor.tensorboard import TensorBoardWriter
-from study.monitor.terminal import Progress
+from study.context import StudyContext
+from study.events import Broadcast, SearchStart
+from study.phases.tournament import Arm
 from study.samplers.registry import make_sampler
 from study.search.checkpoint_retention import CheckpointRetention
 from study.search.constraints import COUNT
 from study.search.schedulers import PerTrialScheduler, make_scheduler
-from study.search.searcher import AskTellSearcher, StopWhenGivenUp, WorkerDeaths
+from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
 from study.search.stop_criteria import ENDED, StopCriteria
 from study.search.storage import open_storage, release
+from study.search.tune_events import TuneEvents
 from study.search.warm_start import (
     WARM_STARTED,
     PriorTrials,
@@ -42,132 +36,143 @@ from study.search.warm_start import (
 )
 from study.worker.actor import trial_actor
 from study.worker.retry_policy import StudyError, killed_by_memory_monitor
-from study.worker.trainable import Objective, room, train
+from study.worker.trainable import reserved_resources, train
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the searches of a study found."""
+
+    by_arm: dict[str, list[TrialRecord]]
+    """The trials of each search; outside of a tournament there is one, called by the empty string."""
+    warm: list[TrialRecord]
+    """Trials of earlier studies that the samplers learned from."""
+    ended: str
+    """Why the search ended, in a tournament each of them."""
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """The trials of all searches."""
+        return [record for records in self.by_arm.values() for record in records]
+
+
+def run_searches(context: StudyContext, arms: Sequence[Arm], baseline: Sequence[TrialRecord]) -> Searched:
+    """Run what is missing of the searches, one after the other. Records of a tournament are named after their arm."""
+    found = Searched({}, [], "")
+    for arm in arms:
+        if arm.name:
+            context.events.on_message(f"tournament: {arm.name}")
+        own = replace(context, config=arm.config, space=arm.space, folder=context.folder.arm(arm.name))
+        search = Search(own, arm.enqueue_initial)
+        records = [replace(record, arm=full_arm(arm.name, record.arm)) for record in search.run(baseline)]
+        ended = [*filter(None, [found.ended]), f"{arm.name}: {search.reason}" if arm.name else search.reason]
+        found = Searched({**found.by_arm, arm.name: records}, found.warm + search.warm, "; ".join(ended))
+    return found
 
 
 class Search:
     """One search, in a folder of its own, with a journal of its own."""
 
-    def __init__(
-        self,
-        config: StudyConfig,
-        space: SearchSpace,
-        folder: StudyFolder,
-        data: PreparedData,
-        cluster: Cluster,
-        objective: Objective,
-        progress: Progress,
-        addresses: dict[str, str],
-        enqueue_initial: bool,
-    ):
-        self.config = config
-        self.space = space
-        self.base = space.to_config(config.base, {})
-        self.folder = folder
-        self.data = data
-        self.cluster = cluster
-        self.objective = objective
-        self.progress = progress
-        self.addresses = addresses
-        """Where the study can be watched, by what is shown there."""
+    def __init__(self, context: StudyContext, enqueue_initial: bool = True):
+        self.context = context
         self.enqueue_initial = enqueue_initial
         """Whether the initial trials are tried before anything is searched."""
-        self.members = members_per_worker(config.cluster, cluster.resources, config.trials)
-        """Trials in lock step on a worker, as far as their settings allow it."""
-        self.kept = CheckpointRetention(
-            folder, max(config.keep_checkpoints, config.finals.top), config.objective == "pareto"
-        )
+        config = context.config
+        count = max(config.keep_checkpoints, config.finals.top)
+        self.retention = CheckpointRetention(context.folder, count, config.objective == "pareto")
         self.warm: list[TrialRecord] = []
-        """Trials of earlier studies, of which the sampler knows."""
-        self.watchers: list[PrometheusExporter | TensorBoardWriter] = []
-        """Beside the terminal."""
+        """Trials of earlier studies that the sampler learned from."""
         self.reason = ""
         """Why the search ended."""
 
     def run(self, baseline: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Run trials until as many as asked for have an outcome."""
+        """Run trials until as many as asked for have an outcome. Raises `KeyboardInterrupt` if it is interrupted."""
         assert baseline[0].metrics is not None
+        config = self.context.config
         study = self.open(baseline[0])
-        limits = StopCriteria(self.config.until, study, self.cluster.resources)
+        criteria = StopCriteria(config.until, study, self.context.cluster.resources)
         stopped = 0
         try:
-            if len(finished_trials(study)) < self.config.trials and limits.reason() is None:
-                self.fit(study, baseline[0].metrics, limits)
+            if len(finished_trials(study)) < config.trials and criteria.reason() is None:
+                self.fit(study, baseline[0].metrics, criteria)
         finally:
             with suppress(OSError):  # on a full disk the next driver has to do it
                 stopped = release(study, "interrupted", "the study was stopped")
-                limits.keep()
+                criteria.keep()
             records = read_search(study)
             with suppress(OSError):
-                write_tables(self.folder, [*baseline, *self.warm, *records])
-        reason = f"all {len(records)} trials are done" if len(records) >= self.config.trials else limits.reason()
+                write_tables(self.context.folder, [*baseline, *self.warm, *records])
+        reason = f"all {len(records)} trials are done" if len(records) >= config.trials else criteria.reason()
         if reason is None or stopped:  # Tune returns as if all were well when it is interrupted
             raise KeyboardInterrupt
         study.set_user_attr(ENDED, reason)
         self.reason = reason
-        self.progress.say(f"search ended: {reason}")
+        self.context.events.on_message(f"search ended: {reason}")
         return records
 
     def open(self, baseline: TrialRecord) -> optuna.Study:
-        """Open the journal and put it in order: no trial runs in it, what is known is told or asked for first."""
+        """Open the storage and put it in order: no trial runs in it, prior trials are told, initial ones enqueued."""
         assert baseline.metrics is not None
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        study = open_storage(self.folder, self.config, COUNT[self.config.objective], self.progress.say)
-        study.sampler = make_sampler(self.config, self.space)
+        config, space, folder = self.context.config, self.context.space, self.context.folder
+        say = self.context.events.on_message
+        folder.path.mkdir(parents=True, exist_ok=True)
+        study = open_storage(folder, config, COUNT[config.objective], say)
+        study.sampler = make_sampler(config, space)
         lost = release(study, "driver lost", "the driver was lost")
-        self.kept.add(read_search(study))
+        self.retention.add(read_search(study))
         if lost:
-            self.progress.say(f"trials that were running when the driver was lost: {lost}; they are tried again")
-        prior = PriorTrials(study, self.space, baseline.metrics, self.config.guards)
-        told = add_baseline(prior, self.config.base, baseline)
-        if self.config.warm_start and WARM_STARTED not in study.user_attrs:
-            add_earlier_studies(prior, earlier_studies(self.config, self.space))
+            say(f"trials that were running when the driver was lost: {lost}; they are tried again")
+        prior = PriorTrials(study, space, baseline.metrics, config.guards)
+        has_baseline = add_baseline(prior, config.base, baseline)
+        if config.warm_start and WARM_STARTED not in study.user_attrs:
+            add_earlier_studies(prior, earlier_studies(config, space))
         self.warm = warm_records(study)
         if self.warm:
-            self.progress.say(f"warm start: {len(self.warm)} trials of {', '.join(self.config.warm_start)}")
+            say(f"warm start: {len(self.warm)} trials of {', '.join(config.warm_start)}")
         if self.enqueue_initial:
-            enqueue_initial_trials(study, self.space, self.config.base, told)
+            enqueue_initial_trials(study, space, config.base, has_baseline)
         study.set_user_attr(ENDED, None)
         return study
 
-    def fit(self, study: optuna.Study, baseline: Metrics, limits: StopCriteria) -> None:
-        """Let Ray Tune run trials until as many as asked for have an outcome."""
-        self.progress.say(f"search: {self.config.trials} trials of up to {self.base.training.epochs} epochs")
-        epochs, addresses = self.base.training.epochs, self.addresses
-        records, trials, concurrent = read_search(study), self.config.trials, self.cluster.resources.concurrent
-        self.progress.begin(trials, records, baseline, epochs=epochs, addresses=addresses)
-        self.watchers = [
-            PrometheusExporter(self.config.name, baseline, records, target=trials, concurrent=concurrent),
-            *([TensorBoardWriter(self.folder.tensorboard)] if self.config.tensorboard else []),
-        ]
-        try:
-            while not self.fitted(study, baseline, limits):
-                self.progress.say("Ray's memory monitor killed a process: the trials that ran get twice the room")
-        finally:
-            self.progress.end()
-            for watcher in self.watchers:
-                watcher.close()
-            shutil.rmtree(self.folder.scratch, ignore_errors=True)  # the journal has all that is gone on from
-
-    def fitted(self, study: optuna.Study, baseline: Metrics, limits: StopCriteria) -> bool:
-        """Run Tune once. Return False if Ray's memory monitor ended it: Tune takes that for a fault of its own."""
-        searcher = AskTellSearcher(
-            study,
-            self.space,
-            self.config.base,
-            target=self.config.trials,
+    def fit(self, study: optuna.Study, baseline: Metrics, criteria: StopCriteria) -> None:
+        """Let Ray Tune run trials, again where Ray's memory monitor ended it."""
+        context = self.context
+        events = context.events.with_parts(criteria, self.retention)
+        epochs = context.base.training.epochs
+        events.on_message(f"search: {context.config.trials} trials of up to {epochs} epochs")
+        events.on_search_start(
+            SearchStart(
+                study=context.config.name,
+                folder=context.folder,
+                target=context.config.trials,
+                earlier=tuple(read_search(study)),
+                epochs=epochs,
+                concurrent=context.cluster.resources.concurrent,
+                baseline=baseline,
+                addresses=context.addresses,
+            )
+        )
+        plan = SearchPlan(
+            space=context.space,
+            base=context.config.base,
+            target=context.config.trials,
             baseline=baseline,
-            guards_config=self.config.guards,
-            resources=self.cluster.resources,
-            members=self.members,
-            batch=self.config.batch,
-            limit=limits.reason,
-            told=partial(self.ended, limits),
-            say=self.progress.say,
-            closed=self.closed,
+            guards=context.config.guards,
+            resources=context.cluster.resources,
+            members=context.members,
+            batch=context.config.batch,
         )
         try:
-            self.tuner(study, searcher).fit()
+            while not self.fitted(study, AskTellSearcher(study, plan, events, criteria.reason), events):
+                events.on_message("Ray's memory monitor killed a process: the trials that ran get twice the resources")
+        finally:
+            events.on_search_end()
+            shutil.rmtree(context.folder.scratch, ignore_errors=True)  # the storage has all there is to resume from
+
+    def fitted(self, study: optuna.Study, searcher: AskTellSearcher, events: Broadcast) -> bool:
+        """Run Tune once. False if Ray's memory monitor ended it, which Tune takes for an error of its own."""
+        try:
+            self.tuner(study, searcher, events).fit()
         except Exception as error:
             if killed_by_memory_monitor(error) and release(study, "out of memory", "Ray's memory monitor killed it"):
                 return False
@@ -176,64 +181,49 @@ class Search:
             raise StudyError(f"the search was given up: {searcher.failure}")
         return True
 
-    def ended(self, limits: StopCriteria, record: TrialRecord) -> None:
-        """Take note of a trial of the search that has an outcome."""
-        limits.keep()
-        self.kept.add([record])
-        for watcher in (self.progress, *self.watchers):
-            watcher.told(record)
-
-    def closed(self, trial_batch: str) -> None:
-        """Remove the snapshots of a trial batch of which nothing goes on."""
-        discard(self.folder.snapshots / trial_batch)
-
-    def tuner(self, study: optuna.Study, searcher: AskTellSearcher) -> tune.Tuner:
-        """Return a new Tuner: what it needs from earlier runs is in the journal, not in Tune's snapshots."""
-        resources = self.cluster.resources
+    def tuner(self, study: optuna.Study, searcher: AskTellSearcher, events: Broadcast) -> tune.Tuner:
+        """A new Tuner: what it needs of earlier runs is in the storage, not in Tune's snapshots."""
+        context = self.context
         trainable = tune.with_parameters(
-            train,
-            objective=self.objective,
-            data=self.data,
-            resources=resources,
-            checkpoints=str(self.folder.checkpoint(0).parent),
-            snapshots=str(self.folder.snapshots),
-            snapshot_seconds=self.config.cluster.snapshot_seconds,
+            train, data=context.data, setup=context.setup, checkpoints=context.folder.checkpoint(0).parent
         )
         return tune.Tuner(
-            trial_actor(trainable, room, self.config.name),
+            trial_actor(trainable, reserved_resources, context.config.name),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=self.scheduler(study),
                 num_samples=-1,  # the searcher knows when it is done
-                max_concurrent_trials=resources.concurrent,
+                max_concurrent_trials=context.cluster.resources.concurrent,
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
-                name=self.folder.scratch.name,
-                storage_path=str(self.folder.tune),
+                name=context.folder.scratch.name,
+                storage_path=str(context.folder.tune),
                 stop=StopWhenGivenUp(searcher),
-                callbacks=[self.progress, *self.watchers, WorkerDeaths(searcher.on_death)],
+                callbacks=[TuneEvents(events, searcher.on_death)],
                 verbose=0,
             ),
         )
 
     def scheduler(self, study: optuna.Study) -> PerTrialScheduler:
-        """Return what stops trials early; in a deterministic study each is held against earlier batches alone.
+        """What stops trials early; in a deterministic study each is compared with earlier batches alone.
 
-        Nothing does for a front, of which Optuna keeps no intermediate values.
+        With several objectives nothing does: Optuna keeps no intermediate values of them.
         """
 
         def rule() -> TrialScheduler:
-            told = [*prior_trials(study), *finished_trials(study)]
-            return make_scheduler(self.config.stopping, self.base.training.epochs, told)
+            ended = [*prior_trials(study), *finished_trials(study)]
+            return make_scheduler(self.context.config.stopping, self.context.base.training.epochs, ended)
 
-        if self.config.objective == "pareto":
-            self.progress.say("  every trial trains to its end: of several objectives no curves are kept to stop by")
+        if self.context.config.objective == "pareto":
+            self.context.events.on_message(
+                "  every trial trains to its end: of several objectives no curves are kept to stop by"
+            )
             return PerTrialScheduler(lambda _: FIFOScheduler())
         common = rule()
-        return PerTrialScheduler(lambda _: rule() if self.config.batch else common)
+        return PerTrialScheduler(lambda _: rule() if self.context.config.batch else common)
 
 
 def _trial_name(trial: tune.experiment.Trial) -> str:

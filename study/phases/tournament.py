@@ -6,9 +6,15 @@ best. In a tournament each has as many, of as many epochs, at the same bits, und
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from results.records.standing import Standing
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import TrialRecord
+from results.verdict.standings import standings, write_standings
+from results.verdict.verdict import Verdict
 from search_spaces import Categorical, SearchSpace
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
@@ -30,7 +36,7 @@ class Arm:
 
 
 def arms(config: StudyConfig, space: SearchSpace) -> list[Arm]:
-    """Return the searches of a study: of a tournament one a strategy and one at random, else the only one, unnamed.
+    """The searches of a study: of a tournament one a strategy and one at random, else the only one, unnamed.
 
     Raises `ConfigError` if a tournament's space has no strategies to choose from.
     """
@@ -44,6 +50,13 @@ def arms(config: StudyConfig, space: SearchSpace) -> list[Arm]:
     return [*found, Arm(name=RANDOM, config=chance, space=space, enqueue_initial=False)]
 
 
+def rank_arms(folder: StudyFolder, by_arm: Mapping[str, Sequence[TrialRecord]], verdict: Verdict) -> list[Standing]:
+    """Put the arms of a tournament in order and keep that."""
+    rows = standings(by_arm, verdict)
+    write_standings(folder, rows)
+    return rows
+
+
 def tournament_arms(content: dict[str, Any]) -> list[str]:
-    """Return the names of the searches of a tournament, from the space in its study.yaml."""
+    """The names of the searches of a tournament, from the space in its study.yaml."""
     return [*map(str, content["parameters"][STRATEGY]["choices"]), RANDOM]

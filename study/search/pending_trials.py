@@ -22,7 +22,7 @@ from study.worker.retry_rules import rule_of
 
 @dataclass
 class PendingTrial:
-    """A trial without an outcome. `last` and `curve` are what its present attempt said."""
+    """A trial without an outcome. `last` and `curve` are what its present attempt has reported."""
 
     trial: optuna.Trial
     config: TrialConfig
@@ -36,7 +36,11 @@ class PendingTrial:
         return self.trial.number
 
     def take(self, report: dict[str, Any]) -> None:
-        """Keep a report. One that Tune repeats is dropped; a restarted trial begins a new curve."""
+        """Keep a report.
+
+        Tune repeats the last one, and a trial that is resumed from a snapshot reports the epochs before it again: a row
+        replaces those of its epoch and later ones.
+        """
         self.last = {**self.last, **report}
         if "curve" not in report:
             return
@@ -48,17 +52,19 @@ class PendingTrial:
         if trained not in stored_trial(self.trial).intermediate_values:
             self.trial.report(report["fvu_worst"], trained)
 
-    def begin_attempt(self, room: Resources, trial_batch: str) -> None:
-        """Write down that an attempt begins, in `trial_batch` if it is not alone."""
+    def begin_attempt(self, resources: Resources, trial_batch: str) -> None:
+        """Store that an attempt begins, in `trial_batch` if the trial is not alone."""
         began = datetime.now(UTC).isoformat(timespec="seconds")
         self.attempts.append(
-            Attempt(began=began, cpus=room.cpus, gpus=room.gpus, memory=room.memory, trial_batch=trial_batch)
+            Attempt(
+                began=began, cpus=resources.cpus, gpus=resources.gpus, memory=resources.memory, trial_batch=trial_batch
+            )
         )
         self._store_attempts()
         self.curve, self.last = [], {}
 
     def end_attempt(self, kind: Kind, reason: str) -> None:
-        """Write down how the present attempt ended."""
+        """Store how the present attempt ended."""
         self.attempts[-1] = replace(
             self.attempts[-1],
             node=self.last.get("hostname", ""),
@@ -76,9 +82,9 @@ class PendingTrial:
 
 @dataclass
 class TrialBatch:
-    """Trials that a worker trains in lock step, often only one. Those that got their outcome have left `trials`.
+    """Trials that a worker trains in lock step, often only one; those that have an outcome have left `trials`.
 
-    `name` is that of its snapshots. What an interrupted trial batch leaves goes on under the same name.
+    Its snapshots are called `name`, so an interrupted trial batch is resumed under the same name.
     """
 
     name: str
@@ -86,8 +92,13 @@ class TrialBatch:
 
     @classmethod
     def of(cls, trials: Sequence[PendingTrial]) -> TrialBatch:
-        """Return a new trial batch."""
+        """A new trial batch, named after its first trial."""
         return cls(trial_batch_name([pending.number for pending in trials]), list(trials))
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return self.name.replace("-", " ")
 
     @property
     def alone(self) -> bool:
@@ -95,13 +106,13 @@ class TrialBatch:
         return len(self.trials) == 1 and self.name == trial_batch_name([self.trials[0].number])
 
     def leave(self, number: int) -> PendingTrial | None:
-        """Take a trial out; None if it has left before."""
+        """Take out a trial and return it; None if it has left before."""
         found = next((pending for pending in self.trials if pending.number == number), None)
         self.trials = [pending for pending in self.trials if pending is not found]
         return found
 
     def split(self) -> list[TrialBatch]:
-        """Return its halves; of one trial, that trial alone."""
+        """Its halves; of one trial, that trial alone."""
         middle = (len(self.trials) + 1) // 2
         return [TrialBatch.of(half) for half in (self.trials[:middle], self.trials[middle:]) if half]
 

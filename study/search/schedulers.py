@@ -30,6 +30,10 @@ class PerTrialScheduler(FIFOScheduler):
         self._rules: dict[int, tuple[TrialScheduler, Any]] = {}
         self._stopped: set[int] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles schedulers with its own state, and this one is made anew from the stored reports."""
+        return {}
+
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Leave it to Tune, which starts trials in the order asked for.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -42,6 +42,7 @@ from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig
+from study.events import StudyEvents
 from study.search.constraints import guards
 from study.search.optuna_internals import stored_trial
 from study.search.pending_trials import PendingTrial, TrialBatch, form_trial_batches
@@ -49,54 +50,52 @@ from study.worker import retry_policy
 from study.worker.retry_rules import rule_of
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan:
+    """What is searched, and how trials are handed out."""
+
+    space: SearchSpace
+    base: TrialConfig
+    target: int
+    """Trials that are to have an outcome."""
+    baseline: Metrics
+    guards: GuardsConfig
+    resources: Resources
+    members: int = 1
+    """Trials in a trial batch at most, as far as their settings allow it."""
+    batch: int | None = None
+    """Trials of a batch of a deterministic search."""
+
+
 class AskTellSearcher(Searcher):
-    """Asks Optuna for trials until `target` have an outcome, and tells it every outcome as soon as it is known.
+    """Asks Optuna for trials until `plan.target` have an outcome, and tells it every outcome as soon as it is known.
 
-    It asks for `members` at once and hands them out as trial batches that can train in lock step. With `batch` it asks
-    for so many at once, and tells their outcomes in the order asked when all are known: what is asked then depends
-    on no timing. An outcome that waits to be told is stored.
+    It asks for `plan.members` trials at once and hands them out as trial batches that can train in lock step.
 
-    `told` is called with the record of each trial that ends, `say` with a line on what befell one that goes on,
-    `closed` with the name of a trial batch of which nothing goes on: its snapshots are of no use any more.
-    `failure` holds the reason if the search was given up: most trials failed, or nothing can be stored. `ended` holds
-    the one that `limit` gave: then no more trials are asked for, and those that run still end.
+    A deterministic search (`plan.batch`) must not depend on which trial ends first. So it asks for a whole batch before
+    any of it is told, and tells the outcomes in the order asked when all of them are known. Whatever the sampler knows
+    when it is asked for trial n is then a function of the numbers below n's batch alone. The outcomes that wait to be
+    told are in the storage, so that a resumed search tells them as the lost driver would have.
+
+    `stop_reason` gives the reason to ask for no more trials, if there is one: those that run then still end.
+    `failure` is the reason why the search was given up: most trials failed, or nothing can be stored.
     """
 
     def __init__(
         self,
         study: optuna.Study,
-        space: SearchSpace,
-        base: TrialConfig,
-        *,
-        target: int,
-        baseline: Metrics,
-        guards_config: GuardsConfig,
-        resources: Resources,
-        members: int = 1,
-        batch: int | None = None,
-        limit: Callable[[], str | None] = lambda: None,
-        told: Callable[[TrialRecord], None] = lambda _: None,
-        say: Callable[[str], None] = lambda _: None,
-        closed: Callable[[str], None] = lambda _: None,
+        plan: SearchPlan,
+        events: StudyEvents | None = None,
+        stop_reason: Callable[[], str | None] = lambda: None,
     ):
         super().__init__()
         self._study = study
-        self._space = space
-        self._base = base
-        self._target = target
-        self._baseline = baseline
-        self._guards = guards_config
-        self._resources = resources
-        self._told = told
-        self._say = say
-        self._closed = closed
-        self._members = members
-        self._batch = batch
-        self._limit = limit
+        self._plan = plan
+        self._events = events or StudyEvents()
+        self._stop_reason = stop_reason
         self._interrupted = len([trial for trial in _waiting(study) if attempts_at(trial)])
-        self._finished = len(
-            finished_trials(study)
-        )  # counted from here on: to look at all trials at each ask takes ever longer
+        # Counted from here on: to go through all trials at each ask would take ever longer.
+        self._finished = len(finished_trials(study))
         self._asking = False
         self._untold: list[optuna.Trial] = []
         self._asked: list[PendingTrial] = []
@@ -108,14 +107,16 @@ class AskTellSearcher(Searcher):
         self.ended: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles searchers with its own state. Nothing of this one belongs there: the storage has it all."""
+        """Nothing: Tune pickles searchers with its own state, and the storage has all there is to resume from."""
         return {}
 
     # ------------------------------------------------------------ asking
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
-        """Return the next trial batch to run; None while only the end of others can show whether there is one."""
-        while self.failure is None and not self._ready and self._wanted > 0 and not (self._batch and self._running):
+        """The next trial batch to run; None while only the end of others can show whether there is one."""
+        while (
+            self.failure is None and not self._ready and self._wanted > 0 and not (self._plan.batch and self._running)
+        ):
             self._ask_several()
         if self.failure is None and self._ready:
             return self._start(trial_id, self._ready.pop(0))
@@ -124,51 +125,52 @@ class AskTellSearcher(Searcher):
     @property
     def _wanted(self) -> int:
         """How many more trials are to be asked for."""
-        self.ended = self.ended or self._limit()
+        self.ended = self.ended or self._stop_reason()
         if self.ended:
             return 0
         trial_batches = (*self._ready, *self._running.values(), *self._dead.values())
         pending_trials = (
             sum(len(trial_batch.trials) for trial_batch in trial_batches) + len(self._asked) + len(self._untold)
         )
-        return self._target - self._finished - pending_trials
+        return self._plan.target - self._finished - pending_trials
 
     def _ask_several(self) -> None:
         """Ask for trials and form trial batches of those that have to run; first for all that were interrupted.
 
-        A batch goes up to the next multiple of its size, so that a resumed one ends where it would have.
+        The batch of a deterministic search ends at the next multiple of its size, so that a resumed search has the same
+        batches. Interrupted trials are asked for together, so that those which share snapshots come together again.
         """
         self._asking = True
         count = 0
         while self._wanted > 0:
             number = self._ask()
             count += 1
-            if self._batch is not None:
-                if (number + 1) % self._batch == 0:
+            if self._plan.batch is not None:
+                if (number + 1) % self._plan.batch == 0:
                     break
-            elif count >= max(self._members, self._interrupted):
+            elif count >= max(self._plan.members, self._interrupted):
                 break
         self._interrupted = 0
-        self._ready += form_trial_batches(self._asked, self._members)
+        self._ready += form_trial_batches(self._asked, self._plan.members)
         self._asked = []
         self._asking = False
         self._tell_if_due()
 
     def _ask(self) -> int:
-        """Take the next trial, an interrupted one before a new one, and return its number.
+        """Ask Optuna for a trial, which gives interrupted ones before new ones, and return its number.
 
         What need not, or must not, run is finished at once.
         """
         trial = self._study.ask()
-        values = suggest(trial, self._space)
+        values = suggest(trial, self._plan.space)
         known = stored_trial(trial)
-        pending = PendingTrial(trial, self._base, attempts_at(known))
+        pending = PendingTrial(trial, self._plan.base, attempts_at(known))
         if STATE in known.user_attrs:
             self._note_outcome(pending)
             return trial.number
-        trial.set_user_attr(SEED, self._base.seed)
+        trial.set_user_attr(SEED, self._plan.base.seed)
         try:
-            pending.config = self._space.to_config(self._base, values)
+            pending.config = self._plan.space.to_config(self._plan.base, values)
         except ConfigError as error:
             self._finish(pending, "refused", "refused", str(error))
             return trial.number
@@ -182,11 +184,10 @@ class AskTellSearcher(Searcher):
         return trial.number
 
     def _start(self, trial_id: str, trial_batch: TrialBatch) -> dict[str, Any]:
-        room = self._resources.scaled(
-            retry_policy.resource_doublings(trial_batch.trials[0].attempts) if trial_batch.alone else 0
-        )
+        doublings = retry_policy.resource_doublings(trial_batch.trials[0].attempts) if trial_batch.alone else 0
+        resources = self._plan.resources.scaled(doublings)
         for pending in trial_batch.trials:
-            pending.begin_attempt(room, "" if trial_batch.alone else trial_batch.name)
+            pending.begin_attempt(resources, "" if trial_batch.alone else trial_batch.name)
         self._running[trial_id] = trial_batch
         return {
             "trial_batch": trial_batch.name,
@@ -195,13 +196,13 @@ class AskTellSearcher(Searcher):
                 {"number": pending.number, "config": pending.config.model_dump_json()} for pending in trial_batch.trials
             ],
             "stopped": [],
-            "room": room.bundle,
+            "resources": resources.bundle,
         }
 
     # ------------------------------------------------------------ telling
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Keep reports; the storage gets the curves' steering metric at once. Members that were stopped have ended."""
+        """Keep reports, and finish the members that the scheduler stopped; the others of their batch go on."""
         trial_batch = self._running[trial_id]
         self._take(trial_batch, result)
         for number in result.get("stopped", ()):
@@ -215,13 +216,13 @@ class AskTellSearcher(Searcher):
             if pending is None:
                 continue
             if report.get("notice") and "notice" not in pending.last:
-                self._say(f"{trial_batch.name.replace('-', ' ')}: {report['notice']}")
+                self._events.on_message(f"{trial_batch.title}: {report['notice']}")
             pending.take({**report, "hostname": result.get("hostname", "")})
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how trials ended: by what they last said, or as stopped if they had more to say.
+        """Finish the trials of a batch by what each last reported; what was still running was stopped by the scheduler.
 
-        Of a process that died `on_death` has more to say.
+        If the process died (`error`), Tune does not say of what: `on_death` is called next and does.
         """
         trial_batch = self._running.pop(trial_id, None)
         if trial_batch is None:
@@ -243,7 +244,7 @@ class AskTellSearcher(Searcher):
         self._failed(trial_batch)
 
     def on_death(self, trial_id: str, text: str) -> None:
-        """Take what Ray says of the death of a process; `on_trial_complete` came before."""
+        """Handle a dead process, by Ray's words for its death; `on_trial_complete` came before."""
         if (trial_batch := self._dead.pop(trial_id, None)) is not None:
             kind = retry_policy.failure_kind_of_death(text)
             for pending in trial_batch.trials:
@@ -251,7 +252,7 @@ class AskTellSearcher(Searcher):
             self._failed(trial_batch)
 
     def _end(self, pending: PendingTrial) -> None:
-        """Tell of a trial that completed or was stopped."""
+        """Finish a trial that completed or was stopped."""
         pending.end_attempt("", "")
         if pending.last["status"] == "complete":
             self._finish(pending, "complete", "", "")
@@ -259,41 +260,44 @@ class AskTellSearcher(Searcher):
             self._finish(pending, "pruned", "", f"stopped after {pending.curve[-1]['epoch']:g} epochs")
 
     def _failed(self, trial_batch: TrialBatch) -> None:
-        """Try again what is left of a trial batch, together or in parts, or tell that it failed.
+        """Decide what is left of a trial batch whose attempt failed: try again, together or in parts, or give up.
 
-        A fault of one's own is known for it. What befell all, other than the loss of their process, may have been any
-        one's: halves then show whose it was.
+        Three cases, in this order:
+
+        1. The failure is known to be a trial's own (its loss was not finite), or the trial was alone. The retry policy
+           decides about that trial, and the rest of the batch is not charged.
+        2. What the others share was lost, a process or a node. They go on together from their common snapshot.
+        3. Anything else, e.g. an exception or a lack of memory, may be the fault of any of them; nothing says of which.
+           The batch is tried again in halves, and a half that fails in halves again. A culprit among M trials is alone
+           after log2 M failures, where case 1 charges it; the innocent halves finish on the way.
         """
         lasts = [pending.attempts[-1] for pending in trial_batch.trials]
-        if storage := next((last for last in lasts if rule_of(last.kind).ends_search), None):
-            self.failure = f"{storage.reason}; mend that, then go on with --resume"
+        if ending := next((last for last in lasts if rule_of(last.kind).ends_search), None):
+            self.failure = f"{ending.reason}; fix that, then resume with --resume"
             return
         again: list[TrialBatch] = []
         for pending in list(trial_batch.trials):
             if pending.last.get("own") or trial_batch.alone:
                 trial_batch.leave(pending.number)
                 if self._should_retry(pending):
-                    self._say(f"trial {pending.number}: {pending.attempts[-1].reason}; tried again")
+                    self._events.on_message(f"trial {pending.number}: {pending.attempts[-1].reason}; tried again")
                     again.append(TrialBatch.of([pending]))
                 else:
                     self._give_up(pending)
         if trial_batch.trials:
-            last, together = (
-                lasts[0],
-                retry_policy.retries_together([pending.attempts for pending in trial_batch.trials]),
-            )
+            together = retry_policy.retries_together([pending.attempts for pending in trial_batch.trials])
             again += [trial_batch] if together else trial_batch.split()
-            self._say(
-                f"{trial_batch.name.replace('-', ' ')}: {last.reason}; tried again{'' if together else ' in parts'}"
-            )
+            parts = "" if together else " in parts"
+            self._events.on_message(f"{trial_batch.title}: {lasts[0].reason}; tried again{parts}")
         self._ready = again + self._ready
         if trial_batch.name not in [each.name for each in again]:
-            self._closed(trial_batch.name)
+            self._events.on_batch_end(trial_batch.name)
 
     def _should_retry(self, pending: PendingTrial) -> bool:
-        room, last = self._resources.scaled(retry_policy.resource_doublings(pending.attempts)), pending.attempts[-1]
-        before = (last.cpus, last.gpus, last.memory)
-        return retry_policy.should_retry(pending.attempts, scaled=(room.cpus, room.gpus, room.memory) != before)
+        more = self._plan.resources.scaled(retry_policy.resource_doublings(pending.attempts))
+        last = pending.attempts[-1]
+        scaled = (more.cpus, more.gpus, more.memory) != (last.cpus, last.gpus, last.memory)
+        return retry_policy.should_retry(pending.attempts, scaled)
 
     def _give_up(self, pending: PendingTrial) -> None:
         last = pending.attempts[-1]
@@ -301,26 +305,33 @@ class AskTellSearcher(Searcher):
         self._finish(pending, rule_of(last.kind).state, last.kind, last.reason + more)
 
     def _finish(self, pending: PendingTrial, state: State, kind: Kind, reason: str) -> None:
-        """Store the outcome of a trial, and tell it when its time has come."""
+        """Store the outcome of a trial, and tell it when its time has come.
+
+        The driver may be killed between any two of these writes, and each write is atomic. `STATE` is written last and
+        is what makes the outcome one: without it a resumed search takes the trial for unfinished, runs it again from
+        its snapshot and writes everything anew; with it, it tells what is stored and runs nothing. Attributes may be
+        overwritten by that second writing; constraints may not, so those that are there already stay.
+        """
         trial, last = pending.trial, pending.last
         metrics = Metrics(**json.loads(last["metrics"])) if "metrics" in last else None
         if metrics is not None and not kind and retry_policy.collapsed(metrics):
             kind = "collapsed codebook"
-        # Without any constraint a trial would count as feasible; infeasible keeps the sampler away from here.
+        # A trial without any constraint would count as feasible. One that diverged or was refused has no metrics to
+        # compute guards from, so it breaks this one: the sampler then keeps away from settings like it.
         constraints = {DIVERGED: float(state in ("diverged", "refused"))}
         if metrics is not None:
             trial.set_user_attr(METRICS, metrics.__dict__)
-            constraints |= guards(metrics, self._baseline, self._guards)
+            constraints |= guards(metrics, self._plan.baseline, self._plan.guards)
         known = stored_trial(trial).constraints
         for name, value in constraints.items():
-            if name not in known:  # the driver may have been lost in the middle of this
+            if name not in known:
                 trial.set_constraint(name, value)
         attributes: dict[str, Any] = {REASON: reason, KIND: kind, CURVE: pending.curve}
         attributes |= {SECONDS: last.get("seconds", 0.0), NODE: last.get("hostname", "")}
         attributes |= {CHECKPOINT: last.get("checkpoint", "")}
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
-        trial.set_user_attr(STATE, state)  # last: with it the outcome is complete
+        trial.set_user_attr(STATE, state)
         self._note_outcome(pending)
 
     def _note_outcome(self, pending: PendingTrial) -> None:
@@ -328,12 +339,12 @@ class AskTellSearcher(Searcher):
         self._untold.append(pending.trial)
         self._ended.append(record)
         self.failure = self.failure or retry_policy.reason_to_give_up(self._ended)
-        self._told(record)
+        self._events.on_trial_end(record)
         self._tell_if_due()
 
     def _tell_if_due(self) -> None:
         """Tell stored outcomes in the order asked; those of a batch only when it is complete."""
-        if self._batch and (self._asking or self._ready or self._running or self._dead):
+        if self._plan.batch and (self._asking or self._ready or self._running or self._dead):
             return
         for trial in sorted(self._untold, key=lambda trial: trial.number):
             tell(self._study, trial)
@@ -341,12 +352,12 @@ class AskTellSearcher(Searcher):
         self._untold = []
 
     def records(self) -> list[TrialRecord]:
-        """Return the records of all trials with an outcome, by number."""
+        """The records of all trials with an outcome, by number."""
         return read_search(self._study)
 
 
 def _waiting(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that wait to be asked for."""
+    """The trials that wait to be asked for."""
     return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
 
@@ -363,7 +374,7 @@ def tell(study: optuna.Study, trial: optuna.Trial) -> None:
 
 
 class StopWhenGivenUp(tune.Stopper):
-    """Ends a search that was given up without waiting for the trials that run."""
+    """Ends a search that was given up, without waiting for the trials that run."""
 
     def __init__(self, searcher: AskTellSearcher):
         self._searcher = searcher
@@ -373,24 +384,5 @@ class StopWhenGivenUp(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Return whether to stop them all."""
+        """Whether to stop them all."""
         return self._searcher.failure is not None
-
-
-class WorkerDeaths(tune.Callback):
-    """Hands on what Ray says of a process that died: a searcher is only told that it did."""
-
-    def __init__(self, died: Callable[[str, str], None]):
-        self._died = died
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles callbacks with its own state."""
-        return {}
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Read what Tune has just written."""
-        try:
-            text = Path(trial.error_file).read_text(encoding="utf-8")
-        except OSError:
-            text = ""
-        self._died(trial.trial_id, text)

@@ -10,16 +10,18 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results.analysis.pareto import dominates
 from results.records.optuna_trials import finished_trials
+from results.records.trial_record import TrialRecord
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
+from study.events import StudyEvents
 from study.samplers.grid import GridSampler
 
 ENDED = "ended"
 """Attribute of a study: why its search ended, None while it goes on."""
 
 
-class StopCriteria:
-    """The limits of a search, over all runs of a study; none is looked at but `reason` says so.
+class StopCriteria(StudyEvents):
+    """The limits of a search, over all runs of a study; `reason` says which is reached.
 
     Time is what drivers spent searching, kept in the storage under the trial from which it counts.
     """
@@ -33,19 +35,23 @@ class StopCriteria:
         self._began = time.monotonic()
 
     def spent(self) -> dict[str, float]:
-        """Return hours of search, and GPU-hours: hours times the GPUs that the study occupies."""
+        """Hours of search, and GPU-hours: hours times the GPUs that the study occupies."""
         hours = (time.monotonic() - self._began) / 3600
         return {
             "hours": self._before["hours"] + hours,
             "gpu_hours": self._before["gpu_hours"] + hours * self._gpus,
         }
 
+    def on_trial_end(self, record: TrialRecord) -> None:
+        """Store the hours spent: a driver that is killed loses at most those since the last trial ended."""
+        self.keep()
+
     def keep(self) -> None:
         """Store what was spent, so that a resumed search counts on."""
         self._study.set_user_attr(self._key, self.spent())
 
     def reason(self) -> str | None:
-        """Return which limit is reached, None if none is."""
+        """Which limit is reached; None if none is."""
         until, spent = self._until, self.spent()
         for name, limit in (("hours", until.hours), ("gpu_hours", until.gpu_hours)):
             if limit is not None and spent[name] >= limit:
@@ -59,7 +65,7 @@ class StopCriteria:
 
 
 def reached(until: UntilConfig, ended: Sequence[FrozenTrial]) -> str | None:
-    """Return which limit the trials reached, in the order in which they ended; None if none."""
+    """Which limit the trials reached, in the order in which they ended; None if none."""
     new = ended[until.since :]
     if until.imbalance is not None:
         for trial in new:
@@ -72,7 +78,7 @@ def reached(until: UntilConfig, ended: Sequence[FrozenTrial]) -> str | None:
 
 
 def _without_improvement(ended: Sequence[FrozenTrial], new: int) -> int:
-    """Return how many of the last `new` trials ended after the last improvement.
+    """How many of the last `new` trials ended after the last improvement.
 
     A feasible trial improves on those before it if none of them is as good in everything that is minimized.
     """
@@ -98,7 +104,7 @@ def check_stop_criteria(until: UntilConfig, resources: Resources) -> None:
 
 
 def with_more_trials(config: StudyConfig, study: optuna.Study, more: int) -> StudyConfig:
-    """Return the config for `more` trials than those of `study` that have an outcome; limits count from there."""
+    """The config for `more` trials than those of `study` that have an outcome; limits count from there."""
     done = len(finished_trials(study))
     until = config.until.model_copy(update={"since": done})
     return config.model_copy(update={"trials": done + more, "until": until})

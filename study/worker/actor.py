@@ -16,19 +16,19 @@ from study.cluster.ray_internals import actor_of, function_trainable, name_proce
 
 
 def trial_actor(
-    function: Callable[[dict[str, Any]], None], room: Callable[[dict[str, Any]], PlacementGroupFactory], study: str
+    function: Callable[[dict[str, Any]], None], reserved: Callable[[dict[str, Any]], PlacementGroupFactory], study: str
 ) -> type[Trainable]:
     """Return `function` as a trainable whose actors bear the name of the study.
 
-    Their processes are named after the trial batch that they run: `ray::operators trial-0014`. `room` tells what Tune
-    is to reserve for it.
+    Their processes are named after the trial batch that they run: `ray::operators trial-0014`. `reserved` says
+    what Tune is to reserve for it.
     """
     wrapped: Any = function_trainable(function, f"trials of {study}")
 
     class TrialActor(wrapped):
         @classmethod
         def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
-            return room(config)
+            return reserved(config)
 
         def step(self) -> dict[str, Any]:
             name_process(f"ray::{study} {self.config['trial_batch']}")

@@ -142,7 +142,7 @@ def storage_errors_explained(folder: Path) -> Iterator[None]:
         broken = next((each for each in _chain(error) if failure_kind(each) == "storage"), None) or _probe(folder)
         if broken is None:
             raise
-        raise StudyError(f"{folder} cannot be written: {broken}; mend that, then go on with --resume") from None
+        raise StudyError(f"{folder} cannot be written: {broken}; fix that, then resume with --resume") from None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

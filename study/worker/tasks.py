@@ -3,93 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import ray
 
-from results.records.trial_record import Phase, TrialRecord
-from spinlock_dist.config import TrialConfig
+from results.records.trial_record import TrialRecord
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.training.snapshot import discard
-from study.cluster.resources import Resources
 from study.worker.retry_policy import StudyError
-from study.worker.trainable import Objective, evaluate
+from study.worker.trainable import Training, WorkerSetup, evaluate
 
 RETRIES = 2
 """How often a training whose process died is started again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """One training to be run; `data` is prepared data in Ray's object store."""
-
-    phase: Phase
-    arm: str
-    number: int
-    config: TrialConfig
-    data: Any
-    checkpoint: Path | None = None
-    """Where to keep the model, if at all."""
-
-    @property
-    def name(self) -> str:
-        """Name of its snapshot, and of its task on Ray's pages."""
-        return f"{self.phase}-{self.arm.replace('/', '-')}-{self.number}"
 
 
 @dataclass(frozen=True)
 class Workers:
     """Runs trainings on the cluster, as many at a time as trials of the search."""
 
-    resources: Resources
-    objective: Objective
-    snapshots: Path
-    """Folder of what interrupted trainings go on from."""
-    snapshot_seconds: float
+    setup: WorkerSetup
 
     def run(self, trainings: Iterable[Training]) -> Iterator[TrialRecord]:
-        """Yield the record of each training as it ends. The next is taken from `trainings` only when there is room.
+        """Yield the record of each training as it ends. The next is taken from `trainings` only when a worker is free.
 
-        Raises what a training raised if it is a `SpinlockError`, `StudyError` if its process died time after time.
+        Raises the `SpinlockError` that a training raised, and `StudyError` if its process died time after time.
         """
         waiting = iter(trainings)
         running: dict[Any, Training] = {}
         try:
             while True:
-                while len(running) < self.resources.concurrent and (training := next(waiting, None)) is not None:
+                while len(running) < self.setup.resources.concurrent and (training := next(waiting, None)) is not None:
                     running[self._start(training)] = training
                 if not running:
                     return
                 [done], _ = ray.wait(list(running), num_returns=1)
                 training = running.pop(done)
                 yield self._record(done, training)
-                discard(self.snapshots / training.name)  # only now: the record has been kept
+                discard(self.setup.snapshots / training.name)  # only now: the record has been kept
         finally:
             for task in running:
                 ray.cancel(task, force=True)
 
     def _start(self, training: Training) -> Any:
+        resources = self.setup.resources
         task = ray.remote(cast(Any, evaluate)).options(
             name=training.name,
-            num_cpus=self.resources.cpus,
-            num_gpus=self.resources.gpus,
-            memory=self.resources.memory or None,
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            memory=resources.memory or None,
             max_retries=RETRIES,
         )
-        return task.remote(
-            training.config,
-            training.data,
-            objective=self.objective,
-            resources=self.resources,
-            phase=training.phase,
-            arm=training.arm,
-            number=training.number,
-            snapshot=self.snapshots / training.name,
-            snapshot_seconds=self.snapshot_seconds,
-            checkpoint=training.checkpoint,
-        )
+        return task.remote(replace(training, data=None), training.data, self.setup)
 
     def _record(self, done: Any, training: Training) -> TrialRecord:
         try:

@@ -1,11 +1,12 @@
-"""A trial batch of trials on a worker: the only file that reports to Ray Tune, and the task that the other phases run.
+"""What runs on a worker: a trial batch of the search, which reports to Ray Tune, and a training of the other phases.
 
-What a worker tells Tune: `reports`, one of each trial that has something to say, and `stopped`, the numbers of those
-that it stopped because it was told to. In a report: `number`, `epoch`, `trained` and `fvu_worst` (early stopping reads
-these two), `seconds`, `status`, `start` (the epoch it went on from), `notice` (what was wrong with the snapshot), and
-as JSON text `curve` (one flat row) and `metrics` (complete). The status is `running` until the last report, which says
-`complete`, with the `checkpoint`'s digest, or `failed`, with `kind`, `reason` and whether the fault is the trial's
-`own` or may be another's of the trial batch; a trial whose last word is `running` was stopped by the scheduler.
+A worker reports to Tune: `reports`, one of each trial that has something to say, and `stopped`, the numbers of the
+trials that it stopped as it was asked to. A report has `number`, `epoch`, `trained` and `fvu_worst` (early stopping
+reads these two), `seconds`, `status`, `start` (the epoch of the snapshot it was resumed from), `notice` (what was wrong
+with the snapshot), and as JSON text `curve` (one flat row) and `metrics` (complete). The status is `running` until the
+last report, which says `complete`, with the `checkpoint`'s digest, or `failed`, with `kind`, `reason` and whether the
+failure is the trial's `own` or may be that of another trial in the batch. A trial whose last status is `running` was
+stopped by the scheduler.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,37 @@ Objective = Callable[
 """The core as the study sees it: `spinlock_dist.run.run_members`, or a stand-in that can be pickled."""
 
 
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What all trainings of a study have in common."""
+
+    objective: Objective
+    resources: Resources
+    snapshots: Path
+    """Folder of what interrupted trainings are resumed from."""
+    snapshot_seconds: float
+    """A training that runs longer than this is saved this often."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training outside of the search."""
+
+    phase: Phase
+    arm: str
+    number: int
+    config: TrialConfig
+    data: Any
+    """Reference to prepared data in Ray's object store."""
+    checkpoint: Path | None = None
+    """Where to keep the model, if at all."""
+
+    @property
+    def name(self) -> str:
+        """Name of its snapshot, and of its task on Ray's pages."""
+        return f"{self.phase}-{self.arm.replace('/', '-')}-{self.number}"
+
+
 def use_resources(resources: Resources) -> None:
     """Hold this process to what its trial was given. A trial without GPUs must not see one: Ray leaves them visible."""
     torch.set_num_threads(resources.cpus)
@@ -47,34 +79,26 @@ def use_resources(resources: Resources) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def room(given: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """Return what Tune is to reserve for a trial batch."""
-    return tune.PlacementGroupFactory([given["room"]])
+def reserved_resources(given: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What Tune is to reserve for a trial batch."""
+    return tune.PlacementGroupFactory([given["resources"]])
 
 
-def train(
-    given: dict[str, Any],
-    *,
-    objective: Objective,
-    data: PreparedData,
-    resources: Resources,
-    checkpoints: str,
-    snapshots: str,
-    snapshot_seconds: float,
-) -> None:
-    """Run a trial batch of trials of the search as a Tune function trainable, from its last snapshot if there is one.
+def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, checkpoints: Path) -> None:
+    """Run a trial batch of the search as a Tune function trainable, from its last snapshot if there is one.
 
-    A fault is reported, not raised: whether it is worth another attempt depends on its kind.
+    A failure is reported, not raised: the retry policy decides by its kind.
     """
-    use_resources(resources)
+    use_resources(setup.resources)
     began = time.monotonic()
     numbers = [member["number"] for member in given["members"]]
     last: dict[int, EpochMetrics] = {}
-    kept = Snapshots(Path(snapshots) / given["trial_batch"], snapshot_seconds)
+    kept = Snapshots(setup.snapshots / given["trial_batch"], setup.snapshot_seconds)
 
     def report(made: Mapping[int, EpochMetrics]) -> set[int]:
         last.update(made)
-        # A last report waits for the checkpoint: a trial may be stopped at any report.
+        # The last epoch is reported with the checkpoint, by `ended`: Tune may stop a trial at any report, and one that
+        # is stopped at its last would be complete but have no checkpoint.
         going = {member: metrics for member, metrics in made.items() if not metrics.finished}
         if going:
             said = [_message(numbers[m], metrics, metrics.validation, "running", kept) for m, metrics in going.items()]
@@ -88,14 +112,14 @@ def train(
     def ended(member: int, outcome: TrialOutcome | SpinlockError) -> dict[str, Any]:
         if isinstance(outcome, SpinlockError):
             return failed(member, outcome, own=True)
-        checkpoint = Path(checkpoints) / trial_name(numbers[member])
+        checkpoint = checkpoints / trial_name(numbers[member])
         outcome.save(checkpoint)
         message = _message(numbers[member], last[member], outcome.validation, "complete", kept)
         return {**message, "checkpoint": digest(checkpoint)}
 
     try:
         configs = [TrialConfig.model_validate_json(member["config"]) for member in given["members"]]
-        outcomes = objective(configs, data, report, kept)
+        outcomes = setup.objective(configs, data, report, kept)
         said = [ended(member, outcome) for member, outcome in enumerate(outcomes) if outcome is not None]
     except Exception as error:
         going_on = [member for member, number in enumerate(numbers) if number not in given["stopped"]]
@@ -104,13 +128,13 @@ def train(
 
 
 def _in_a_line(error: Exception) -> str:
-    """Return an error without its traceback; those of the core say all by themselves."""
+    """An error without its traceback; the core's own messages need no type before them."""
     said = " ".join(str(error).split())
     return said if isinstance(error, SpinlockError) else f"{type(error).__name__}: {said}"
 
 
 def _message(number: int, report: EpochMetrics, metrics: Metrics, status: str, snapshots: Snapshots) -> dict[str, Any]:
-    """Return a report: `metrics` are of the weights kept, which with patience are not those of the last epoch."""
+    """A report; `metrics` are those of the weights kept, which with patience are not those of the last epoch."""
     return {
         "number": number,
         "epoch": report.epoch,
@@ -126,67 +150,47 @@ def _message(number: int, report: EpochMetrics, metrics: Metrics, status: str, s
 
 
 def curve_row(metrics: EpochMetrics) -> dict[str, float]:
-    """Return a report as one flat row."""
+    """A report as one flat row."""
     reached = {"epoch": metrics.epoch, "trained": metrics.trained, "seconds": metrics.seconds}
     losses = {f"loss.{name}": value for name, value in metrics.losses.items()}
     return {**reached, **losses, **metrics.validation.scalars()}
 
 
-def evaluate(
-    config: TrialConfig,
-    data: PreparedData,
-    *,
-    objective: Objective,
-    resources: Resources,
-    phase: Phase,
-    arm: str,
-    number: int,
-    snapshot: Path,
-    snapshot_seconds: float,
-    checkpoint: Path | None,
-) -> TrialRecord:
-    """Train `config` to the end, from its last snapshot if there is one, and return its record.
+def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> TrialRecord:
+    """Run one training to its end, from its last snapshot if there is one, and return its record.
 
-    Finals and verification score the test rows as well. The model is kept as `checkpoint` if that is asked for.
+    Finals and verification score the test rows as well.
     """
-    use_resources(resources)
+    use_resources(setup.resources)
     began = time.monotonic()
     curve: list[dict[str, float]] = []
-    kept = Snapshots(snapshot, snapshot_seconds)
+    kept = Snapshots(setup.snapshots / training.name, setup.snapshot_seconds)
 
     def report(made: Mapping[int, EpochMetrics]) -> set[int]:
         curve.extend(curve_row(metrics) for metrics in made.values())
         return set()
 
-    [outcome] = objective([config], data, report, kept)
+    [outcome] = setup.objective([training.config], data, report, kept)
     if isinstance(outcome, DivergedError):
-        return _record(phase, arm, number, config, curve, began, state="diverged", reason=str(outcome))
+        return _record(training, curve, began, state="diverged", reason=str(outcome))
     if isinstance(outcome, SpinlockError):
         raise outcome
     assert outcome is not None  # nothing stopped it
-    if checkpoint is not None:
-        outcome.save(checkpoint)
-    test = outcome.evaluate("test") if phase in ("final", "verification") else None
-    return _record(phase, arm, number, config, curve, began, state="complete", metrics=outcome.validation, test=test)
+    if training.checkpoint is not None:
+        outcome.save(training.checkpoint)
+    test = outcome.evaluate("test") if training.phase in ("final", "verification") else None
+    return _record(training, curve, began, state="complete", metrics=outcome.validation, test=test)
 
 
 def _record(
-    phase: Phase,
-    arm: str,
-    number: int,
-    config: TrialConfig,
-    curve: list[dict[str, float]],
-    began: float,
-    *,
-    state: State,
-    **outcome: Any,
+    training: Training, curve: list[dict[str, float]], began: float, *, state: State, **outcome: Any
 ) -> TrialRecord:
     return TrialRecord(
-        phase=phase,
-        arm=arm,
-        number=number,
+        phase=training.phase,
+        arm=training.arm,
+        number=training.number,
         state=state,
-        seed=config.seed,
+        seed=training.config.seed,
         curve=curve,
         epochs=int(curve[-1]["epoch"]) if curve else 0,
         seconds=time.monotonic() - began,

@@ -49,3 +49,35 @@ def test_a_retry_rule(package: Path) -> None:
     finally:
         RETRY_RULES.unregister("no licence")
     assert failure_kind(RuntimeError("no licence left")) == "exception"
+
+
+def test_a_monitor(package: Path, make_record) -> None:
+    from rich.console import Console
+
+    from study.config import StudyConfig
+    from study.monitor.registry import MONITORS, MonitorSetup, make_monitors
+
+    write_module(
+        package,
+        "notebook",
+        """
+        from study.events import StudyEvents
+
+        ended = []
+
+        class Notebook(StudyEvents):
+            def on_trial_end(self, record):
+                ended.append(record.arm)
+
+        def make_notebook(setup):
+            return Notebook() if setup.config.name == "s" else None
+        """,
+    )
+    MONITORS.register("notebook", "notebook:make_notebook")
+    try:
+        for name in ("s", "not asked for here"):
+            events = make_monitors(MonitorSetup(StudyConfig.model_construct(name=name), Console(quiet=True)))
+            events.on_trial_end(make_record(7, 0.5, 0.1))
+    finally:
+        MONITORS.unregister("notebook")
+    assert sys.modules["notebook"].ended == ["trial-7"]

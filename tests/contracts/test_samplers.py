@@ -24,10 +24,11 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StudyConfig
+from study.events import StudyEvents
 from study.samplers.registry import check_sampler, make_sampler
 from study.search.constraints import COUNT, guards
 from study.search.initial_trials import initial_points
-from study.search.searcher import AskTellSearcher
+from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_journal, release
 
 
@@ -102,18 +103,19 @@ class Player:
         return make_sampler(self.setup.config, self.setup.space)
 
     def play(self, study: optuna.Study, trials: int, batch: int | None = None) -> list[TrialRecord]:
-        told: list[TrialRecord] = []
-        searcher = AskTellSearcher(
-            study,
-            self.setup.space,
-            TrialConfig(),
+        plan = SearchPlan(
+            space=self.setup.space,
+            base=TrialConfig(),
             target=trials,
             baseline=self.baseline,
-            guards_config=GuardsConfig(),
+            guards=GuardsConfig(),
             resources=Resources(concurrent=2, cpus=1, gpus=0),
             batch=batch,
-            told=told.append,
         )
+        ended: list[TrialRecord] = []
+        events = StudyEvents()
+        events.on_trial_end = ended.append  # type: ignore[method-assign]
+        searcher = AskTellSearcher(study, plan, events)
         running: list[tuple[str, dict]] = []
         for index in range(1000):
             given = searcher.suggest(str(index)) if len(running) < 2 else None
@@ -122,7 +124,7 @@ class Player:
             elif running:
                 self.finish(searcher, *running.pop(0))
             elif given == Searcher.FINISHED:
-                return told
+                return ended
         raise AssertionError("the searcher never said that it has finished")
 
     def finish(self, searcher: AskTellSearcher, name: str, given: dict) -> None:

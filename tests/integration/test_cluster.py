@@ -10,10 +10,13 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from study import run
 from study.cluster.ray_cluster import running
 from study.cluster.resources import ResourceError, Resources
 from study.cluster.shared_folder import check_storage
 from study.config import ClusterConfig
+from study.pipeline import dry_run
+from tests.toy import small_study
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +56,14 @@ def test_what_is_asked_for_is_waited_for_and_the_folder_is_checked_on_every_node
             os.chdir(before)
         assert not list(tmp_path.iterdir())
     assert not ray.is_initialized()
+
+
+def test_that_the_cluster_is_too_small_shows_before_any_data_is_prepared(nodes, tmp_path):
+    config = small_study(tmp_path, tmp_path / "missing.h5")  # preparing it would be another error
+    cluster = ClusterConfig(address=nodes.address, gpus=1)
+    with pytest.raises(ResourceError, match="--gpus 1: the cluster has none"):
+        run(config.model_copy(update={"cluster": cluster}))
+    with pytest.raises(ResourceError, match="--gpus 1: the cluster has none"):
+        dry_run(config.model_copy(update={"cluster": cluster}))
+    assert not ray.is_initialized()
+    assert not (tmp_path / "runs" / "s").exists()

@@ -23,7 +23,7 @@ from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.samplers.registry import make_sampler
 from study.search.schedulers import PerTrialScheduler, make_scheduler
-from study.search.searcher import AskTellSearcher
+from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_journal
 from tests.synthetic import write_table
 
@@ -74,9 +74,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Metrics, list[Trial
     study = open_journal(Path(folder) / "optuna.journal", "degenerate")
     study.sampler = make_sampler(StudyConfig(name="n"), SPACE)
     resources = Resources(concurrent=1, cpus=1, gpus=0)
-    searcher = AskTellSearcher(
-        study, SPACE, base, target=TRIALS, baseline=baseline, guards_config=GuardsConfig(), resources=resources
+    plan = SearchPlan(
+        space=SPACE, base=base, target=TRIALS, baseline=baseline, guards=GuardsConfig(), resources=resources
     )
+    searcher = AskTellSearcher(study, plan)
     common = make_scheduler(StoppingConfig(grace=4), EPOCHS, [])
     stopper = PerTrialScheduler(lambda _: common)
     while isinstance(given := searcher.suggest("trial"), dict):

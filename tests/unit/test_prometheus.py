@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from results.records.study_folder import StudyFolder
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
+from study.events import SearchStart, TrialReport
 from study.monitor.prometheus import METRICS, PrometheusExporter
 from study.monitor.tensorboard import TensorBoardWriter, check_tensorboard
 
@@ -36,13 +38,23 @@ def test_the_metrics_are_those_of_the_study(monkeypatch, make_metrics, make_reco
         return SimpleNamespace(set=set_it)
 
     monkeypatch.setattr("study.monitor.prometheus.Gauge", gauge)  # one needs a cluster to hold a value
-    metrics = PrometheusExporter("s", make_metrics(0.6, 0.1), [make_record(1, 0.4, 0.1)], target=9, concurrent=4)
-    members = [[{"number": 4}, {"number": 5}], [{"number": 6}]]
-    running = [SimpleNamespace(status="RUNNING", config={"members": each}) for each in members]
-    metrics.on_trial_result(1, running, running[0], {"reports": [{"number": 4, "epoch": 10, "fvu_worst": 0.5}]})
-    metrics.on_step_end(1, running)
-    metrics.told(make_record(2, 0.2, 0.1))
-    metrics.told(make_record(3, state="failed"))
+    metrics = PrometheusExporter()
+    metrics.on_search_start(
+        SearchStart(
+            study="s",
+            folder=StudyFolder(Path()),
+            target=9,
+            earlier=(make_record(1, 0.4, 0.1),),
+            epochs=40,
+            concurrent=4,
+            baseline=make_metrics(0.6, 0.1),
+            addresses={},
+        )
+    )
+    metrics.on_trial_report(TrialReport(4, {"epoch": 10, "fvu_worst": 0.5}))
+    metrics.on_running([[4, 5], [6]])
+    metrics.on_trial_end(make_record(2, 0.2, 0.1))
+    metrics.on_trial_end(make_record(3, state="failed"))
     assert {name for name, _ in values} == set(METRICS)
     assert values["spinlock_study_trials", "running"] == 3
     assert values["spinlock_study_trials", "complete"] == 2
@@ -51,21 +63,32 @@ def test_the_metrics_are_those_of_the_study(monkeypatch, make_metrics, make_reco
     assert values["spinlock_study_baseline_imbalance", ""] == pytest.approx(6)
     assert values["spinlock_study_busy_share", ""] == 0.5
     assert values["spinlock_study_epochs_per_second", ""] > 0
-    metrics.close()
+    metrics.on_search_end()
     assert values["spinlock_study_trials", "running"] == 0
 
 
-def test_tensorboard_files_hold_curves_and_settings(tmp_path, make_record):
-    files = TensorBoardWriter(tmp_path)
-    trial = SimpleNamespace()
+def test_tensorboard_files_hold_curves_and_settings(tmp_path, make_metrics, make_record):
+    files = TensorBoardWriter()
+    files.on_search_start(
+        SearchStart(
+            study="s",
+            folder=StudyFolder(tmp_path),
+            target=9,
+            earlier=(),
+            epochs=10,
+            concurrent=1,
+            baseline=make_metrics(0.6, 0.1),
+            addresses={},
+        )
+    )
     for epoch in (5, 10):
         row = {"epoch": epoch, "seconds": 1.0, "loss.total": 1 / epoch, "fvu_worst": 0.5}
-        files.on_trial_result(1, [trial], trial, {"reports": [{"number": 7, "curve": json.dumps(row)}]})
-    files.on_trial_result(1, [trial], trial, {"reports": [{"number": 7, "status": "failed"}]})
-    files.told(make_record(7, 0.4, 0.1, params={"compression.strategy": "balanced", "compression.sharpness": 1.5}))
-    files.told(make_record(8, state="failed"))
-    files.close()
-    [folder] = tmp_path.iterdir()
+        files.on_trial_report(TrialReport(7, row))
+    params = {"compression.strategy": "balanced", "compression.sharpness": 1.5}
+    files.on_trial_end(make_record(7, 0.4, 0.1, params=params))
+    files.on_trial_end(make_record(8, state="failed"))
+    files.on_search_end()
+    [folder] = (tmp_path / "tensorboard").iterdir()
     assert folder.name == "trial-0007"
     [file] = folder.iterdir()
     found = [(value.tag, event.step) for event in events(file) for value in event.summary.value]

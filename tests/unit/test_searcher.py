@@ -27,9 +27,10 @@ from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
+from study.events import StudyEvents
 from study.samplers.registry import make_sampler
 from study.search.schedulers import PerTrialScheduler, make_scheduler
-from study.search.searcher import AskTellSearcher, StopWhenGivenUp
+from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
 from study.search.storage import open_journal, release, repair
 
 SPACE = SearchSpace(
@@ -64,12 +65,34 @@ def make_searcher(study, make_metrics) -> Callable[..., AskTellSearcher]:
     return partial(build_searcher, study=study, baseline=make_metrics(0.5, 0.1))
 
 
-def build_searcher(*, target: int = 10, space: SearchSpace = SPACE, **given) -> AskTellSearcher:
+def build_searcher(
+    *,
+    study: optuna.Study,
+    events: StudyEvents | None = None,
+    stop_reason: Callable[[], str | None] = lambda: None,
+    **given,
+) -> AskTellSearcher:
     resources = Resources(concurrent=2, cpus=1, gpus=0, node_cpus=4)
-    config = TrialConfig(seed=7)
-    return AskTellSearcher(
-        space=space, base=config, target=target, guards_config=GuardsConfig(), resources=resources, **given
-    )
+    usual = {"space": SPACE, "base": TrialConfig(seed=7), "target": 10, "guards": GuardsConfig()}
+    return AskTellSearcher(study, SearchPlan(resources=resources, **{**usual, **given}), events, stop_reason)
+
+
+class Noted(StudyEvents):
+    """Notes every event of a search."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.ended: list[TrialRecord] = []
+        self.batches: list[str] = []
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def on_trial_end(self, record: TrialRecord) -> None:
+        self.ended.append(record)
+
+    def on_batch_end(self, name: str) -> None:
+        self.batches.append(name)
 
 
 def result(*reports: dict, stopped: Sequence[int] = ()) -> dict:
@@ -107,15 +130,14 @@ def test_a_suggestion_is_a_whole_config_and_its_number(make_searcher):
 
 
 def test_a_complete_trial_is_told_with_value_curve_guards_and_metrics(make_searcher, make_metrics, path):
-    told = []
-    searcher = make_searcher(told=told.append)
+    searcher = make_searcher(events=(noted := Noted()))
     searcher.suggest("a")
     searcher.on_trial_result("a", report(make_metrics(0.6, 0.1), 5))
     last = report(make_metrics(0.4, 0.1), 10, "complete")
     searcher.on_trial_result("a", last)
     searcher.on_trial_complete("a", {**last, "done": True})  # Tune repeats the last result
     [record] = read_search(read_journal(path, "test"))
-    assert told == [record]
+    assert noted.ended == [record]
     assert (record.state, record.epochs, record.seed, record.node) == ("complete", 10, 7, "here")
     assert record.feasible
     assert record.metrics == make_metrics(0.4, 0.1)
@@ -188,8 +210,7 @@ def die(searcher: AskTellSearcher, name: str, text: str) -> None:
 
 
 def test_a_dead_process_is_replaced_under_the_same_number_until_it_gets_no_further(make_searcher, make_metrics, study):
-    said = []
-    searcher = make_searcher(target=1, say=said.append)
+    searcher = make_searcher(target=1, events=(noted := Noted()))
     first = searcher.suggest("0")
     for attempt in range(1, 4):
         assert searcher.suggest("another") is None  # whether there is one is open until this one ends
@@ -202,7 +223,7 @@ def test_a_dead_process_is_replaced_under_the_same_number_until_it_gets_no_furth
     assert study.trials[0].state == TrialState.FAIL
     assert (record.state, record.kind, len(record.attempts)) == ("failed", "worker lost", 3)
     assert "its process died" in record.reason
-    assert said == ["trial 0: its process died: killed, out of memory, or crashed; tried again"] * 2
+    assert noted.messages == ["trial 0: its process died: killed, out of memory, or crashed; tried again"] * 2
 
 
 def test_a_process_that_gets_further_each_time_is_not_charged(make_searcher, make_metrics, study):
@@ -223,7 +244,7 @@ def test_a_process_that_gets_further_each_time_is_not_charged(make_searcher, mak
 def test_a_lost_node_is_never_charged(make_searcher, make_metrics, study):
     searcher = make_searcher(target=1)
     for attempt in range(12):
-        assert searcher.suggest(str(attempt))["room"]["CPU"] == 1
+        assert searcher.suggest(str(attempt))["resources"]["CPU"] == 1
         die(searcher, str(attempt), NODE)
     searcher.suggest("last")
     searcher.on_trial_complete("last", report(make_metrics(0.4, 0.1), 10, "complete"))
@@ -234,7 +255,7 @@ def test_out_of_memory_is_tried_with_twice_the_room_until_there_is_no_more(make_
     searcher = make_searcher(target=1)
     room = []
     for attempt in range(3):
-        room.append(searcher.suggest(str(attempt))["room"]["CPU"])
+        room.append(searcher.suggest(str(attempt))["resources"]["CPU"])
         searcher.on_trial_complete(str(attempt), failure("out of memory", "MemoryError: no"))
     assert room == [1, 2, 4]  # the node has four
     assert searcher.suggest("next") == Searcher.FINISHED
@@ -246,7 +267,7 @@ def test_memory_is_suspected_where_a_process_dies_twice_at_the_same_place(make_s
     searcher = make_searcher(target=1)
     room = []
     for attempt in range(3):
-        room.append(searcher.suggest(str(attempt))["room"]["CPU"])
+        room.append(searcher.suggest(str(attempt))["resources"]["CPU"])
         die(searcher, str(attempt), DIED)
     assert room == [1, 1, 2]
 
@@ -284,7 +305,7 @@ def test_no_more_trials_are_asked_for_than_wanted(make_searcher, make_metrics):
 
 def test_a_limit_ends_the_asking_and_leaves_what_runs(make_searcher, make_metrics):
     reason: list[str | None] = [None]
-    searcher = make_searcher(limit=lambda: reason[0])
+    searcher = make_searcher(stop_reason=lambda: reason[0])
     assert isinstance(searcher.suggest("a"), dict)
     reason[0] = "enough"
     assert searcher.suggest("b") is None  # until a has ended
@@ -366,8 +387,7 @@ def numbers(given) -> list[int]:
 
 
 def test_trials_are_asked_for_at_once_and_each_is_told_its_own_outcome(make_searcher, make_metrics, study):
-    closed: list[str] = []
-    searcher = make_searcher(members=4, target=4, closed=closed.append)
+    searcher = make_searcher(members=4, target=4, events=(noted := Noted()))
     given = searcher.suggest("a")
     assert (given["trial_batch"], numbers(given)) == ("batch-0000", [0, 1, 2, 3])
     assert searcher.suggest("b") is None
@@ -387,7 +407,7 @@ def test_trials_are_asked_for_at_once_and_each_is_told_its_own_outcome(make_sear
         [5],
     ]
     assert {attempt.trial_batch for record in read_search(study) for attempt in record.attempts} == {"batch-0000"}
-    assert closed == ["batch-0000"]
+    assert noted.batches == ["batch-0000"]
     assert searcher.suggest("b") == Searcher.FINISHED
 
 
@@ -445,14 +465,13 @@ def test_whose_fault_it_was_is_found_in_halves(make_searcher, make_metrics, stud
 
 
 def test_a_pack_that_gets_no_further_is_split(make_searcher):
-    said: list[str] = []
-    searcher = make_searcher(members=4, target=4, say=said.append)
+    searcher = make_searcher(members=4, target=4, events=(noted := Noted()))
     searcher.suggest("a")
     die(searcher, "a", DIED)
     assert numbers(searcher.suggest("b")) == [0, 1, 2, 3]
     die(searcher, "b", DIED)
     assert [numbers(searcher.suggest(name)) for name in "cd"] == [[0, 1], [2, 3]]
-    assert said[-1] == "batch 0000: its process died: killed, out of memory, or crashed; tried again in parts"
+    assert noted.messages[-1] == "batch 0000: its process died: killed, out of memory, or crashed; tried again in parts"
 
 
 def test_stopped_trials_of_a_pack_are_stopped_again_after_its_process_was_lost():

@@ -17,7 +17,7 @@ from spinlock_dist.errors import ConfigError
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StudyConfig
 from study.samplers.registry import make_sampler
-from study.search.searcher import AskTellSearcher
+from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_storage, release, resolved_url
 from tests.unit.test_searcher import member_failure, member_report, result
 
@@ -40,9 +40,10 @@ def make_searcher(study: optuna.Study, baseline, target: int = 6) -> AskTellSear
     study.sampler = make_sampler(StudyConfig(name="s"), SPACE)
     resources = Resources(concurrent=2, cpus=1, gpus=0)
     guards = GuardsConfig()
-    return AskTellSearcher(
-        study, SPACE, TrialConfig(), target=target, baseline=baseline, guards_config=guards, resources=resources
+    plan = SearchPlan(
+        space=SPACE, base=TrialConfig(), target=target, baseline=baseline, guards=guards, resources=resources
     )
+    return AskTellSearcher(study, plan)
 
 
 def test_outcomes_and_interruptions_are_kept_as_in_a_journal(

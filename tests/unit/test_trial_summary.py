@@ -15,7 +15,7 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StudyConfig
-from study.search.searcher import AskTellSearcher
+from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_journal
 from study.status import main
 
@@ -84,15 +84,15 @@ def runs(tmp_path: Path, make_record, make_metrics) -> Path:
     study = open_journal(folder.journal, "s")
     for sharpness in (0.7, 1.1, 1.5):
         study.enqueue_trial({"compression.sharpness": sharpness})
-    searcher = AskTellSearcher(
-        study,
-        SearchSpace(name="s", description="", parameters={"compression.sharpness": Float(low=0.5, high=2.0)}),
-        TrialConfig(),
+    plan = SearchPlan(
+        space=SearchSpace(name="s", description="", parameters={"compression.sharpness": Float(low=0.5, high=2.0)}),
+        base=TrialConfig(),
         target=3,
         baseline=make_metrics(0.5, 0.1),
-        guards_config=GuardsConfig(),
+        guards=GuardsConfig(),
         resources=Resources(concurrent=2, cpus=1, gpus=0),
     )
+    searcher = AskTellSearcher(study, plan)
     searcher.suggest("a")
     searcher.suggest("b")
     failure = {"number": 0, "status": "failed", "kind": "exception", "reason": "KeyError: x", "seconds": 1.0}

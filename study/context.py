@@ -1,0 +1,89 @@
+"""What the phases of a study share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import ray
+
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import Phase, TrialRecord, arm_of
+from search_spaces import SearchSpace
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.prepare import PreparedData
+from study.cluster.ray_cluster import Cluster
+from study.cluster.resources import members_per_worker
+from study.config import StudyConfig
+from study.events import Broadcast
+from study.worker.tasks import Workers
+from study.worker.trainable import Objective, Training, WorkerSetup
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyContext:
+    """A study whose settings are checked, whose cluster runs and whose data is prepared."""
+
+    config: StudyConfig
+    space: SearchSpace
+    folder: StudyFolder
+    data: PreparedData
+    cluster: Cluster
+    objective: Objective
+    """What trains: the core, or a stand-in."""
+    events: Broadcast
+    prepare_seconds: float = 0.0
+    """What preparing the data took."""
+
+    @cached_property
+    def base(self) -> TrialConfig:
+        """What all trials have in common: the config's base, with what the space fixes."""
+        return self.space.to_config(self.config.base, {})
+
+    @cached_property
+    def uniform(self) -> TrialConfig:
+        """The baseline, which differs from the trials in its ratios alone."""
+        return self.base.with_overrides({"compression.strategy": "uniform"})
+
+    @property
+    def members(self) -> int:
+        """Trials in lock step on a worker, as far as their settings allow it."""
+        return members_per_worker(self.config.cluster, self.cluster.resources, self.config.trials)
+
+    @property
+    def setup(self) -> WorkerSetup:
+        """What workers need beside the data."""
+        return WorkerSetup(
+            self.objective, self.cluster.resources, self.folder.snapshots, self.config.cluster.snapshot_seconds
+        )
+
+    @property
+    def workers(self) -> Workers:
+        """Runs trainings outside of the search."""
+        return Workers(self.setup)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where the study can be watched beside the terminal, by what is shown there."""
+        runs = "" if self.folder.path.parent == Path("runs").resolve() else f" --runs {self.folder.path.parent}"
+        own = {"Optuna dashboard (trials, curves)": f"python -m study.dashboard {self.config.name}{runs}"}
+        own |= {"TensorBoard": f"tensorboard --logdir {self.folder.tensorboard}"} if self.config.tensorboard else {}
+        return own | ({"Ray dashboard (nodes, processes, logs)": self.cluster.notice} if self.cluster.notice else {})
+
+    def trial(self, record: TrialRecord) -> TrialConfig:
+        """The config of a trial of a search."""
+        return self.space.to_config(self.config.base, record.params)
+
+    def checkpoint(self, record: TrialRecord) -> Path:
+        """The checkpoint of a trial of a search."""
+        return self.folder.arm(arm_of(record.arm)).checkpoint(record.number)
+
+    def trainings(self, phase: Phase, arms: Mapping[str, tuple[TrialConfig, int]]) -> Iterator[Training]:
+        """Yield trainings on the study's own split. `arms`: a config, and how many seeds of it from the trials' on."""
+        data = ray.put(self.data)
+        for arm, (config, seeds) in arms.items():
+            for number in range(seeds):
+                seeded = config.model_copy(update={"seed": config.seed + number})
+                yield Training(phase=phase, arm=arm, number=number, config=seeded, data=data)

@@ -1,0 +1,135 @@
+"""What happens in a study, for whoever wants to know: the terminal, Prometheus, TensorBoard, the stop criteria.
+
+A listener is a `StudyEvents` with the methods it cares about. A study sends every event to one `Broadcast`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import TrialRecord
+from spinlock_dist.metrics.record import Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchStart:
+    """A search that starts or is resumed."""
+
+    study: str
+    folder: StudyFolder
+    """Of this search: in a tournament each has its own."""
+    target: int
+    """Trials asked for, those in `earlier` among them."""
+    earlier: tuple[TrialRecord, ...]
+    """Trials that have an outcome already."""
+    epochs: int
+    """Of a trial that trains to its end."""
+    concurrent: int
+    """Trial batches that can run at a time."""
+    baseline: Metrics
+    """Of the uniform baseline, on validation rows."""
+    addresses: Mapping[str, str]
+    """Where else to look, by what is shown there."""
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """What a running trial reports after an evaluation."""
+
+    number: int
+    row: Mapping[str, float]
+    """`epoch`, `trained`, `seconds`, `loss.<term>` and the scalar validation metrics."""
+    start: int = 0
+    """Epoch of the snapshot that this attempt started from; 0 for none."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that has just ended, from 1."""
+        return int(self.row["epoch"])
+
+
+class StudyEvents:
+    """One method for each event, which does nothing: a listener overrides those it wants.
+
+    All are called in the driver, in one thread, and block the search while they run.
+    """
+
+    def on_message(self, text: str) -> None:
+        """Show a line to the user."""
+
+    def on_search_start(self, search: SearchStart) -> None:
+        """Start following a search."""
+
+    def on_trial_report(self, report: TrialReport) -> None:
+        """Handle a report of a running trial."""
+
+    def on_running(self, batches: Sequence[Sequence[int]]) -> None:
+        """Handle which trials run now, by the worker that trains them; called about twice a second."""
+
+    def on_trial_end(self, record: TrialRecord) -> None:
+        """Handle a finished trial, whatever its outcome."""
+
+    def on_batch_end(self, name: str) -> None:
+        """Handle that nothing of a trial batch will be resumed."""
+
+    def on_search_end(self) -> None:
+        """Stop following the search: it is done, was interrupted, or failed."""
+
+
+class Broadcast(StudyEvents):
+    """Sends every event to `parts`, in order, and then to `monitors`.
+
+    The study depends on its parts, so their errors end it. It does not depend on its monitors: one that raises is
+    reported in a line and left out from then on, because half of what it keeps may be missing.
+    """
+
+    def __init__(self, monitors: Mapping[str, StudyEvents] | None = None, parts: Iterable[StudyEvents] = ()):
+        self._monitors = dict(monitors or {})
+        self._parts = tuple(parts)
+
+    def with_parts(self, *parts: StudyEvents) -> Broadcast:
+        """The same monitors after further parts."""
+        joined = Broadcast(parts=(*self._parts, *parts))
+        joined._monitors = self._monitors  # one dict: what is left out here is left out there
+        return joined
+
+    def _send(self, event: str, *arguments: Any) -> None:
+        for part in self._parts:
+            getattr(part, event)(*arguments)
+        for name, monitor in list(self._monitors.items()):
+            try:
+                getattr(monitor, event)(*arguments)
+            except Exception as error:
+                self._monitors.pop(name, None)
+                self.on_message(f"monitor '{name}' failed and is left out from now on: {type(error).__name__}: {error}")
+
+    def on_message(self, text: str) -> None:
+        """Send it on."""
+        self._send("on_message", text)
+
+    def on_search_start(self, search: SearchStart) -> None:
+        """Send it on."""
+        self._send("on_search_start", search)
+
+    def on_trial_report(self, report: TrialReport) -> None:
+        """Send it on."""
+        self._send("on_trial_report", report)
+
+    def on_running(self, batches: Sequence[Sequence[int]]) -> None:
+        """Send it on."""
+        self._send("on_running", batches)
+
+    def on_trial_end(self, record: TrialRecord) -> None:
+        """Send it on."""
+        self._send("on_trial_end", record)
+
+    def on_batch_end(self, name: str) -> None:
+        """Send it on."""
+        self._send("on_batch_end", name)
+
+    def on_search_end(self) -> None:
+        """Send it on."""
+        self._send("on_search_end")

@@ -1,0 +1,28 @@
+"""The baseline: uniform ratios, trained on the study's own split with several seeds."""
+
+from __future__ import annotations
+
+from results.records.trial_record import BASELINE, TrialRecord, read_records, write_records
+from study.context import StudyContext
+from study.monitor.terminal import score
+from study.worker.retry_policy import StudyError
+
+
+def run_baseline(context: StudyContext) -> list[TrialRecord]:
+    """Train the uniform baseline, or read its records if that is done. The first has the trials' seed.
+
+    Raises `StudyError` if a training diverges: nothing could be compared with it.
+    """
+    path = context.folder.records("baseline")
+    if path.exists():
+        return read_records(path)
+    seeds, say = context.config.baseline_seeds, context.events.on_message
+    say(f"baseline: uniform ratios, {seeds} seeds")
+    trainings = context.trainings("baseline", {BASELINE: (context.uniform, seeds)})
+    records = sorted(context.workers.run(trainings), key=lambda record: record.number)
+    for record in records:
+        if record.metrics is None:
+            raise StudyError(f"the uniform baseline {record.reason}")
+        say(f"  seed {record.seed}: {score(record.metrics)}")
+    write_records(path, records)
+    return records

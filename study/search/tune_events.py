@@ -1,0 +1,53 @@
+"""Ray Tune's callbacks as events of the study. The only Tune callback there is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from study.events import StudyEvents, TrialReport
+from study.worker.actor import numbers_of
+
+TICK_SECONDS = 0.5
+"""Between two events that say what runs. Tune ends a step many times a second, and knows every trial there ever was."""
+
+
+class TuneEvents(tune.Callback):
+    """Sends what Tune says to `events`, and to `on_death` the name of a trial of Tune's and what Ray says of the death
+    of its process, which a searcher is not told."""
+
+    def __init__(self, events: StudyEvents, on_death: Callable[[str, str], None]):
+        self._events = events
+        self._on_death = on_death
+        self._ticked = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles callbacks with its own state, which nothing is resumed from here."""
+        return {}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """Send the reports of a trial batch; one without a curve says that its trial failed."""
+        for report in result.get("reports", ()):
+            if "curve" in report:
+                row = json.loads(report["curve"])
+                self._events.on_trial_report(TrialReport(report["number"], row, int(report["start"])))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """Send which trials run, now and then."""
+        now = time.monotonic()
+        if now - self._ticked > TICK_SECONDS:
+            self._ticked = now
+            self._events.on_running([numbers_of(trial) for trial in trials if trial.status == "RUNNING"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Read what Tune has just written about the death of a process."""
+        try:
+            text = Path(trial.error_file).read_text(encoding="utf-8")
+        except OSError:
+            text = ""
+        self._on_death(trial.trial_id, text)

@@ -1,0 +1,98 @@
+"""The one way into a study: every check that needs no work is made here, before anything slow begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from results.records.study_folder import StudyFolder
+from search_spaces import SearchSpace, preset_names
+from spinlock_dist.prepare import PreparedData
+from study.cluster.ray_cluster import Cluster, preflight
+from study.cluster.resources import members_per_worker
+from study.cluster.shared_folder import check_lasting
+from study.config import StudyConfig
+from study.monitor.tensorboard import check_tensorboard
+from study.phases.tournament import Arm, arms
+from study.provenance import begin, check_data, check_rerun, study_space
+from study.samplers.registry import check_sampler
+from study.search.stop_criteria import check_stop_criteria
+from study.search.storage import resolved_url
+from study.search.warm_start import check_fingerprint, earlier_studies
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidatedStudy:
+    """A study that can be run, as far as that can be known without its cluster and its data."""
+
+    config: StudyConfig
+    """With paths that mean the same from every folder."""
+    space: SearchSpace
+    folder: StudyFolder
+    """Not made yet if the study is new."""
+    arms: tuple[Arm, ...]
+    """The searches: in a tournament one for each strategy and one at random, else one."""
+    earlier: tuple[StudyFolder, ...]
+    """Studies whose trials the sampler is to learn from; none of a study that is resumed, which has them."""
+    resume: bool
+
+    def on_cluster(self, cluster: Cluster) -> ValidatedStudy:
+        """The study as it runs on this cluster. Raises `ResourceError` if a limit could never be reached there."""
+        check_stop_criteria(self.config.until, cluster.resources)
+        if not self.config.deterministic:
+            return self
+        # Batches stay as large as they were when the study was started, wherever it is resumed: else its trials change.
+        stored = self.folder.read_description()["config"]["batch"] if self.resume else None
+        members = members_per_worker(self.config.cluster, cluster.resources, self.config.trials)
+        batch = stored or self.config.batch or cluster.resources.concurrent * members
+        config = self.config.model_copy(update={"batch": batch})
+        return replace(self, config=config, arms=tuple(arms(config, self.space)))
+
+    def check_data(self, data: PreparedData) -> None:
+        """Raise `ConfigError` if the prepared data is not what the study, or an earlier one, was started with."""
+        check_rerun(self.config, data)
+        check_fingerprint(self.earlier, data)
+        if self.resume:
+            check_data(self.folder, data)
+
+
+def validate(config: StudyConfig, *, resume: bool = False) -> ValidatedStudy:
+    """Check a study and resolve its settings.
+
+    Raises `ConfigError` for settings that contradict each other, the space, or with `resume` what the study was started
+    with; `ResourceError` for more than this machine, or a cluster that is joined already, has.
+    """
+    space = study_space(config)
+    config = _resolved(config)
+    check_sampler(config, space)
+    check_tensorboard(config)
+    searches = arms(config, space)
+    preflight(config.cluster)
+    check_lasting(Path(config.runs))
+    folder = begin(config, space, resume)
+    earlier = [] if resume else earlier_studies(config, space)
+    return ValidatedStudy(
+        config=config, space=space, folder=folder, arms=tuple(searches), earlier=tuple(earlier), resume=resume
+    )
+
+
+def _resolved(config: StudyConfig) -> StudyConfig:
+    """`config` with absolute paths, and without GPUs if its trials are to run on `cpu`.
+
+    Raises `ConfigError` if the storage it names cannot be used.
+    """
+    prepare = config.base.prepare
+    categories = prepare.categories.model_copy(update={"mapping": _absolute(prepare.categories.mapping)})
+    prepare = prepare.model_copy(update={"dataset": _absolute(prepare.dataset), "categories": categories})
+    cluster = config.cluster
+    if config.base.training.device == "cpu" and cluster.gpus is None:
+        cluster = cluster.model_copy(update={"gpus": 0})
+    base = config.base.model_copy(update={"prepare": prepare})
+    space = config.space if config.space in preset_names() else str(_absolute(config.space))
+    runs = str(Path(config.runs).resolve())
+    known = {"base": base, "cluster": cluster, "space": space, "runs": runs, "storage": resolved_url(config.storage)}
+    return config.model_copy(update=known)
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
