@@ -11,7 +11,7 @@ from spinlock_dist.config import Section, TrialConfig
 
 
 class GuardsConfig(Section):
-    """What a trial must keep to count as feasible, relative to the uniform baseline of the same study."""
+    """What a trial must satisfy to count as feasible, relative to the uniform baseline of the same study."""
 
     bits_tolerance: float = Field(0.01, gt=0)
     """Largest relative difference in bits per sample."""
@@ -26,17 +26,17 @@ class GuardsConfig(Section):
 
 
 class StoppingConfig(Section):
-    """Early stopping of trials on the worst category's FVU, where one number is minimized; else every trial ends."""
+    """Early stopping of trials by the worst category's FVU. With several objectives every trial trains to its end."""
 
     rule: Literal["asha", "median", "none"] = "asha"
-    """Asynchronous successive halving (Li et al. 2020); or stop what is worse than the median of the others' means so
-    far (Golovin et al. 2017)."""
+    """Asynchronous successive halving (Li et al. 2020); or the median rule: stop a trial that is worse than the median
+    of the other trials' running means (Golovin et al. 2017)."""
     grace: int = Field(15, ge=1)
     """Epochs before a trial can be stopped."""
     reduction: float = Field(2, gt=1)
-    """ASHA: at each rung the best 1 / reduction of the trials go on; the next is `reduction` times as many epochs."""
+    """ASHA: at each rung the best 1 / reduction of the trials continue, to `reduction` times as many epochs."""
     least_trials: int = Field(5, ge=1)
-    """Median: trials that must have got as far before one is held against them."""
+    """Median: trials that must have reached an epoch before another is compared with them there."""
 
 
 class FinalsConfig(Section):
@@ -47,9 +47,9 @@ class FinalsConfig(Section):
     replicates: int = Field(6, ge=2)
     """Trainings of each finalist and of the baseline, each pair on a split of its own. 20 for publication."""
     data: Literal["splits", "simulations"] = "splits"
-    """Split the same rows anew, or simulate new ones."""
+    """New splits of the same rows, or newly simulated rows."""
     categories: Literal["kept", "rediscovered"] = "kept"
-    """Features and categories of each replicate: those of the study, or found anew on its training rows."""
+    """Features and categories of each replicate: those of the study, or discovered again on its training rows."""
     seeds: int = Field(3, ge=1)
     """Trainings that verify the exported config on the study's own split, the first with the trial's seed."""
 
@@ -75,7 +75,7 @@ class ClusterConfig(Section):
     wait_for_nodes: float = Field(0, ge=0)
     """Seconds to wait for nodes, where a joined cluster grows on demand, until all that is asked for here is there."""
     snapshot_seconds: float = Field(10, ge=0)
-    """A trial that runs longer is saved so often, to go on from there when its process, node or driver is lost."""
+    """Seconds between snapshots of a trial, from which it is resumed when its process, node or driver is lost."""
     dashboard: bool = True
     """Start Ray's dashboard."""
     dashboard_host: str = "127.0.0.1"
@@ -90,22 +90,22 @@ class ClusterConfig(Section):
 
 
 class UntilConfig(Section):
-    """When the search ends before `trials` are done: at the first limit reached. Trials that run then still end."""
+    """When the search ends before `trials` are done: at the first limit reached. Running trials are finished."""
 
     hours: float | None = Field(None, gt=0)
-    """Of search, over all runs of the study."""
+    """Hours of search, over all runs of the study."""
     gpu_hours: float | None = Field(None, gt=0)
-    """The same, times the GPUs that the study occupies."""
+    """Hours of search times the GPUs that the study occupies."""
     imbalance: float | None = Field(None, ge=1)
     """A feasible trial has at most this imbalance on the validation rows."""
     no_improvement: int | None = Field(None, ge=1)
-    """So many trials in a row that brought no better feasible one; for a front, nothing new on it."""
+    """This many trials in a row brought no better feasible one, or for a Pareto front nothing new on it."""
     since: int = Field(0, ge=0)
-    """Trials at the beginning that no limit looks at; `--extend` sets it to those there are."""
+    """Trials at the start that no limit counts; `--extend` sets it to the number there are."""
 
 
 class StudyConfig(Section):
-    """A whole study. The data, model and training that all trials share stand in `base`."""
+    """A whole study. The data, model and training that all trials share are in `base`."""
 
     name: str
     """Folder of the study within `runs`."""
@@ -117,32 +117,32 @@ class StudyConfig(Section):
     epochs: int | None = Field(None, ge=1)
     """Epochs of every trial; those of the space or, failing that, of `base` when absent."""
     tournament: bool = False
-    """Search each strategy of the space by itself, and the whole space at random, with `trials` each; rank them."""
+    """Search each strategy of the space separately, and the whole space at random, with `trials` each; rank them."""
     objective: Literal["single", "pareto"] = "single"
-    """Minimize log10 imbalance, or find the front of it, the mean FVU and the utilization; under the guards both."""
+    """Minimize log10 imbalance, or find the Pareto front of imbalance, mean FVU and utilization; under the guards."""
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "random", "qmc", "grid"] = "tpe"
     """What suggests the trials: see docs/search.md."""
     seed: int = 0
     """Of the sampler."""
     deterministic: bool = False
-    """The same seed gives the same trials whatever the timing: they are asked for in batches and told in order."""
+    """The same seed gives the same trials, whatever the timing: the sampler is asked in batches and told in order."""
     batch: int | None = Field(None, ge=1)
-    """Trials of a batch in a deterministic study; as many as run at a time when it is started, if absent."""
+    """Trials of a batch in a deterministic study; by default as many as run at a time when it is started."""
     storage: str | None = None
     """Optuna storage that the trials are kept in, as an URL such as `sqlite:///trials.db`; by default a journal file in
     the study's folder."""
     keep_checkpoints: int = Field(5, ge=1)
-    """Trials whose checkpoint is kept: the best so far, at least as many as there are finalists, and a whole front."""
+    """Trials whose checkpoint is kept: the best so far, at least as many as finalists, and a whole Pareto front."""
     tensorboard: bool = False
     """Write the curves of all trials as TensorBoard files, in the study's folder."""
     baseline_seeds: int = Field(2, ge=1)
-    """Trainings of the uniform baseline; trials are held against the first, which has their seed."""
+    """Trainings of the uniform baseline; trials are compared with the first, which has their seed."""
     finals: FinalsConfig = FinalsConfig()
     warm_start: tuple[str, ...] = ()
     """Earlier studies whose trials the sampler learns from: names in `runs`, or folders."""
     base: TrialConfig = TrialConfig()
     fingerprint: str | None = None
-    """Of the prepared data that this was written for; other data is refused. A study.yaml that is run again has it."""
+    """Of the prepared data that this config was written for; other data is refused. A rerun study.yaml has it."""
     guards: GuardsConfig = GuardsConfig()
     stopping: StoppingConfig = StoppingConfig()
     until: UntilConfig = UntilConfig()

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _arm(given: str | None, arms: list[str]) -> str:
-    """Return the arm of a tournament to show. Raises `ConfigError` naming them all if it is none of them."""
+    """The arm of a tournament to show. Raises `ConfigError` naming all arms if it is none of them."""
     if given not in arms:
         raise ConfigError(f"a tournament has trials of each strategy: choose one with --arm: {', '.join(arms)}")
     return given
@@ -76,7 +76,7 @@ def serve(journal: Path, port: int) -> None:
         server = make_server(HOST, port, wsgi(JournalStorage(ReadOnlyBackend(str(journal)))), handler_class=Silent)
     except (OSError, OverflowError) as error:
         raise SpinlockError(f"port {port} cannot be used: {error}; name another with --port") from None
-    print(f"Optuna dashboard: http://{HOST}:{server.server_port} (Ctrl-C ends it; the study goes on)", flush=True)
+    print(f"Optuna dashboard: http://{HOST}:{server.server_port} (Ctrl-C ends it; the study continues)", flush=True)
     with server, suppress(KeyboardInterrupt):
         server.serve_forever()
 

@@ -42,11 +42,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _farewell(config: StudyConfig) -> str:
-    """Return how to go on with an interrupted study."""
+    """How to resume an interrupted study."""
     if not (Path(config.runs) / config.name / "study.yaml").exists():
         return "stopped before there was anything to keep"
     runs = "" if config.runs == StudyConfig.model_fields["runs"].default else f" --runs {config.runs}"
-    return f"stopped; go on with: python -m study.launch --resume --name {config.name}{runs}"
+    return f"stopped; resume with: python -m study.launch --resume --name {config.name}{runs}"
 
 
 def _show(result: StudyResult, console: Console) -> None:

@@ -62,7 +62,7 @@ class StudyResult:
 def run(
     config: StudyConfig, *, resume: bool = False, objective: Objective = run_members, console: Console | None = None
 ) -> StudyResult:
-    """Run a study, or with `resume` go on with it, and return what it found; everything is kept in its folder.
+    """Run a study, or resume one, and return what it found; everything is kept in its folder.
 
     Uses the Ray cluster this process is connected to, joins the one at `config.cluster.address`, or starts its own.
     Raises `ConfigError`, `DataError` or `ResourceError` for what cannot be run, `StudyError` if trial after trial

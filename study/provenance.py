@@ -1,4 +1,4 @@
-"""What study.yaml says, and whether a study may go on from it."""
+"""The content of study.yaml, and whether a study may be resumed from it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from study.cluster.ray_cluster import Cluster
 from study.config import StudyConfig
 
 FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints", "tensorboard"}
-"""Settings that a resumed study may be given anew: how long the search goes on, where, and what it leaves."""
+"""Settings that may change when a study is resumed: how long the search runs, where, and what it keeps."""
 
 PACKAGES = ("spinlock-dist", "torch", "ray", "optuna", "numpy", "pandas")
 
 
 def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluster: Cluster) -> dict[str, Any]:
-    """Return the content of study.yaml."""
+    """The content of study.yaml."""
     return {
         "format": FORMAT,
         "config": config.model_dump(mode="json"),
@@ -48,13 +48,13 @@ def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluste
 
 
 def continued(known: dict[str, Any], config: StudyConfig) -> dict[str, Any]:
-    """Return the content of study.yaml for a study that goes on, with the settings that it may be given anew."""
+    """The content of study.yaml for a study that is resumed, with the settings that may change."""
     now = config.model_dump(mode="json", include=FREE_TO_CHANGE)
     return {**known, "config": {**known["config"], **now}}
 
 
 def study_space(config: StudyConfig) -> SearchSpace:
-    """Return the space that a study searches, with the study's own epochs if it has any. Raises `ConfigError`."""
+    """The space that a study searches, with the study's own epochs if it has any. Raises `ConfigError`."""
     space = load_space(config.space)
     if config.epochs is None:
         return space
@@ -71,7 +71,7 @@ def check_space(config: StudyConfig, known: dict[str, Any], source: str) -> None
 
 
 def begin(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyFolder:
-    """Return the folder of the study: a new one, or with `resume` the one it goes on in.
+    """The folder of the study: a new one, or with `resume` that of an existing study.
 
     Raises `ConfigError` if the name is taken, if there is nothing to resume, or if a setting differs from what the
     study was started with.
@@ -132,7 +132,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit the code was run from, `-dirty` if it was changed since, None outside a checkout."""
+    """The commit the code was run from, `-dirty` if it was changed since, None outside a checkout."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("name", nargs="?", help="study; all of them when left out")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies are kept")
-    parser.add_argument("--why", type=int, metavar="TRIAL", help="tell the story of one trial of the search")
+    parser.add_argument("--why", type=int, metavar="TRIAL", help="show the story of one trial of the search")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     if args.why is not None and args.name is None:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
-    """Return what became of a trial of the search, told and as plain data. Raises `ConfigError` if there is none."""
+    """The story of a trial of the search, as text and as plain data. Raises `ConfigError` if there is none."""
     from results.analysis.trial_summary import attempt_lines, in_columns, setting_lines, tell_story
     from results.records.optuna_trials import STATE, attempts_at, open_search, record_of
     from results.records.trial_record import read_records
@@ -81,7 +81,7 @@ def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
 
 
 def read_status(folder: StudyFolder) -> dict[str, Any]:
-    """Return where a study stands: its phase, trials by state, and the best so far beside the baseline."""
+    """Where a study stands: its phase, trials by state, and the best so far beside the baseline."""
     from results.analysis.pareto import front
     from results.analysis.trial_summary import count_outcomes
     from results.records.optuna_trials import open_search, read_search
@@ -127,13 +127,13 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
 
 
 def last_report(reports: dict[int, float]) -> dict[str, Any]:
-    """Return epoch and worst FVU of the last report of a trial; of several objectives the storage keeps none."""
+    """Epoch and worst FVU of the last report of a trial; with several objectives the storage keeps none."""
     epoch = max(reports, default=None)
     return {"epoch": epoch, "fvu_worst": None if epoch is None else reports[epoch]}
 
 
 def _running(trials: list[dict[str, Any]]) -> list[str]:
-    """Return lines about the trials without an outcome: the furthest of them, and how many others."""
+    """Lines about the trials without an outcome: those with the most epochs, and how many others."""
     furthest = sorted(trials, key=lambda trial: -(trial["epoch"] or 0))[:MOST_RUNNING]
     lines = [
         f"          {trial['trial'].replace('-', ' ')}"

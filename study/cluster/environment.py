@@ -14,7 +14,7 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # nothing goes on from Tune's snapshots, and each would hold every trial so far
+    # nothing is resumed from Tune's snapshots, and each would hold every trial so far
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
     # a trial that ends by diverging has no metric to report
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",

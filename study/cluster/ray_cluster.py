@@ -1,4 +1,4 @@
-"""Starts a Ray cluster of its own, or joins one, and refuses at once what it cannot give."""
+"""Starts a Ray cluster, or joins one, and refuses at once what it cannot provide."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that runs, and what a trial gets on it."""
+    """A running cluster, and what a trial gets on it."""
 
     resources: Resources
     dashboard: str | None
@@ -52,7 +52,7 @@ class Cluster:
 
 
 def preflight(config: ClusterConfig) -> None:
-    """Refuse what this machine, or the cluster to be joined, cannot give, before anything slow begins.
+    """Refuse what this machine, or a cluster that is connected already, cannot provide.
 
     Raises `ResourceError`.
     """
@@ -85,8 +85,8 @@ def _probe(address: str) -> None:
 def running(config: ClusterConfig, say: Callable[[str], None] = lambda _: None) -> Iterator[Cluster]:
     """Yield a cluster: the one this process is connected to, the one at `config.address`, or one of its own.
 
-    Only what was started or joined here is left at the end; a joined cluster goes on running. `say` is told what is
-    waited for. Raises `ResourceError`.
+    At the end it is left only if it was started or joined here; a joined cluster keeps running. `say` gets a line on
+    what is waited for. Raises `ResourceError`.
     """
     ours = not ray.is_initialized()
     dashboard = _connect(config) if ours else None
@@ -126,7 +126,7 @@ def _connect(config: ClusterConfig) -> str | None:
 
 
 def _code() -> dict[str, Any]:
-    """Return the runtime environment that brings this code to every node: other versions of it may be there."""
+    """The runtime environment that brings this code to every node: other versions of it may be there."""
     if IN_A_JOB in os.environ:
         return {}
     origins = [spec.origin for spec in map(find_spec, PACKAGES) if spec and spec.origin]
@@ -138,7 +138,7 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def _await(config: ClusterConfig, say: Callable[[str], None]) -> Resources:
-    """Ask an autoscaler for room for all that is wanted, and return the plan when it is there.
+    """Ask an autoscaler for all that is wanted, and return the plan when it is there.
 
     Raises `ResourceError` saying what is missing when `config.wait_for_nodes` seconds are over.
     """
@@ -162,7 +162,7 @@ def _await(config: ClusterConfig, say: Callable[[str], None]) -> Resources:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray from telling in paragraphs, on stdout, what befalls trials: the study does so in a line."""
+    """Keep Ray from printing paragraphs about failed trials on stdout: the study prints a line."""
     for part in ("ray.tune", "ray.train"):
         logging.getLogger(part).setLevel(logging.CRITICAL)
     with worker_logs_silenced():

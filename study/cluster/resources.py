@@ -31,16 +31,16 @@ class Resources:
     cpus: int
     gpus: float
     memory: int = 0
-    """Bytes of its node's memory that Ray sets aside for a trial; 0 if nothing is said of it."""
+    """Bytes of its node's memory that Ray sets aside for a trial; 0 if none was asked for."""
     node_cpus: int = field(default=1, compare=False)
     """CPU cores of the largest node."""
     node_memory: int = field(default=0, compare=False)
     """Bytes that the node with the most memory has."""
 
     def scaled(self, resource_doublings: int) -> Resources:
-        """Return twice as much for a trial, so often or as far as a GPU, or without one the largest node, has it.
+        """This many doublings of what a trial gets, as far as one GPU, or without GPUs the largest node, has it.
 
-        Ray gives shares of no GPU's memory and bounds no node's: what a trial leaves of the slots is memory it gets.
+        Ray limits neither GPU memory nor node memory: a trial gets more because fewer run beside it.
         """
         times = 2**resource_doublings
         wider = replace(self, memory=min(self.memory * times, max(self.memory, self.node_memory)))
@@ -56,7 +56,7 @@ class Resources:
         }
 
     def __str__(self) -> str:
-        """Return what a trial gets, as said to people."""
+        """What a trial gets, in words."""
         parts = [f"{self.cpus} CPU{'s' * (self.cpus > 1)}"]
         parts += [f"{self.gpus:.3g} GPU{'s' * (self.gpus > 1)}"] if self.gpus else []
         parts += [f"{self.memory / GIB:.3g} GiB"] if self.memory else []
@@ -64,7 +64,7 @@ class Resources:
 
 
 def check_gpus(asked: int | None, available: int, where: str) -> int:
-    """Return the GPUs to use: those asked for, or all. Raises `ResourceError` if there are fewer than asked for."""
+    """The GPUs to use: those asked for, or all. Raises `ResourceError` if there are fewer than asked for."""
     if asked is not None and asked > available:
         there = {0: "none", 1: "1 GPU"}.get(available, f"{available} GPUs")
         raise ResourceError(f"--gpus {asked}: {where} has {there}; use --gpus {available}" + _cpu_hint(available))
@@ -76,7 +76,7 @@ def _cpu_hint(available: int) -> str:
 
 
 def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
-    """Return what each trial gets on `nodes`. Raises `ResourceError` if not even one trial fits anywhere.
+    """What each trial gets on `nodes`. Raises `ResourceError` if not even one trial fits anywhere.
 
     Ray packs fractions: eight trials with a quarter each would crowd two of eight GPUs. A trial is given
     1 / ceil(concurrent / GPUs), which spreads them.
@@ -106,7 +106,7 @@ def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
 
 
 def members_per_worker(config: ClusterConfig, resources: Resources, trials: int) -> int:
-    """Return how many of `trials` a worker trains in lock step.
+    """How many of `trials` a worker trains in lock step.
 
     On GPUs as many as leave every worker `LEAST_BATCHES` trial batches one after another, at most `MOST_MEMBERS`:
     trials suggested at once cannot learn from one another.
@@ -119,7 +119,7 @@ def members_per_worker(config: ClusterConfig, resources: Resources, trials: int)
 
 
 def demand(config: ClusterConfig) -> list[dict[str, float]]:
-    """Return what an autoscaling cluster is to have room for: a bundle for each trial that `config` wants at a time.
+    """What an autoscaling cluster is to provide: a bundle for each trial that `config` wants at a time.
 
     Where GPUs are asked for by number, what trials leave of them follows.
     """
@@ -131,7 +131,7 @@ def demand(config: ClusterConfig) -> list[dict[str, float]]:
 
 
 def plan_in_full(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
-    """Return what each trial gets, as `plan` does. Raises `ResourceError` also if fewer fit at a time than wanted."""
+    """What each trial gets, as `plan` does. Raises `ResourceError` also if fewer fit at a time than wanted."""
     resources = plan(nodes, config)
     wanted = sum("CPU" in bundle for bundle in demand(config))
     if resources.concurrent < wanted:
@@ -144,7 +144,7 @@ def _given(asked: Resources) -> list[str]:
 
 
 def _biggest(nodes: Sequence[Node]) -> str:
-    """Return what the nodes have at most: what is too large may fit one node in one respect and another in another."""
+    """The most that any node has of each resource; no single node need have all of it."""
     if not nodes:
         return "there is none"
     most = {name: max(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU", "memory")}
@@ -152,7 +152,7 @@ def _biggest(nodes: Sequence[Node]) -> str:
 
 
 def _share(gpus: int, asked: float | None) -> float:
-    """Return GPUs per trial, so that whole trials fill a GPU."""
+    """GPUs per trial, so that whole trials fill a GPU."""
     if gpus == 0:
         return 0
     if asked is None or asked > 1:
@@ -161,7 +161,7 @@ def _share(gpus: int, asked: float | None) -> float:
 
 
 def _slots(node: Node, asked: Resources) -> int:
-    """Return how many trials fit on a node, by the scarcest of its resources."""
+    """How many trials fit on a node, by the scarcest of its resources."""
     fit = [int(node.get("CPU", 0) // asked.cpus)]
     if asked.memory:
         fit.append(int(node.get("memory", 0) // asked.memory))

@@ -62,7 +62,7 @@ def _ask(node: str, probe: Path, token: str) -> Any:
 
 
 def answer(probe: Path, token: str) -> tuple[str, str]:
-    """Return the name of a file written beside `probe` on this node, and what is wrong with it, empty if nothing."""
+    """The name of a file written beside `probe` on this node, and what is wrong there; empty if nothing is."""
     own = probe.with_name(f"{probe.name}-{uuid.uuid4().hex}")
     try:
         if probe.read_text() != token:

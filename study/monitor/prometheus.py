@@ -1,4 +1,4 @@
-"""What a study tells Prometheus: figures of its own beside those that Ray exports.
+"""The study's own metrics for Prometheus, beside those that Ray exports.
 
 The driver sets them; its node's agent serves them as `ray_<name>`, at the address in `ray.nodes()` under
 `MetricsExportPort`. `deploy/grafana.json` shows them.
@@ -25,7 +25,7 @@ METRICS = {
     "spinlock_study_best_fvu_worst": "FVU of the worst category in the best feasible trial",
     "spinlock_study_best_utilization": "Share of codes in use in the best feasible trial",
     "spinlock_study_baseline_imbalance": "Imbalance of the uniform baseline",
-    "spinlock_study_busy_share": "Workers that train / workers there is room for",
+    "spinlock_study_busy_share": "Workers that train / workers that can run at a time",
     "spinlock_study_epochs_per_second": "Epochs trained in the last minute, of all trials together, per second",
 }
 """Name and description of every metric; each has the label `study`, trials `state` as well."""

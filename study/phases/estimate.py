@@ -1,4 +1,4 @@
-"""What a study will cost, from two epochs of its baseline on a worker; nothing else is trained for it."""
+"""What a study will cost, from two epochs of its baseline on a worker."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Search:
         return records
 
     def open(self, baseline: TrialRecord) -> optuna.Study:
-        """Open the storage and put it in order: no trial runs in it, prior trials are told, initial ones enqueued."""
+        """Open the storage and put it in order: no stale trials, prior trials added, initial trials enqueued."""
         assert baseline.metrics is not None
         config, space, folder = self.context.config, self.context.space, self.context.folder
         say = self.context.events.on_message

@@ -1,1 +1,1 @@
-"""The search: Optuna asked and told, early stopping, what is kept."""
+"""The search: asking and telling Optuna, early stopping, storage, checkpoint retention."""

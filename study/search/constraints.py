@@ -1,4 +1,4 @@
-"""What a study minimizes, and what a trial must keep to count. Pure functions of metrics.
+"""What a study minimizes, and the guards that a trial must satisfy. Pure functions of metrics.
 
 The imbalance max FVU / min FVU is 1 as well when everything is equally bad; hence the guards, stated relative to the
 uniform baseline of the same study. They are the sampler's constraints: at most 0 when kept, in relative units, because
@@ -15,7 +15,7 @@ COUNT = {"single": 1, "pareto": 3}
 
 
 def guards(metrics: Metrics, baseline: Metrics, config: GuardsConfig) -> dict[str, float]:
-    """Return how far each guard is overstepped, at most 0 if it is kept. Every value is finite."""
+    """By how much each guard is violated; at most 0 if it is satisfied. Every value is finite."""
     bits = abs(metrics.bits_per_sample / baseline.bits_per_sample - 1)
     return {
         "bits": bits - config.bits_tolerance,

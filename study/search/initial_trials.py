@@ -1,4 +1,4 @@
-"""The initial trials, tried before anything is searched."""
+"""The initial trials, which run before the sampler suggests any."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNIFORM = "uniform"
 
 
 def initial_points(space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
-    """Return the initial trials as partial points, uniform ratios first: they are tried before anything is searched.
+    """The initial trials as partial points, uniform ratios first.
 
     One for each strategy of the space, under its published rule if it has one and the space offers that; else one.
     Other settings are those of `base`, where the space contains them; the sampler fills in the rest.
@@ -31,7 +31,7 @@ def _published(strategy: str) -> dict[str, Any]:
 
 
 def _point(space: SearchSpace, base: TrialConfig, given: dict[str, Any]) -> dict[str, Any]:
-    """Return `given`, and `base` elsewhere, as far as the space contains it."""
+    """Return `given`, and `base` for other parameters, where the space contains their values."""
     config = space.to_config(base, {})
     values: dict[str, Any] = {}
     for name, parameter in space.parameters.items():
@@ -44,7 +44,7 @@ def _point(space: SearchSpace, base: TrialConfig, given: dict[str, Any]) -> dict
 
 
 def _setting(config: TrialConfig, name: str) -> Any:
-    """Return a setting by dotted name; `span` is high / low."""
+    """A setting by dotted name; `span` is high / low."""
     node: Any = config
     for key in name.split("."):
         node = node.high / node.low if key == "span" else getattr(node, key)

@@ -18,10 +18,10 @@ TIME = "trained"
 
 
 class PerTrialScheduler(FIFOScheduler):
-    """Holds each trial of the study against the rule that `rule_of(number)` returns when the trial is first added.
+    """Applies to each trial of the study the rule that `rule_of(number)` returns when the trial is first added.
 
-    A trial that is tried again is a new one to Tune; here it stays the same, and counts once. Trials in lock step are
-    one to Tune; here each is held against the rule by itself, and Tune stops what has none left.
+    Tune takes a trial that is tried again for a new one; here it stays the same and counts once. Tune takes trials in
+    lock step for one; here the rule is applied to each, and Tune stops the batch when all of them are stopped.
     """
 
     def __init__(self, rule_of: Callable[[int], TrialScheduler]):
@@ -35,10 +35,10 @@ class PerTrialScheduler(FIFOScheduler):
         return {}
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Leave it to Tune, which starts trials in the order asked for.
+        """Leave the choice to Tune, which starts trials in the order they were suggested.
 
-        The choice of `FIFOScheduler` may be a trial whose process is starting. It then gets the next process that falls
-        free and its own is killed: while trials end faster than processes start, none that is missing ever comes up.
+        `FIFOScheduler` may choose a trial whose actor is still starting. Tune then gives it the next actor that is free
+        and kills the one that is starting. While trials end faster than actors start, the missing ones never come up.
         """
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
@@ -66,17 +66,19 @@ class PerTrialScheduler(FIFOScheduler):
         return number in self._stopped or rule.on_trial_result(tune_controller, same, report) == TrialScheduler.STOP
 
 
-def make_scheduler(config: StoppingConfig, epochs: int, told: Sequence[optuna.trial.FrozenTrial]) -> TrialScheduler:
-    """Return the scheduler for trials of `epochs` epochs, as if it had seen the trials `told` before.
+def make_scheduler(config: StoppingConfig, epochs: int, ended: Sequence[optuna.trial.FrozenTrial]) -> TrialScheduler:
+    """The scheduler for trials of `epochs` epochs, in the state in which it has seen the trials `ended`.
 
-    Ray never saves a scheduler. Replaying the stored reports through its public methods gives a resumed study what it
-    knew, so that later trials are held against earlier ones.
+    Ray does not save schedulers. All that ASHA knows is the value that each trial reported at each rung, and all that
+    the median rule knows is the curves. Neither depends on the order in which trials reported. So an empty scheduler
+    that is given the stored reports again, through the methods that Tune calls, knows what it knew, and a resumed
+    search compares later trials with the earlier ones. Its answers are ignored here: these trials have ended.
     """
     if config.rule == "none" or config.grace >= epochs:
         return FIFOScheduler()
     scheduler = _asha(config, epochs) if config.rule == "asha" else MedianScheduler(config.grace, config.least_trials)
-    controller = cast(Any, None)  # neither looks at it
-    for trial in told:
+    controller = cast(Any, None)  # neither rule uses it
+    for trial in ended:
         stored: Any = SimpleNamespace(trial_id=f"stored-{trial.number}")
         scheduler.on_trial_add(controller, stored)
         for epoch, value in sorted(trial.intermediate_values.items()):
@@ -110,7 +112,7 @@ class MedianScheduler(FIFOScheduler):
         self._curves: dict[str, dict[int, float]] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Take a report and decide; a trial goes on if too few others have got as far."""
+        """Decide after a report. A trial continues if too few others have reached its epoch."""
         if METRIC not in result:
             return TrialScheduler.CONTINUE
         epoch = int(result[TIME])
@@ -125,6 +127,6 @@ class MedianScheduler(FIFOScheduler):
         return TrialScheduler.STOP
 
     def _mean(self, curve: dict[int, float], epoch: int) -> float:
-        """Return the mean from `grace` to `epoch`; of what came before, if a trial reports less often than that."""
+        """The mean from `grace` to `epoch`, or of all reports if none falls there."""
         within = [value for at, value in curve.items() if self._grace <= at <= epoch]
         return fmean(within or curve.values())

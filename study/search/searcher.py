@@ -1,8 +1,9 @@
 """Optuna behind Ray Tune's Searcher interface, by ask and tell.
 
-The storage is the truth and the driver its only writer. Ray's own `OptunaSearch` stores scheduler-stopped trials as
-complete, leaves diverged ones running for ever, and knows neither constraints nor user attributes. Nor does Tune know
-one fault from another: here a trial that is tried again is a new trial of Tune's and the same one of the study's.
+The storage is the truth and the driver its only writer. Ray's own `OptunaSearch` stores trials that the scheduler
+stopped as complete, leaves diverged ones running for ever, and supports neither constraints nor user attributes. Tune
+does not tell kinds of failure apart either: here a trial that is tried again is a new one to Tune and the same one to
+the study.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ class AskTellSearcher(Searcher):
     # ------------------------------------------------------------ telling
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Keep reports, and finish the members that the scheduler stopped; the others of their batch go on."""
+        """Keep reports, and finish the members that the scheduler stopped; the others of their batch continue."""
         trial_batch = self._running[trial_id]
         self._take(trial_batch, result)
         for number in result.get("stopped", ()):
@@ -266,7 +267,7 @@ class AskTellSearcher(Searcher):
 
         1. The failure is known to be a trial's own (its loss was not finite), or the trial was alone. The retry policy
            decides about that trial, and the rest of the batch is not charged.
-        2. What the others share was lost, a process or a node. They go on together from their common snapshot.
+        2. What the others share was lost, a process or a node. They are resumed together from their common snapshot.
         3. Anything else, e.g. an exception or a lack of memory, may be the fault of any of them; nothing says of which.
            The batch is tried again in halves, and a half that fails in halves again. A culprit among M trials is alone
            after log2 M failures, where case 1 charges it; the innocent halves finish on the way.
@@ -364,7 +365,7 @@ def _waiting(study: optuna.Study) -> list[FrozenTrial]:
 def tell(study: optuna.Study, trial: optuna.Trial) -> None:
     """Tell Optuna the outcome that is stored with a trial.
 
-    Complete has a value; what was stopped, diverged or was refused is pruned; faults of code or machine have failed.
+    A complete trial has a value; one that was stopped, diverged or was refused is pruned; other failures are failed.
     """
     known = record_of(stored_trial(trial))
     if known.state == "complete" and known.metrics is not None:

@@ -17,13 +17,13 @@ from study.events import StudyEvents
 from study.samplers.grid import GridSampler
 
 ENDED = "ended"
-"""Attribute of a study: why its search ended, None while it goes on."""
+"""Attribute of a study: why its search ended; None until it has."""
 
 
 class StopCriteria(StudyEvents):
     """The limits of a search, over all runs of a study; `reason` says which is reached.
 
-    Time is what drivers spent searching, kept in the storage under the trial from which it counts.
+    Hours are those that drivers spent searching, kept in the storage under the trial from which they count.
     """
 
     def __init__(self, until: UntilConfig, study: optuna.Study, resources: Resources):

@@ -25,7 +25,7 @@ from study.search.optuna_internals import set_stored_attribute, wait_again
 
 
 class _WholeLines(JournalFileBackend):
-    """A journal that a write which fails half-way, as on a full disk, leaves as it was."""
+    """A journal file that is left as it was by a write that fails half-way, as on a full disk."""
 
     def __init__(self, path: Path, lock: JournalFileOpenLock):
         super().__init__(str(path), lock_obj=lock)
@@ -85,7 +85,7 @@ def open_storage(
 
 
 def resolved_url(url: str | None) -> str | None:
-    """Return the URL of an Optuna storage so that it means the same from every folder.
+    """The URL of an Optuna storage, with an absolute path if it is a file.
 
     Raises `ConfigError` if no storage can be opened there, or if the URL has a password in it.
     """
@@ -107,7 +107,7 @@ def resolved_url(url: str | None) -> str | None:
 
 
 def repair(path: Path) -> bool:
-    """Cut off what a killed driver or machine left half-written at the end, keeping a copy; return whether it did.
+    """Cut off a half-written end, left by a driver or machine that was killed, and keep a copy; return whether it did.
 
     Optuna would refuse to load the file for ever after. Raises `SpinlockError` for damage with whole lines after it,
     which no interruption leaves.
@@ -129,7 +129,7 @@ def repair(path: Path) -> bool:
 
 
 def damaged(path: Path) -> Path:
-    """Return where a journal is kept as it was before its end was cut off."""
+    """The copy of a journal before its end was cut off."""
     return path.with_name(path.name + ".damaged")
 
 
@@ -141,10 +141,10 @@ def _is_whole(line: bytes) -> bool:
 
 
 def release(study: optuna.Study, kind: Kind, reason: str) -> int:
-    """Enqueue every trial that nothing runs any more under its own number; return how many there were.
+    """Put every trial that is marked as running, but that nothing runs, back in the queue; return how many there were.
 
-    The attempt at it ends as `kind`. Stale running trials would keep the sampler away from their surroundings
-    (constant liar). A trial that has an outcome, and only waits to be told with others, keeps it.
+    It keeps its number, and its open attempt ends as `kind`. Left as running it would keep the sampler away from its
+    surroundings (constant liar). A trial that has an outcome and only waits to be told with its batch keeps that.
     """
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in stale:

@@ -18,8 +18,11 @@ TICK_SECONDS = 0.5
 
 
 class TuneEvents(tune.Callback):
-    """Sends what Tune says to `events`, and to `on_death` the name of a trial of Tune's and what Ray says of the death
-    of its process, which a searcher is not told."""
+    """Sends reports and running trials to `events`.
+
+    `on_death` is called with the id of a Tune trial and Ray's words for the death of its process: Tune tells a searcher
+    that a trial failed, but not why.
+    """
 
     def __init__(self, events: StudyEvents, on_death: Callable[[str, str], None]):
         self._events = events

@@ -1,7 +1,7 @@
 """Trials that a study did not run and its sampler learns from: its own baseline, and trials of earlier studies.
 
-They are told as they ended, with their constraints computed anew against this study's baseline. They are not among the
-study's trials: none is counted, none is ever the best.
+Optuna is told them as they ended, with constraints computed against this study's baseline. They are not among the
+study's trials: none is counted, and none can be the best.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from study.search.optuna_internals import enqueued_params
 
 BASELINE = "baseline"
 WARM_STARTED = "warm_started"
-"""Attribute of a study whose earlier studies' trials are all told."""
+"""Attribute of a study that has all trials of the earlier studies."""
 
 
 @dataclass(frozen=True)
 class PriorTrials:
-    """Tells a study trials that it did not run."""
+    """Adds trials to a study that it did not run."""
 
     study: optuna.Study
     space: SearchSpace
@@ -47,7 +47,7 @@ class PriorTrials:
     guards_config: GuardsConfig
 
     def add(self, record: TrialRecord, source: str) -> None:
-        """Tell a trial as it ended; one that was stopped only where one number is minimized, as it has no others."""
+        """Add a trial as it ended. With several objectives a stopped trial is left out: it has no values."""
         count = len(self.study.directions)
         if record.state == "pruned" and count > 1:
             return
@@ -71,7 +71,7 @@ class PriorTrials:
 
 
 def add_baseline(prior: PriorTrials, base: TrialConfig, record: TrialRecord) -> bool:
-    """Tell the uniform baseline as the first trial; return whether the space contains it.
+    """Add the uniform baseline as the first trial; return whether the space contains it.
 
     It does if `uniform` is one of its strategies, and what the base has elsewhere is in every other range.
     """
@@ -85,7 +85,7 @@ def add_baseline(prior: PriorTrials, base: TrialConfig, record: TrialRecord) -> 
 
 
 def add_earlier_studies(prior: PriorTrials, folders: Sequence[StudyFolder]) -> None:
-    """Tell the trials of earlier studies, those that failed apart; what a killed driver had told is not told again."""
+    """Add the trials of earlier studies, except failed ones. What a killed driver had added is not added again."""
     told = {record.arm for record in warm_records(prior.study)}
     for folder in folders:
         for record in read_search(open_search(folder, folder.name)):
@@ -96,7 +96,7 @@ def add_earlier_studies(prior: PriorTrials, folders: Sequence[StudyFolder]) -> N
 
 
 def enqueue_initial_trials(study: optuna.Study, space: SearchSpace, base: TrialConfig, has_baseline: bool) -> None:
-    """Enqueue what is to be tried first, if it is not yet: the initial trials, and the best trial of earlier studies.
+    """Enqueue the initial trials and the best trial of earlier studies, unless they are already.
 
     That one is trained again because only a trial of this study has a checkpoint, and can be its best.
     """
@@ -111,7 +111,7 @@ def enqueue_initial_trials(study: optuna.Study, space: SearchSpace, base: TrialC
 
 
 def earlier_studies(config: StudyConfig, space: SearchSpace) -> list[StudyFolder]:
-    """Return the folders of the studies named by `warm_start`.
+    """The folders of the studies named by `warm_start`.
 
     Raises `ConfigError` if there is none of that name, or if its trials say nothing about this study's, because they
     were drawn from another space, trained otherwise or held to other guards.
@@ -126,7 +126,7 @@ def _earlier_study(config: StudyConfig, space: SearchSpace, name: str) -> StudyF
     except ConfigError as error:
         raise ConfigError(f"--warm-start {name}: {error}") from None
     if folder.path.resolve() == (Path(config.runs) / config.name).resolve():
-        raise ConfigError(f"--warm-start {name}: a study cannot learn from itself; --resume goes on with it")
+        raise ConfigError(f"--warm-start {name}: a study cannot learn from itself; --resume continues it")
     if not folder.has_search:
         raise ConfigError(f"--warm-start {name}: it has no trials yet")
     known = folder.read_description()
@@ -151,7 +151,7 @@ def check_fingerprint(folders: Sequence[StudyFolder], data: PreparedData) -> Non
 
 
 def _training(base: TrialConfig) -> dict[str, Any]:
-    """Return what decides what a config scores, the data and the seed apart."""
+    """All that a score depends on, except the data and the seed."""
     content = base.model_dump(mode="json", exclude={"seed": True, "prepare": True, "training": {"device"}})
     return {f"base.{section}": settings for section, settings in content.items()}
 

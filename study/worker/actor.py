@@ -1,8 +1,8 @@
-"""The processes that trials run in, under names that say what they are.
+"""The actors that run trials, with names that say what they are.
 
-Tune keeps a process for trial after trial (`reuse_actors`), so that actors can only be called after the study. On Ray's
-pages and in `ray list actors` each would else be a `with_resources.<locals>.ResourceTrainable` that says it is `train`.
-What Tune calls a trial is a trial batch here: one trial of the study, or several that a process trains in lock step.
+Tune reuses an actor for one trial after another (`reuse_actors`), so it is named after the study, and its process after
+the trial it is running. Otherwise Ray's pages would show `with_resources.<locals>.ResourceTrainable`. What Tune calls a
+trial is a trial batch here: one trial of the study, or several that a process trains in lock step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from study.cluster.ray_internals import actor_of, function_trainable, name_proce
 def trial_actor(
     function: Callable[[dict[str, Any]], None], reserved: Callable[[dict[str, Any]], PlacementGroupFactory], study: str
 ) -> type[Trainable]:
-    """Return `function` as a trainable whose actors bear the name of the study.
+    """Return `function` as a trainable class whose actors are named after the study.
 
     Their processes are named after the trial batch that they run: `ray::operators trial-0014`. `reserved` says
     what Tune is to reserve for it.
@@ -42,20 +42,20 @@ def trial_actor(
 
 
 def trial_name(number: int) -> str:
-    """Return the name of a trial of the search in files, on pages and among processes."""
+    """Name of a trial of the search: its folders, its process, on Ray's pages."""
     return f"trial-{number:04d}"
 
 
 def trial_batch_name(numbers: Sequence[int]) -> str:
-    """Return the name of trials in lock step: that of the trial if there is one, else after the first."""
+    """Name of a trial batch: that of the trial if there is one, else after the first."""
     return trial_name(numbers[0]) if len(numbers) == 1 else f"batch-{numbers[0]:04d}"
 
 
 def numbers_of(trial_batch: Any) -> list[int]:
-    """Return the numbers of the trials in a trial batch, a trial of Tune's."""
+    """Numbers of the trials in a trial batch, which is a trial to Tune."""
     return [member["number"] for member in trial_batch.config["members"]]
 
 
 def stop_members(trial_batch: Any, numbers: Sequence[int]) -> None:
-    """Have a trial batch's process stop some of its trials; it knows of it when its next epoch begins."""
+    """Tell a trial batch's actor to stop some of its trials; it does so before its next epoch."""
     actor_of(trial_batch).stop_members.remote(numbers)

@@ -1,7 +1,7 @@
 """What is tried again: decisions on the attempts at a trial, by the rules in `retry_rules`, and when a study gives up.
 
-A trial is charged only for what it may have caused, and only for attempts alone: what befalls a trial batch may be the
-fault of any of its trials, and trying again its halves shows whose.
+A trial is charged only for failures that it may have caused, and only for attempts alone: the failure of a trial batch
+may be the fault of any of its trials, and retrying its halves shows which.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLLAPSED_UTILIZATION, COLLAPSED_PERPLEXITY = 0.5, 0.2
 """Spinlock's collapsed models use 0.20 to 0.33 of their codes, 2 of 24 in perplexity; healthy ones 0.98, 14 of 24."""
 
 WINDOW = 10
-"""Trials looked back on to tell whether a study is hopeless."""
+"""The last trials, which decide whether a study is given up."""
 
 
 def failure_kind(error: BaseException) -> Kind:
@@ -100,7 +100,7 @@ def retries_together(attempts: Sequence[Sequence[Attempt]]) -> bool:
 
 
 def collapsed(metrics: Metrics) -> bool:
-    """Return whether tokens say nothing about some category, or the codebooks are mostly idle."""
+    """Whether some category is not encoded at all, or most codes are idle."""
     return (
         metrics.collapsed > 0
         or metrics.utilization < COLLAPSED_UTILIZATION
@@ -109,7 +109,7 @@ def collapsed(metrics: Metrics) -> bool:
 
 
 def reason_to_give_up(ended: Sequence[TrialRecord]) -> str | None:
-    """Return why a study should be given up, None if not: of the last trials that ended, most failed."""
+    """Why the study should be given up: most of the last trials failed. None if they did not."""
     recent = ended[-WINDOW:]
     failed = [record for record in recent if record.state == "failed"]
     if len(failed) < 3 or 2 * len(failed) <= len(recent):
@@ -122,18 +122,18 @@ def reason_to_give_up(ended: Sequence[TrialRecord]) -> str | None:
 
 
 def _without_numbers(reason: str) -> str:
-    """Return what errors have in common that name a trial, an epoch or a size."""
+    """A reason without its numbers: errors that differ only in a trial, an epoch or a size count as one."""
     return re.sub(r"\d+", "#", reason)
 
 
 def killed_by_memory_monitor(error: BaseException) -> bool:
-    """Return whether Ray's memory monitor is behind an error; Tune knows no such end of a trial and ends with it."""
+    """Whether Ray's memory monitor caused an error. Tune has no such end of a trial, and ends itself."""
     return any(isinstance(each, ray.exceptions.OutOfMemoryError) for each in _chain(error))
 
 
 @contextmanager
 def storage_errors_explained(folder: Path) -> Iterator[None]:
-    """Turn what a full, read-only or missing disk leads to, wherever in Ray or Optuna, into a `StudyError`."""
+    """Turn an error anywhere in Ray or Optuna that a full, read-only or missing disk caused into a `StudyError`."""
     try:
         yield
     except SpinlockError:
@@ -146,14 +146,14 @@ def storage_errors_explained(folder: Path) -> Iterator[None]:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what led to it, in other processes too."""
+    """Yield an error and its causes, those in other processes too."""
     while error is not None:
         yield error
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
 
 
 def _probe(folder: Path) -> OSError | None:
-    """Return what keeps a small file from being written, None if nothing does."""
+    """The error of writing a small file; None if that works."""
     probe = folder / ".probe"
     try:
         probe.write_bytes(bytes(2**16))

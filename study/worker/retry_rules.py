@@ -20,8 +20,10 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 @dataclass(frozen=True, kw_only=True)
 class RetryRule:
-    """How a failure is recognized and what follows from it. The defaults are those of one that says nothing about the
-    trial: it is tried again as often as it takes."""
+    """How a failure is recognized and what follows from it.
+
+    By default it says nothing about the trial, which is then tried again as often as it takes.
+    """
 
     recognizes: Callable[[BaseException], bool] = lambda error: False
     """Whether an exception raised in a trial is of this kind; the first rule that says so decides."""
@@ -38,9 +40,9 @@ class RetryRule:
     suspects_memory_after: int | None = None
     """The same for one attempt, after so many in a row without progress."""
     resumes_together: bool = False
-    """The failure ends what trials in lock step share, so their batch goes on together from its snapshot."""
+    """The failure ends what trials in lock step share, so their batch is resumed together from its snapshot."""
     ends_search: bool = False
-    """Nothing can go on until a person has mended something; no trial is charged."""
+    """The search stops until a person has fixed something; no trial is charged."""
     state: State = "failed"
     """What a trial is that is given up for this."""
 

@@ -1,4 +1,4 @@
-"""Trainings outside of the search, as Ray tasks: few at a time, each handed on as soon as it ends."""
+"""Trainings outside of the search, as Ray tasks."""
 
 from __future__ import annotations
 

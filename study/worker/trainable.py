@@ -38,7 +38,7 @@ from study.worker.retry_policy import failure_kind
 Objective = Callable[
     [Sequence[TrialConfig], PreparedData, MembersReport, Snapshots], Sequence[TrialOutcome | SpinlockError | None]
 ]
-"""The core as the study sees it: `spinlock_dist.run.run_members`, or a stand-in that can be pickled."""
+"""What trains a trial batch: `spinlock_dist.run.run_members`, or a stand-in that can be pickled."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Training:
 
 
 def use_resources(resources: Resources) -> None:
-    """Hold this process to what its trial was given. A trial without GPUs must not see one: Ray leaves them visible."""
+    """Limit this process to the resources of its trial. Ray leaves GPUs visible to a trial that was given none."""
     torch.set_num_threads(resources.cpus)
     if resources.gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -46,9 +46,22 @@ ROOMS = {
         ("report",),
         ("leaderboard", "compare", "export", "dataframes"),
     ),
+    "study": (
+        ("config", "events"),
+        ("cluster",),
+        ("worker", "samplers", "provenance"),
+        ("search", "monitor"),
+        ("context",),
+        ("phases",),
+        ("validate",),
+        ("pipeline",),
+        ("launch_options",),
+        ("launch", "status", "dashboard"),
+    ),
 }
 ENGINES = {"ray", "optuna"}
 LONGEST_FUNCTION = 60
+MOST_ARGUMENTS = 6
 
 FILES = [path for package in HOUSE for path in sorted((ROOT / package).rglob("*.py"))]
 CORE_FILES = [path for path in FILES if path.is_relative_to(ROOT / "spinlock_dist")]
@@ -213,6 +226,15 @@ def test_a_function_fits_on_a_screen(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= LONGEST_FUNCTION, f"{name_of(path)}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(ROOT / "study")], ids=name_of)
+def test_a_function_of_the_study_takes_few_arguments(path: Path) -> None:
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.FunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = len([argument for argument in given if argument.arg not in ("self", "cls")])
+            assert count <= MOST_ARGUMENTS, f"{name_of(path)}:{node.lineno} {node.name} takes {count}"
 
 
 # ---------------------------------------------------------------- no idle option
