@@ -19,6 +19,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from results.analysis.pareto import objectives
+from results.analysis.trial_summary import COLLAPSED
 from results.records.optuna_distributions import suggest
 from results.records.optuna_trials import (
     CHECKPOINT,
@@ -316,7 +317,7 @@ class AskTellSearcher(Searcher):
         trial, last = pending.trial, pending.last
         metrics = Metrics(**json.loads(last["metrics"])) if "metrics" in last else None
         if metrics is not None and not kind and retry_policy.collapsed(metrics):
-            kind = "collapsed codebook"
+            kind = COLLAPSED
         # A trial without any constraint would count as feasible. One that diverged or was refused has no metrics to
         # compute guards from, so it breaks this one: the sampler then keeps away from settings like it.
         constraints = {DIVERGED: float(state in ("diverged", "refused"))}

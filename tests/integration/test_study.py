@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
+from rich.console import Console
 
 import results.export.command
 import spinlock_dist.train
@@ -33,8 +35,10 @@ from spinlock_dist.training.snapshot import Snapshots
 from study import StudyConfig, dashboard, run
 from study.cluster.resources import ResourceError
 from study.config import ClusterConfig, StoppingConfig, UntilConfig
+from study.events import StudyEvents
 from study.launch_options import make_parser, study_config
 from study.monitor.prometheus import METRICS
+from study.monitor.registry import MONITORS, MonitorSetup
 from study.pipeline import dry_run
 from study.search.schedulers import PerTrialScheduler
 from study.status import read_status, read_story
@@ -302,6 +306,29 @@ def test_a_limit_ends_the_search_now_and_after_a_resume_and_an_extension_goes_on
     assert len(with_more_trials.search) == more.trials
     assert with_more_trials.ended == f"all {more.trials} trials are done"
     assert with_more_trials.folder.read_description()["config"]["trials"] == more.trials
+
+
+class Failing(StudyEvents):
+    """A monitor that fails when the first trial ends."""
+
+    def on_trial_end(self, record: TrialRecord) -> None:
+        raise ConnectionError("no route to host")
+
+
+def make_failing(setup: MonitorSetup) -> Failing:
+    return Failing()
+
+
+def test_a_monitor_that_fails_does_not_end_the_study(config):
+    console = Console(file=io.StringIO(), width=200)
+    MONITORS.register("failing", f"{__name__}:make_failing")
+    try:
+        result = run(config, objective=make_toy(), console=console)
+    finally:
+        MONITORS.unregister("failing")
+    assert [record.state for record in result.search] == ["complete"] * 4
+    lines = [line for line in console.file.getvalue().splitlines() if line.startswith("monitor")]
+    assert lines == ["monitor 'failing' failed and is left out from now on: ConnectionError: no route to host"]
 
 
 def test_finals_that_were_cut_off_go_on_with_what_is_missing(config):
