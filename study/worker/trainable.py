@@ -95,19 +95,21 @@ def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, chec
     last: dict[int, EpochMetrics] = {}
     kept = Snapshots(setup.snapshots / given["trial_batch"], setup.snapshot_seconds)
 
+    def send(reports: list[dict[str, Any]]) -> None:
+        tune.report({"reports": reports, "stopped": list(given["stopped"])})
+
     def report(made: Mapping[int, EpochMetrics]) -> set[int]:
         last.update(made)
         # The last epoch is reported with the checkpoint, by `ended`: Tune may stop a trial at any report, and one that
         # is stopped at its last would be complete but have no checkpoint.
         going = {member: metrics for member, metrics in made.items() if not metrics.finished}
         if going:
-            said = [_message(numbers[m], metrics, metrics.validation, "running", kept) for m, metrics in going.items()]
-            tune.report({"reports": said, "stopped": list(given["stopped"])})
+            send([_message(numbers[m], metrics, metrics.validation, "running", kept) for m, metrics in going.items()])
         return {numbers.index(number) for number in given["stopped"]}
 
     def failed(member: int, error: Exception, own: bool) -> dict[str, Any]:
-        fault = {"status": "failed", "kind": failure_kind(error), "reason": _in_a_line(error), "own": own}
-        return {"number": numbers[member], "seconds": time.monotonic() - began, **fault}
+        why = {"kind": failure_kind(error), "reason": _in_a_line(error), "own": own}
+        return {"number": numbers[member], "seconds": time.monotonic() - began, "status": "failed", **why}
 
     def ended(member: int, outcome: TrialOutcome | SpinlockError) -> dict[str, Any]:
         if isinstance(outcome, SpinlockError):
@@ -120,17 +122,17 @@ def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, chec
     try:
         configs = [TrialConfig.model_validate_json(member["config"]) for member in given["members"]]
         outcomes = setup.objective(configs, data, report, kept)
-        said = [ended(member, outcome) for member, outcome in enumerate(outcomes) if outcome is not None]
+        reports = [ended(member, outcome) for member, outcome in enumerate(outcomes) if outcome is not None]
     except Exception as error:
-        going_on = [member for member, number in enumerate(numbers) if number not in given["stopped"]]
-        said = [failed(member, error, own=False) for member in going_on]
-    tune.report({"reports": said, "stopped": list(given["stopped"])})
+        running = [member for member, number in enumerate(numbers) if number not in given["stopped"]]
+        reports = [failed(member, error, own=False) for member in running]
+    send(reports)
 
 
 def _in_a_line(error: Exception) -> str:
     """An error without its traceback; the core's own messages need no type before them."""
-    said = " ".join(str(error).split())
-    return said if isinstance(error, SpinlockError) else f"{type(error).__name__}: {said}"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SpinlockError) else f"{type(error).__name__}: {text}"
 
 
 def _message(number: int, report: EpochMetrics, metrics: Metrics, status: str, snapshots: Snapshots) -> dict[str, Any]:
