@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from results.analysis.levelling import levelling
 from results.analysis.pareto import study_front
 from results.command import command_parser, read_named
+from results.records.settings import CAPACITY, STRATEGY
 from results.records.trial_record import ranking
 from spinlock_dist.errors import run_command
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--rows: at least 1")
     study = read_named(args.runs, args.name)
     if args.json:
-        print(json.dumps(_as_json(study, args.rows)))
+        print(json.dumps(as_json(study, args.rows)))
     else:
         _show(study, args.rows or SHOWN)
     return 0
@@ -59,17 +60,16 @@ def _show(study: StudyRecord, rows: int) -> None:
         return
     # In a tournament the intervals stand above, by strategy.
     replicated = None if study.standings else study.replicated
-    console.print(leaderboard(baseline, study.search, rows, study_front(study), replicated))
+    console.print(leaderboard(baseline, study.search, study.settings, rows, study_front(study), replicated))
     console.print(outcomes_in_words(study.search), highlight=False)
     if study.verdict and (conclusion := study.verdict.get("conclusion")):
         console.print(conclusion, highlight=False)
 
 
-def _as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:
+def as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:
     """Return the ranking as plain data. Ratios to the baseline's are of imbalances on the replicates' test rows."""
     baseline = study.baseline.metrics if study.baseline else None
     replicated = study.replicated
-    shared = study.base().compression
     front, trials = study_front(study), []
     for place, record in enumerate(ranking(study.search)[:rows], start=1):
         metrics = record.metrics
@@ -84,8 +84,8 @@ def _as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:
                 "fvu_worst": metrics.fvu_worst,
                 "fvu_mean": metrics.fvu_mean,
                 "utilization": metrics.utilization,
-                "strategy": record.params.get("compression.strategy", shared.strategy),
-                "capacity": record.params.get("compression.capacity", shared.capacity),
+                "strategy": study.settings.value(record, STRATEGY),
+                "capacity": study.settings.value(record, CAPACITY),
                 "feasible": record.feasible,
                 "broken": {name: value for name, value in record.guards.items() if value > 0},
                 "helped": 10**gain.worst_helped if gain else None,

@@ -51,6 +51,7 @@ def _farewell(config: StudyConfig) -> str:
 
 def _show(result: StudyResult, console: Console) -> None:
     from results.analysis.trial_summary import outcomes_in_words
+    from results.records.study_record import read_study
     from results.report.terminal import leaderboard, tournament_table
 
     if result.standings:
@@ -58,7 +59,9 @@ def _show(result: StudyResult, console: Console) -> None:
     else:
         effects = {finding.arm: finding.effects for finding in result.verdict.findings}
         replicated = {arm: found["imbalance"] for arm, found in effects.items() if "imbalance" in found}
-        console.print(leaderboard(result.baseline[0], result.search, front=result.front, replicated=replicated))
+        settings = read_study(result.folder, details=False).settings
+        board = leaderboard(result.baseline[0], result.search, settings, front=result.front, replicated=replicated)
+        console.print(board)
     console.print(outcomes_in_words(result.search), highlight=False)
     console.print(result.conclusion, highlight=False)
     if result.best is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from results.records.settings import CAPACITY, TrialSettings
 from results.records.trial_record import TrialRecord
 from spinlock_dist.compression.rate_distortion import best_imbalance
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
@@ -26,15 +27,15 @@ def bits_of(metrics: Metrics) -> dict[str, float]:
     return bits
 
 
-def realized_ratios(record: TrialRecord, baseline: TrialRecord) -> np.ndarray | None:
-    """Return what the ratios of a trial came to, `[C, L]`, in the order of the categories; None without codebooks.
+def realized_ratios(record: TrialRecord, baseline: TrialRecord, settings: TrialSettings) -> np.ndarray | None:
+    """What the ratios of a trial came to, `[C, L]`, in the order of the categories; None without codebooks.
 
     Where codes were moved: the uniform ratio times the level's bits / those of the baseline. Where only latent
     dimensions were: the uniform ratio times dims / the baseline's.
     """
     if record.metrics is None or baseline.metrics is None or not record.metrics.codebooks:
         return None
-    by_dims = record.params.get("compression.capacity") == "latent"
+    by_dims = settings.value(record, CAPACITY) == "latent"
     ours, theirs = (_sizes(metrics, by_dims) for metrics in (record.metrics, baseline.metrics))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(np.array(UNIFORM_RATIOS) * ours / theirs)

@@ -8,10 +8,9 @@ from typing import Literal
 
 from results.analysis.capacity import realized_ratios, spread
 from results.analysis.raw_error import split_raw
-from results.analysis.strategies import strategy_of
+from results.records.settings import TrialSettings
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
-from spinlock_dist.compression.strategies import STRATEGIES
 
 Word = Literal["supported", "not supported", "ruled out", "cannot be told"]
 
@@ -73,8 +72,10 @@ def _timid(study: StudyRecord, baseline: TrialRecord) -> Hypothesis:
     """Compare what the ratios came to under the published rules and in the best trial."""
     name, best = "too timid a strategy", study.best
     assert baseline.metrics is not None
-    published = _spreads([record for record in study.search if _is_published(record)], baseline)
-    ours = _spreads([best], baseline) if best else []
+    settings = study.settings
+    rule = [record for record in study.search if settings.follows_published_rule(record)]
+    published = _spreads(rule, baseline, settings)
+    ours = _spreads([best], baseline, settings) if best else []
     if not published or not ours or best is None or best.metrics is None:
         return Hypothesis(name, "cannot be told", "It takes a trial of a published rule and a feasible one to compare.")
     widest = max(published, key=lambda each: each[1])
@@ -88,26 +89,22 @@ def _timid(study: StudyRecord, baseline: TrialRecord) -> Hypothesis:
     gain = score < (1 - MATTERS) * min(best_published, baseline.metrics.imbalance)
     if realized > widest[1] and gain:
         return Hypothesis(name, "supported", why)
-    wide = _wide_and_worse(study.search, baseline)
+    wide = _wide_and_worse(study, baseline)
     why += f" Spreading more is not enough: trial {wide.number} spread them wider and scored worse." if wide else ""
     return Hypothesis(name, "not supported", why)
 
 
-def _is_published(record: TrialRecord) -> bool:
-    """Return whether a trial had one of Spinlock's strategies under its published rule."""
-    strategy = STRATEGIES.get(strategy_of(record))
-    return bool(strategy and strategy.has_rule) and record.params.get("compression.rule") == "spinlock"
-
-
-def _spreads(records: Sequence[TrialRecord], baseline: TrialRecord) -> list[tuple[TrialRecord, float]]:
-    found = [(record, realized_ratios(record, baseline)) for record in records]
+def _spreads(
+    records: Sequence[TrialRecord], baseline: TrialRecord, settings: TrialSettings
+) -> list[tuple[TrialRecord, float]]:
+    found = [(record, realized_ratios(record, baseline, settings)) for record in records]
     return [(record, spread(ratios)) for record, ratios in found if ratios is not None]
 
 
-def _wide_and_worse(search: Sequence[TrialRecord], baseline: TrialRecord) -> TrialRecord | None:
+def _wide_and_worse(study: StudyRecord, baseline: TrialRecord) -> TrialRecord | None:
     """Return the trial whose ratios lie farthest apart, if it is less balanced than the baseline."""
     assert baseline.metrics is not None
-    widest = max(_spreads(search, baseline), key=lambda each: each[1], default=None)
+    widest = max(_spreads(study.search, baseline, study.settings), key=lambda each: each[1], default=None)
     if widest is None or widest[0].metrics is None:
         return None
     return widest[0] if widest[0].metrics.imbalance > baseline.metrics.imbalance else None

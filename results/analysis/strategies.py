@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from results.records.settings import TrialSettings
 from results.records.trial_record import TrialRecord, best_record
 
 
@@ -24,11 +25,11 @@ class StrategyRow:
     """Of those that completed."""
 
 
-def by_strategy(search: Sequence[TrialRecord]) -> list[StrategyRow]:
-    """Return a row for each strategy that was tried, the one with the best trial first."""
+def by_strategy(search: Sequence[TrialRecord], settings: TrialSettings) -> list[StrategyRow]:
+    """A row for each strategy that was tried, the one with the best trial first."""
     groups: dict[str, list[TrialRecord]] = {}
     for record in search:
-        groups.setdefault(strategy_of(record), []).append(record)
+        groups.setdefault(settings.strategy(record), []).append(record)
     rows = []
     for strategy, records in groups.items():
         scores = [each.metrics.imbalance for each in records if each.state == "complete" and each.metrics is not None]
@@ -43,11 +44,6 @@ def by_strategy(search: Sequence[TrialRecord]) -> list[StrategyRow]:
             )
         )
     return sorted(rows, key=lambda row: (_imbalance(row.best), row.median_imbalance or math.inf))
-
-
-def strategy_of(record: TrialRecord) -> str:
-    """Return the strategy of a trial; empty where the study does not vary it."""
-    return str(record.params.get("compression.strategy", ""))
 
 
 def _imbalance(record: TrialRecord | None) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.analysis.levelling import levelling
+from results.records.guards import excess_in_words
 from results.records.trial_record import Attempt, TrialRecord
 from spinlock_dist.metrics.record import Metrics
 
@@ -80,9 +81,11 @@ def _scores(record: TrialRecord, metrics: Metrics, baseline: Metrics | None) -> 
     collapsed = f"{metrics.collapsed} categories collapsed, " if metrics.collapsed else ""
     yield "codes", f"{collapsed}{metrics.utilization:.0%} in use, perplexity / K {metrics.perplexity_ratio:.2f}"
     if record.guards:
-        broken = [f"{name} by {value:.1%}" for name, value in record.guards.items() if value > 0]
         kept = [name for name, value in record.guards.items() if value <= 0]
-        told = (f"breaks {', '.join(broken)}" if broken else "", f"keeps {', '.join(kept)}" if kept else "")
+        told = (
+            f"breaks {excess_in_words(record.guards)}" if record.broken_guards else "",
+            f"keeps {', '.join(kept)}" if kept else "",
+        )
         yield "guards", "; ".join(each for each in told if each)
     if baseline is not None:
         gain = levelling(metrics, baseline)

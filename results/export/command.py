@@ -10,6 +10,7 @@ from pathlib import Path
 from results.analysis.trial_summary import WORDS
 from results.command import command_parser, read_named
 from results.export.spinlock import export_spinlock, scores_in_words
+from results.records.guards import excess_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, arm_of
 from results.verdict.verdict import spoken
@@ -97,8 +98,8 @@ def shortfall(record: TrialRecord) -> str:
     """Return why a trial is not feasible: the guards it breaks, and by how much, or how it ended."""
     if record.state != "complete":
         return ": ".join(filter(None, (WORDS[record.state], " ".join(record.reason.split()))))
-    broken = [f"{name} by {value:.1%}" for name, value in record.guards.items() if value > 0]
-    return "; ".join([f"it breaks {', '.join(broken)}"] * bool(broken) + [record.kind] * bool(record.kind))
+    broken = f"it breaks {excess_in_words(record.guards)}" if record.broken_guards else ""
+    return "; ".join(filter(None, (broken, record.kind)))
 
 
 def _head(study: StudyRecord, record: TrialRecord) -> str:

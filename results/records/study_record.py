@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from results.records.effect import Effect, stored_effects
+from results.records.settings import TrialSettings
 from results.records.standing import standing_of
 from results.records.stored_tables import read_tables
 from results.records.study_folder import FORMAT, StudyFolder
@@ -91,6 +93,14 @@ class StudyRecord:
     def state(self) -> str:
         """`finished`, `running`, or `interrupted` before its verdict."""
         return "running" if self.folder.is_running else "finished" if self.verdict else "interrupted"
+
+    @cached_property
+    def settings(self) -> TrialSettings:
+        """The settings of the trials; only the searched ones if study.yaml does not say what the trials share."""
+        try:
+            return TrialSettings.of(self.base())
+        except SpinlockError:
+            return TrialSettings({})
 
     def space(self) -> SearchSpace:
         """Return the search space as it was. Raises `SpinlockError` if study.yaml does not say it."""

@@ -14,7 +14,7 @@ from results.analysis.importance import study_importances
 from results.analysis.levelling import levelling
 from results.analysis.strategies import by_strategy
 from results.analysis.trial_summary import outcomes_in_words
-from results.records.settings import settings
+from results.records.settings import CHOICES, RULE, setting_in
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, ranking
 from results.verdict.verdict import spoken
@@ -22,6 +22,10 @@ from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.config import LEVELS
 from spinlock_dist.errors import SpinlockError
 
+ONLY_RATIOS = tuple(
+    f"compression.{name}" for name in ("rule", "capacity", "bounds", "sharpness", "min_ratio_range", "feedback")
+)
+"""Settings that only shape ratios: uniform ones, the baseline's, do not depend on them."""
 MOST_ROWS = 200
 """Trials in the table of a report, the best ones."""
 
@@ -173,7 +177,8 @@ def _config(study: StudyRecord) -> Section:
         return Section(
             id="config", title="Which config?", texts=["None yet: no feasible trial."], tables=[_trials(study)]
         )
-    texts = [f"{spoken(best.arm)[0].upper()}{spoken(best.arm)[1:]}: {settings(best) or 'the only setting'}."]
+    name, choices = spoken(best.arm), study.settings.in_words(best)
+    texts = [f"{name[0].upper()}{name[1:]}: {choices}."]
     code = ""
     if (study.folder.best / "config.yaml").exists():
         code = f"python -m spinlock_dist.train --config {shlex.quote(str(study.folder.best / 'config.yaml'))}"
@@ -192,19 +197,17 @@ def _settings(study: StudyRecord, best: TrialRecord) -> Table:
         base = study.config().model_dump()
     except SpinlockError:
         base = {}
+    names = [name for name in CHOICES if name != RULE or study.settings.has_rule(best)]
+    names += [name for name in best.params if name not in CHOICES]
     rows: list[list[Cell | str | None]] = [
-        [name, _plain(value), _plain(_at(base, name))] for name, value in best.params.items()
+        [
+            name,
+            _plain(study.settings.value(best, name)),
+            None if name.startswith(ONLY_RATIOS) else _plain(setting_in(base, name)),
+        ]
+        for name in names
     ]
-    return Table("Its settings, and the baseline's", ("setting", "best", "baseline"), rows, words=(0,))
-
-
-def _at(tree: dict[str, Any], name: str) -> Any:
-    node: Any = tree
-    for key in name.split("."):
-        if key == "span" and isinstance(node, dict) and {"low", "high"} <= node.keys():
-            return node["high"] / node["low"]
-        node = node.get(key) if isinstance(node, dict) else None
-    return node
+    return Table("Its choices and searched settings, and the baseline's", ("setting", "best", "baseline"), rows, (0,))
 
 
 def _plain(value: Any) -> str:
@@ -236,21 +239,23 @@ def _trial(place: int, record: TrialRecord, study: StudyRecord) -> list[Cell | s
         Cell(f"{metrics.utilization:.1%}", metrics.utilization),
         Cell(f"{helped:.2f}", helped) if gain else None,
         Cell(f"{hurt:.2f}", hurt) if gain else None,
-        settings(record),
+        study.settings.in_words(record),
         "yes" if record.feasible else f"breaks {record.broken_guards}" if record.broken_guards else record.kind,
     ]
 
 
 def _learned(study: StudyRecord) -> Section:
     texts = []
-    rows = [row for row in by_strategy(study.search) if row.strategy]
+    rows = [row for row in by_strategy(study.search, study.settings) if row.strategy]
     found = [row for row in rows if row.best is not None]
     if found and found[0].best is not None and found[0].best.metrics is not None:
         first, scores = found[0], found[0].best.metrics
-        texts.append(
-            f"The lowest imbalance that keeps the guards came from {first.strategy}: {scores.imbalance:.2f}x. A "
-            "sampler gives most trials to what did well first: these counts rank no strategies; a tournament does."
-        )
+        texts.append(f"The lowest imbalance that keeps the guards came from {first.strategy}: {scores.imbalance:.2f}x.")
+        if len(rows) > 1:
+            texts[-1] += (
+                " A sampler gives most trials to whatever did well early, so these counts do not rank the strategies; "
+                "a tournament does."
+            )
     try:
         shares = study_importances(study).get("imbalance", {})
     except SpinlockError as error:
@@ -367,7 +372,7 @@ def _hypotheses(study: StudyRecord) -> Section:
 def _spreads(study: StudyRecord) -> str | None:
     if study.best is None or study.baseline is None:
         return None
-    ratios = realized_ratios(study.best, study.baseline)
+    ratios = realized_ratios(study.best, study.baseline, study.settings)
     if ratios is None:
         return None
     ranges = ", ".join(

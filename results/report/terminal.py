@@ -10,7 +10,7 @@ from rich.table import Table
 
 from results.analysis.levelling import levelling
 from results.records.effect import Effect
-from results.records.settings import settings
+from results.records.settings import TrialSettings
 from results.records.standing import Standing
 from results.records.trial_record import TrialRecord, arm_of, ranking
 from spinlock_dist.metrics.record import Metrics
@@ -19,6 +19,7 @@ from spinlock_dist.metrics.record import Metrics
 def leaderboard(
     baseline: TrialRecord,
     search: Sequence[TrialRecord],
+    settings: TrialSettings,
     rows: int = 8,
     front: Sequence[TrialRecord] = (),
     replicated: Mapping[str, Effect] | None = None,
@@ -42,7 +43,7 @@ def leaderboard(
     for record in [*front, *rest[: max(0, rows - len(front))]]:
         gain = levelling(_score(record), _score(baseline))
         factors = (f"{10**gain.worst_helped:.2f}", f"{10**gain.best_hurt:.2f}")
-        lines = [settings(record)]
+        lines = [settings.in_words(record)]
         if effect := (replicated or {}).get(record.arm):
             lines.append(f"x{effect.ratio:.2f} ({effect.low:.2f}-{effect.high:.2f})")
         if not record.feasible:

@@ -1,8 +1,8 @@
-"""A tournament of strategies: what each found with the same trials, and how far that can be put in order.
+"""A tournament of strategies: what each found with the same number of trials, and how far they can be ranked.
 
-Each arm is one search, over the trials of one strategy, or over the whole space at random. What an arm found is
-judged as a finalist is; ranks are claimed only as far as the arms' paired differences show them, whatever their means.
-What is compared is what one search of each arm found: the luck of a search is not averaged out.
+Each arm is one search, over one strategy or over the whole space at random. What it found is judged like any finalist.
+Ranks are claimed only as far as paired differences between arms show them. Each arm is represented by what one search
+found: the luck of that search is not averaged out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spinlock_dist.atomic_files import replacing, write_json
 
 
 def standings(searches: Mapping[str, Sequence[TrialRecord]], verdict: Verdict) -> list[Standing]:
-    """Return the arms by first rank, last rank and mean; those without a feasible trial last."""
+    """The arms by first rank, last rank and mean; those without a feasible trial come last."""
     findings = {finding.arm: finding for finding in verdict.findings}
     rows = []
     for arm, records in searches.items():
@@ -49,7 +49,7 @@ def _merit(row: Standing) -> tuple[float, float, float]:
 
 
 def tournament_sentence(rows: Sequence[Standing]) -> str:
-    """Return what the tournament shows in a sentence or two."""
+    """What the tournament shows, in a sentence or two."""
     named = {word: [row.arm for row in rows if row.verdict == word] for word in ("better", "worse")}
     first = [row.arm for row in rows if row.ranks is not None and row.ranks[0] == 1]
     better = ", ".join(named["better"]) or "no strategy"
@@ -57,12 +57,12 @@ def tournament_sentence(rows: Sequence[Standing]) -> str:
     if named["worse"]:
         text += f" Shown to be worse: {', '.join(named['worse'])}."
     if len(first) == 1:
-        return f"{text} First is {first[0]}, shown before all others with a feasible trial."
-    return f"{text} Any of these could be first: {', '.join(first)}." if first else text
+        return f"{text} First is {first[0]}, shown to be ahead of every other strategy with a feasible trial."
+    return f"{text} Any of these could rank first: {', '.join(first)}." if first else text
 
 
 def conclude_tournament(rows: Sequence[Standing], verdict: Verdict) -> str:
-    """Return what the tournament shows, and the verdict on the config that is exported."""
+    """What the tournament shows, and the verdict on the exported config."""
     text = tournament_sentence(rows)
     return text if verdict.choice is None else f"{text} {verdict.choice.why}"
 

@@ -1,11 +1,10 @@
-"""What a study found about its finalists, in words that claim no more than was shown.
+"""What a study found about its finalists, claiming no more than was shown.
 
-Two questions are asked of each finalist, each at half of `LEVEL`, so that for finalists that do not differ from the
-baseline anything but *no difference shown* is said in at most `LEVEL` of studies:
+Each finalist is asked two questions, each at half of `LEVEL`. If no finalist differs from the baseline, anything but
+*no difference shown* is therefore said in at most `LEVEL` of studies:
 
 - *better*: is its imbalance lower? Holm's correction runs over the finalists.
-- *worse*: is its imbalance higher, or is one of the guards broken? The correction runs over all of these, and over the
-  finalists.
+- *worse*: is its imbalance higher, or does it break a guard? The correction runs over all of these and all finalists.
 
 A finalist with a lower imbalance that is shown to break a guard is *worse*: it was levelled down.
 """
@@ -18,6 +17,7 @@ from typing import Any
 
 from results.analysis.levelling import best_fvu, worst_fvu
 from results.records.effect import Effect
+from results.records.guards import effect_on_guard, excess_in_words
 from results.records.trial_record import BASELINE, TrialRecord, Word, best_record
 from results.verdict.paired_tests import LEVEL, holm, paired_effect, rank_ranges, widened_interval
 from spinlock_dist.metrics.record import Metrics
@@ -31,8 +31,8 @@ FIGURES: dict[str, Callable[[Metrics], float]] = {
     "perplexity_ratio": lambda metrics: metrics.perplexity_ratio,
     "bits_per_sample": lambda metrics: metrics.bits_per_sample,
 }
-"""What is compared, as the ratio of finalist to baseline in each pair. That of `fvu_worst` tells how far the worst
-category was helped, that of `fvu_best` how far the best one was hurt: the levelling-down meter."""
+"""What is compared, as the ratio of finalist to baseline in each pair. `fvu_worst` shows how far the worst category was
+helped, `fvu_best` how far the best one was hurt: the levelling-down meter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,8 @@ class Finding:
     effects: dict[str, Effect]
     """By the names of `FIGURES`; empty below two pairs."""
     guards: dict[str, Effect]
-    """Guards as ratios to their limits: above 1 is broken."""
+    """Of 1 + the excess over each guard's limit, so that above 1 is broken: the ratio to the limit of `RATIOS`, 1 + the
+    distance from it of `DIFFERENCES` (`results.records.guards`)."""
     broken: tuple[str, ...]
     """Guards that are shown to be broken."""
     new_data: tuple[float, float] | None
@@ -80,10 +81,10 @@ class Verdict:
 
 
 def judge(finals: Sequence[TrialRecord], replicates: str, overlap: float = 0) -> Verdict:
-    """Compare every finalist among the records with the baseline, paired by replicate; see above for what is said.
+    """Compare every finalist among the records with the baseline, paired by replicate, by the rules above.
 
-    A final record holds its guards against the baseline of its replicate. `replicates` names in the plural what a
-    replicate is; `overlap` is test rows / training rows if they are splits of the same rows.
+    Each final record holds its guards relative to the baseline of its replicate. `replicates` says in the plural what a
+    replicate is; `overlap` is test rows / training rows where replicates are splits of the same rows.
     """
     by_arm: dict[str, dict[int, TrialRecord]] = {}
     for record in finals:
@@ -98,6 +99,8 @@ def judge(finals: Sequence[TrialRecord], replicates: str, overlap: float = 0) ->
         effects, guards = compared[arm]
         complete = all(record.state == "complete" for record in records.values())
         broken = tuple(name for name in guards if (arm, name) in harmed)
+        # Harm goes first: a lower imbalance bought by breaking a guard is levelling down, not an improvement. And a
+        # finalist that failed on some replicates is never better: those it completed may be the easy ones.
         verdict: Word = "no difference shown"
         if broken or (arm, "imbalance") in harmed:
             verdict = "worse"
@@ -107,7 +110,7 @@ def judge(finals: Sequence[TrialRecord], replicates: str, overlap: float = 0) ->
             Finding(
                 arm=arm,
                 verdict=verdict,
-                why=_sentence(arm, verdict, effects, guards, broken, records, replicates),
+                why=_sentence(arm, verdict, compared[arm], broken, records, replicates),
                 replicates=len(records),
                 ranks=ranks[arm],
                 effects=effects,
@@ -123,7 +126,7 @@ Compared = tuple[dict[str, Effect], dict[str, Effect]]
 
 
 def _compare(records: Mapping[int, TrialRecord], baseline: Mapping[int, TrialRecord], confidence: float) -> Compared:
-    """Return the effects on the figures and on the guards, over the replicates that both arms completed."""
+    """Effects on the figures and on the guards, over the replicates that both arms completed."""
     pairs = _pairs(records, baseline)
     ratios = {name: [figure(ours) / figure(base) for _, ours, base in pairs] for name, figure in FIGURES.items()}
     names = pairs[0][0].guards if pairs else {}
@@ -134,7 +137,7 @@ def _compare(records: Mapping[int, TrialRecord], baseline: Mapping[int, TrialRec
 def _pairs(
     records: Mapping[int, TrialRecord], baseline: Mapping[int, TrialRecord]
 ) -> list[tuple[TrialRecord, Metrics, Metrics]]:
-    """Return record, its test metrics and the baseline's, of the replicates that both completed."""
+    """Record, its test metrics and the baseline's, for each replicate that both completed."""
     return [
         (record, record.test, base.test)
         for number, record in sorted(records.items())
@@ -155,9 +158,14 @@ def _effects(ratios: Mapping[str, Sequence[float]], confidence: float) -> dict[s
 
 
 def _shown(compared: Mapping[str, Compared]) -> tuple[set[str], set[tuple[str, str]]]:
-    """Return the arms whose imbalance is shown to be lower, and what is shown to be worse, as (arm, name).
+    """The arms whose imbalance is shown to be lower, and what is shown to be worse, as (arm, name).
 
-    Of the imbalance, test and interval must agree.
+    For the imbalance, test and interval must agree. They can differ: with ten pairs or more the interval is a bootstrap
+    and the p of sign flips, and Holm's correction is milder for all finalists but the first than the interval's
+    (Bonferroni).
+
+    Each question gets `LEVEL / 2`, one-sided. If no finalist differs from the baseline, *better* is said wrongly in at
+    most 2.5% of studies and *worse* in at most 2.5%, so either of them in at most 5%.
     """
     imbalance = {arm: effects["imbalance"] for arm, (effects, _) in compared.items() if effects}
     lower = holm({arm: effect.p_lower for arm, effect in imbalance.items()})
@@ -171,7 +179,7 @@ def _shown(compared: Mapping[str, Compared]) -> tuple[set[str], set[tuple[str, s
 
 
 def _common_imbalances(by_arm: Mapping[str, Mapping[int, TrialRecord]]) -> dict[str, list[float]]:
-    """Return the imbalances of each arm, over the replicates that all arms completed."""
+    """Imbalances of each arm, over the replicates that all arms completed: ranks need the same ones for all."""
     scored = {
         arm: {number: record.test.imbalance for number, record in records.items() if record.test is not None}
         for arm, records in by_arm.items()
@@ -186,16 +194,16 @@ def _common_imbalances(by_arm: Mapping[str, Mapping[int, TrialRecord]]) -> dict[
 def _sentence(
     arm: str,
     verdict: Word,
-    effects: Mapping[str, Effect],
-    guards: Mapping[str, Effect],
+    compared: Compared,
     broken: Sequence[str],
     records: Mapping[int, TrialRecord],
     replicates: str,
 ) -> str:
-    trial = spoken(arm)
+    """The verdict on a finalist with the figures it rests on; `replicates` says in the plural what these are."""
+    (effects, guards), trial = compared, spoken(arm)
     failed = [record for record in records.values() if record.state != "complete"]
     if not effects:
-        return f"No difference is shown for {trial}: fewer than two {replicates} were completed by it and the baseline."
+        return f"No difference is shown for {trial}: it and the baseline completed fewer than two {replicates}."
     imbalance = effects["imbalance"]
     opening = {
         "better": f"{trial} is better than the uniform baseline",
@@ -204,27 +212,28 @@ def _sentence(
     }[verdict]
     text = (
         f"{opening[0].upper()}{opening[1:]}: on {imbalance.pairs} {replicates} its imbalance is {imbalance.ratio:.2f} "
-        f"times the baseline's ({_range(imbalance)}, lower in {imbalance.lower_in} of {imbalance.pairs}), its worst "
-        f"category's error {_times(effects['fvu_worst'])}, its best category's {_times(effects['fvu_best'])}, its mean "
-        f"error {_times(effects['fvu_mean'])}."
+        f"times the baseline's ({_range(imbalance)}; lower on {imbalance.lower_in} of {imbalance.pairs}), its worst "
+        f"category's error {_times(effects['fvu_worst'])}, its best category's {_times(effects['fvu_best'])} and its "
+        f"mean error {_times(effects['fvu_mean'])}."
     )
     if verdict == "better" and effects["fvu_worst"].high >= 1:
-        text += " Its worst category is not shown to gain: the balance is paid by the best ones."
+        text += " No gain is shown for its worst category: the best categories pay for the balance."
     if broken:
-        text += " Shown to break " + ", ".join(f"{name} ({_times(guards[name])} its limit)" for name in broken) + "."
+        named = ", ".join(f"{name} ({effect_on_guard(name, guards[name])})" for name in broken)
+        text += f" It is shown to break {named}."
     if failed:
-        text += f" It did not complete {len(failed)} of {len(records)}: {failed[0].reason}."
+        text += f" It failed on {len(failed)} of {len(records)}: {failed[0].reason}."
     return text
 
 
 def spoken(arm: str) -> str:
-    """Return an arm as one says it: `trial-5` is trial 5, `feedback/trial-5` trial 5 of feedback."""
+    """An arm in words: `trial-5` is trial 5, `feedback/trial-5` is trial 5 of feedback."""
     strategy, _, trial = arm.rpartition("/")
     return trial.replace("-", " ") + (f" of {strategy}" if strategy else "")
 
 
 def _range(effect: Effect) -> str:
-    return f"{100 * effect.confidence:.4g} % interval {effect.low:.2f} to {effect.high:.2f}"
+    return f"{100 * effect.confidence:.4g}% interval {effect.low:.2f} to {effect.high:.2f}"
 
 
 def _times(effect: Effect) -> str:
@@ -232,15 +241,17 @@ def _times(effect: Effect) -> str:
 
 
 def conclude(baseline: TrialRecord, search: Sequence[TrialRecord], verdict: Verdict) -> str:
-    """Return what the study shows: whether a trial that keeps its guards was found, and the verdict on it."""
+    """What the study shows: whether a trial kept every guard, and the verdict on it."""
     assert baseline.metrics is not None
     best = best_record(search)
     if best is None or best.metrics is None:
-        return f"No feasible trial beat the uniform baseline: none kept every guard.{_nearest_miss(search)}"
-    found = f"{best.metrics.imbalance:.2f}x against {baseline.metrics.imbalance:.2f}x"
-    text = f"On the validation rows trial {best.number} has the lowest imbalance that keeps every guard, {found}."
+        return f"No trial beat the uniform baseline: none kept every guard.{_nearest_miss(search)}"
+    found = f"{best.metrics.imbalance:.2f}x against the baseline's {baseline.metrics.imbalance:.2f}x"
+    text = (
+        f"On the validation rows, trial {best.number} has the lowest imbalance of all that keep every guard: {found}."
+    )
     if best.metrics.imbalance >= baseline.metrics.imbalance:
-        text = f"No feasible trial beat the uniform baseline: the best, trial {best.number}, has imbalance {found}."
+        text = f"No feasible trial beat the uniform baseline: the best, trial {best.number}, has {found}."
     choice = verdict.choice
     others = [finding.why for finding in verdict.findings if finding is not choice]
     return " ".join([text, *([choice.why] if choice else []), *others])
@@ -251,6 +262,6 @@ def _nearest_miss(search: Sequence[TrialRecord]) -> str:
     if not scored:
         return ""
     nearest = min(scored, key=lambda record: max(record.guards.values()))
-    guard, excess = max(nearest.guards.items(), key=lambda item: item[1])
     assert nearest.metrics is not None
-    return f" Nearest: trial {nearest.number}, imbalance {nearest.metrics.imbalance:.2f}x, {guard} off by {excess:.1%}."
+    why = f"breaks {excess_in_words(nearest.guards)}" if nearest.broken_guards else nearest.kind
+    return f" The nearest miss is trial {nearest.number}, imbalance {nearest.metrics.imbalance:.2f}x: {why}."

@@ -1,4 +1,4 @@
-"""Whether the exported config gives again what it was chosen for: under its own seed exactly, under others about."""
+"""Whether the exported config reproduces its score with its own seed, and whether other seeds score alike."""
 
 from __future__ import annotations
 
@@ -14,66 +14,64 @@ from results.records.trial_record import BASELINE, TrialRecord
 from results.verdict.paired_tests import LEVEL
 
 REPEATED = 1e-4
-"""Relative difference up to which two imbalances are the same number."""
+"""Largest relative difference between two imbalances that count as the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What training the exported config again on the study's own split gave; imbalances on the validation rows."""
+    """What retraining the exported config on the study's own split gave; imbalances are on the validation rows."""
 
     imbalance: float
-    """Of the trial, when it was chosen."""
+    """Of the trial as it was chosen."""
     again: float | None
-    """Under the trial's own seed; None if it did not complete."""
+    """With the trial's own seed; None if that did not complete."""
     other_seeds: tuple[float, ...]
     spread: tuple[float, float] | None
-    """Where another seed's imbalance is to be expected, with probability 0.95; None with too few trainings to tell."""
+    """95% prediction interval for the imbalance of a further seed; None with too few trainings."""
     test: tuple[float, float] | None
-    """Under the trial's own seed, of the config and of the baseline, on the study's own test rows."""
+    """Imbalances of the config, with the trial's own seed, and of the baseline on the study's own test rows."""
 
     @property
     def repeated(self) -> bool:
-        """Whether the trial's own seed gave its number again."""
+        """Whether the trial's own seed reproduced its score."""
         return self.again is not None and math.isclose(self.again, self.imbalance, rel_tol=REPEATED)
 
     @property
     def typical(self) -> bool:
-        """Whether its number is one that other seeds give as well."""
+        """Whether its score is one that other seeds give as well."""
         return self.spread is not None and self.spread[0] <= self.imbalance <= self.spread[1]
 
     @property
     def verified(self) -> bool:
-        """Whether the export may be taken for what it claims."""
+        """Whether the exported config is what it claims to be."""
         return self.repeated and self.typical
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """The same as plain data."""
         found = {"verified": self.verified, "repeated": self.repeated, "typical": self.typical}
         return found | asdict(self) | {"sentence": str(self)}
 
     def __str__(self) -> str:
-        again = "not at all" if self.again is None else f"with {self.again:.2f}x"
-        own = f"exactly its {self.imbalance:.2f}x" if self.repeated else f"not its {self.imbalance:.2f}x but {again}"
-        others = " and ".join(f"{value:.2f}x" for value in self.other_seeds) or "nothing"
-        if self.spread is None:
-            place = "too few to tell whether that is typical"
+        if self.repeated:
+            own = f"reproduces its {self.imbalance:.2f}x"
+        elif self.again is None:
+            own = "did not complete"
         else:
-            place = (
-                f"its number is {'' if self.typical else 'not '}within their spread, "
-                f"{self.spread[0]:.2f}x to {self.spread[1]:.2f}x"
-            )
-        text = f"Trained again it scores {own}; other seeds give {others}: {place}."
+            own = f"gives {self.again:.2f}x instead of its {self.imbalance:.2f}x"
+        others = " and ".join(f"{value:.2f}x" for value in self.other_seeds) or "no score"
+        if self.spread is None:
+            place = "too few trainings to tell whether its score is typical"
+        else:
+            word = "within" if self.typical else "outside"
+            place = f"its score is {word} the range expected of a seed, {self.spread[0]:.2f}x to {self.spread[1]:.2f}x"
+        text = f"Retraining with its own seed {own}; other seeds give {others}: {place}."
         if self.test is not None:
-            text += f" On the study's own test rows it has {self.test[0]:.2f}x, the baseline {self.test[1]:.2f}x."
+            text += f" On the study's own test rows it has {self.test[0]:.2f}x and the baseline {self.test[1]:.2f}x."
         return text if self.verified else f"Not verified. {text}"
 
 
 def verify(best: TrialRecord, baseline: Sequence[TrialRecord], again: Sequence[TrialRecord]) -> Verification:
-    """Hold `again`, trainings of the config of `best` (number 0 with its seed) and of the baseline, against the trial.
-
-    The spread is the 95 % prediction interval for a further seed: mean of the other seeds' log imbalance ± t s
-    sqrt(1 + 1/n), its variance pooled with that of the study's baseline seeds, which have means of their own.
-    """
+    """Compare the trial with `again`: retrainings of its config (number 0 with its own seed) and of the baseline."""
     assert best.metrics is not None
     ours = {record.number: record for record in again if record.arm == best.arm}
     theirs = next((record for record in again if record.arm == BASELINE), None)
@@ -93,6 +91,12 @@ def verify(best: TrialRecord, baseline: Sequence[TrialRecord], again: Sequence[T
 
 
 def _spread(others: Sequence[float], baseline: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% prediction interval for the imbalance of a further seed.
+
+    On the logarithm: mean of the n other seeds ± t s sqrt(1 + 1/n). The 1 is the spread of the further seed itself, the
+    1/n that of the mean. Two or three seeds say little about s, so it is pooled with the seeds of the baseline, taking
+    each group about its own mean. The trial's own seed is left out: it was selected for being low.
+    """
     groups = [np.log(values) for values in (others, baseline) if values]
     freedom = sum(len(group) - 1 for group in groups)
     if not others or freedom == 0:

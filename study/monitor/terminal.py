@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from results.records.settings import settings
+from results.records.settings import TrialSettings
 from results.records.trial_record import TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
 from study.events import SearchStart, StudyEvents, TrialReport
@@ -25,6 +25,8 @@ MOST_RUNNING = 12
 OTHER_LINES = 10
 """Lines of the view about everything else, one of which may be broken, and what stands above it."""
 MARKS = {"complete": "", "pruned": "stopped", "diverged": "diverged", "refused": "refused", "failed": "failed"}
+SEARCHED = TrialSettings({})
+"""While a search runs, what all its trials share need not be said with each."""
 
 
 class TerminalView(StudyEvents):
@@ -85,9 +87,8 @@ class TerminalView(StudyEvents):
         rows.add_row(f"{len(running)} running", Text("\n".join(lines(running, search.epochs, most)), no_wrap=True))
         rows.add_row("baseline", score(search.baseline))
         best = best_record(self._records)
-        rows.add_row(
-            "best", f"{score(best.metrics)}  trial {best.number}, {settings(best)}" if best else "none feasible"
-        )
+        choices = SEARCHED.in_words(best) if best else ""
+        rows.add_row("best", f"{score(best.metrics)}  trial {best.number}, {choices}" if best else "none feasible")
         rows.add_row("cluster", _utilization())
         left = self._time_left(search)
         rows.add_row("speed", f"{self._running.epochs_per_second():.1f} epochs a second; {left} left")
@@ -116,7 +117,7 @@ def describe(record: TrialRecord) -> str:
     broken = record.broken_guards
     verdict = f"breaks {broken}" if broken else "feasible"
     tail = f"epoch {record.epochs}" if record.state == "pruned" else verdict
-    return f"{head} {score(record.metrics)}  {record.seconds:.1f} s  {settings(record)}  {tail}"
+    return f"{head} {score(record.metrics)}  {record.seconds:.1f} s  {SEARCHED.in_words(record)}  {tail}"
 
 
 def score(metrics: Metrics | None) -> str:

@@ -15,6 +15,7 @@ from results.analysis.hypotheses import hypotheses
 from results.analysis.importance import LEAST_TRIALS, importances, in_memory, scored
 from results.analysis.raw_error import extremes, split_raw
 from results.analysis.strategies import by_strategy
+from results.records.settings import TrialSettings
 from results.records.study_record import StudyRecord, read_study
 from results.records.trial_record import TrialRecord
 from search_spaces import Float, SearchSpace, load_space
@@ -27,6 +28,9 @@ BASELINE = (
     *(0.116534, 3611.906, 494.381, 0.077545, 1821.458, 883.279),
     *(2559.784, 831.358, 213.059, 1101.240, 1332.686, 1729.077),
 )
+
+
+SEARCHED = TrialSettings({})
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +91,11 @@ def with_books(metrics: Metrics, *codes: tuple[int, int, int], **given) -> Metri
 def test_ratios_follow_the_bits_that_were_moved(make_record, make_metrics):
     base = make_record(0, metrics=with_books(make_metrics(0.5, 0.1), (16, 4, 4), (16, 4, 4)))
     ours = make_record(1, metrics=with_books(make_metrics(0.3, 0.2), (256, 4, 2), (4, 4, 1)))
-    assert realized_ratios(base, base) == pytest.approx(np.array([UNIFORM_RATIOS] * 2))
-    assert realized_ratios(ours, base) == pytest.approx(np.array([[1.0, 1.0, 0.75], [0.25, 1.0, 0.0]]))
-    assert spread(realized_ratios(base, base)) == 1
-    assert spread(realized_ratios(ours, base)) == pytest.approx(4 ** (1 / 3))  # a level that is off has no ratio
+    assert realized_ratios(base, base, SEARCHED) == pytest.approx(np.array([UNIFORM_RATIOS] * 2))
+    assert realized_ratios(ours, base, SEARCHED) == pytest.approx(np.array([[1.0, 1.0, 0.75], [0.25, 1.0, 0.0]]))
+    assert spread(realized_ratios(base, base, SEARCHED)) == 1
+    # a level that is off has no ratio
+    assert spread(realized_ratios(ours, base, SEARCHED)) == pytest.approx(4 ** (1 / 3))
     assert bits_of(ours.metrics) == {"c0": 11, "c1": 4}
 
 
@@ -98,11 +103,11 @@ def test_ratios_follow_the_dims_where_only_these_were_moved(make_record, make_me
     base = make_record(0, metrics=with_books(make_metrics(0.5), (16, 4, 4)))
     moved = with_books(make_metrics(0.5), (16, 4, 4), dims=(8, 8, 6))
     ours = make_record(1, metrics=moved, params={"compression.capacity": "latent"})
-    assert realized_ratios(ours, base) == pytest.approx(np.array([[1.0, 1.0, 0.75]]))
+    assert realized_ratios(ours, base, SEARCHED) == pytest.approx(np.array([[1.0, 1.0, 0.75]]))
 
 
 def test_without_codebooks_there_are_no_ratios(make_record):
-    assert realized_ratios(make_record(0, 0.5), make_record(1, 0.5)) is None
+    assert realized_ratios(make_record(0, 0.5), make_record(1, 0.5), SEARCHED) is None
 
 
 # ---------------------------------------------------------------- what mattered
@@ -119,7 +124,8 @@ def test_strategies_are_listed_by_their_best_trial(make_record):
             trial(2, "feedback", 0.2, 0.1),
             trial(3, "variance", 0.2, 0.2, guards={"fvu_mean": 0.1}),
             trial(4, "variance", state="diverged"),
-        ]
+        ],
+        SEARCHED,
     )
     assert [(row.strategy, row.trials, row.complete, row.feasible) for row in rows] == [
         ("feedback", 1, 1, 1),

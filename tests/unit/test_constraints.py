@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from results.analysis.levelling import levelling
 from results.analysis.pareto import objectives
+from results.records.guards import DIFFERENCES, RATIOS
 from study.config import GuardsConfig
 from study.search.constraints import guards
 
@@ -70,3 +71,7 @@ def test_levelling_down_is_told_from_helping(make_metrics):
     helped, hurt = levelling(make_metrics(0.4, 0.1), base), levelling(make_metrics(0.8, 0.2), base)
     assert (helped.worst_helped, helped.best_hurt) == pytest.approx((math.log10(2), 0))
     assert (hurt.worst_helped, hurt.best_hurt) == pytest.approx((0, math.log10(2)))
+
+
+def test_every_guard_is_a_ratio_or_a_difference(make_metrics):
+    assert {*RATIOS, *DIFFERENCES} == set(guards(make_metrics(0.5, 0.1), make_metrics(0.5, 0.1), GuardsConfig()))

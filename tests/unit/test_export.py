@@ -51,12 +51,12 @@ def test_the_best_is_exported_unless_another_is_named(study, tmp_path):
 def test_an_infeasible_trial_needs_force_and_says_why(study, tmp_path):
     broken = next(record for record in study.search if record.state == "complete" and not record.feasible)
     guard, excess = max(broken.guards.items(), key=lambda item: item[1])
-    with pytest.raises(SpinlockError, match=f"breaks .*{guard} by {excess:.1%}.*--force") as refused:
+    with pytest.raises(SpinlockError, match=rf"breaks .*{guard} \({excess:.1%} above its limit\).*--force") as refused:
         export(study, tmp_path / "x.yaml", "--trial", str(broken.number))
     assert refused.value.exit_code == 1
     assert not (tmp_path / "x.yaml").exists()
     export(study, tmp_path / "x.yaml", "--trial", str(broken.number), "--force")
-    assert f"{guard} by" in (tmp_path / "x.yaml").read_text().splitlines()[1]
+    assert f"{guard} (" in (tmp_path / "x.yaml").read_text().splitlines()[1]
     assert load_config(tmp_path / "x.yaml") == study.config(broken)
 
 

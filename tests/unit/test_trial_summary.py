@@ -64,7 +64,7 @@ def test_the_story_of_a_trial(make_record, make_metrics):
         "1  2026-01-01T10:00:00  a  1 CPU  epochs 0 to 12  node lost: its node was",
         "2  2026-01-01T10:01:00  b  1 CPU  epochs 10 to 15\n",
         "imbalance 3.00x  worst 0.600 (c0)",
-        "breaks fvu_worst by 20.0%; keeps bits",
+        "breaks fvu_worst (20.0% above its limit); keeps bits",
         "help x0.83, hurt x2.00",
         "5: 0.800  15: 0.600",
         "compression.strategy feedback",

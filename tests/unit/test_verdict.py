@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from results.records.guards import effect_on_guard, excess_in_words
 from results.records.trial_record import TrialRecord
 from results.verdict.verdict import Verdict, conclude, judge
 from study.config import GuardsConfig
@@ -66,7 +68,27 @@ def test_the_sentence_holds_the_figures(finals):
     effect = finding.effects["imbalance"]
     assert finding.why.startswith("Trial 7 is better than the uniform baseline: on 8 new splits its imbalance is ")
     assert f"{effect.ratio:.2f} times" in finding.why
-    assert f"95 % interval {effect.low:.2f} to {effect.high:.2f}, lower in 8 of 8" in finding.why
+    assert f"95% interval {effect.low:.2f} to {effect.high:.2f}; lower on 8 of 8" in finding.why
+
+
+def test_a_guard_that_is_a_difference_is_not_told_as_a_ratio(finals, make_record, make_metrics):
+    """Every figure is 0.1 below its limit of utilization, and its worst category a tenth above the baseline's."""
+    records = finals(BASE, trial_7=[((1.1 + 0.001 * place) * worst, best) for place, (worst, best) in enumerate(BASE)])
+    low = [
+        replace(each, guards={**each.guards, "utilization": 0.1 + 0.001 * each.number, "fvu_mean": -0.1})
+        if each.guards
+        else each
+        for each in records
+    ]
+    [finding] = judge(low, "splits").findings
+    assert finding.broken == ("fvu_worst", "utilization")
+    assert "fvu_worst (1.10 times its limit, interval 1.10 to 1.11)" in finding.why
+    assert "utilization (0.103 below its limit, interval 0.101 to 0.106)" in finding.why
+    effects = judge(low, "splits").findings[0].guards
+    assert effect_on_guard("bits", effects["utilization"]).startswith("0.103 beyond its tolerance")
+    assert excess_in_words({"perplexity": 0.0312, "fvu_mean": 0.05, "bits": -0.01}) == (
+        "perplexity (0.031 below its limit), fvu_mean (5.0% above its limit)"
+    )
 
 
 def test_levelling_splits_the_effect_on_the_imbalance(finals):
@@ -80,10 +102,10 @@ def test_a_finalist_that_diverges_is_not_called_better(finals):
     [finding] = judge(finals(BASE, trial_7=trial), "splits").findings
     assert finding.verdict == "no difference shown"
     assert finding.effects["imbalance"].pairs == 7
-    assert "It did not complete 1 of 8: diverged in epoch 3." in finding.why
+    assert "It failed on 1 of 8: diverged in epoch 3." in finding.why
     [reason_to_give_up] = judge(finals(BASE, trial_7=[None] * 8), "splits").findings
     assert reason_to_give_up.verdict == "no difference shown"
-    assert "fewer than two splits were completed" in reason_to_give_up.why
+    assert "completed fewer than two splits" in reason_to_give_up.why
 
 
 def test_several_finalists_are_corrected_for(finals):
@@ -117,5 +139,5 @@ def test_the_verdict_is_plain_data(finals):
 def test_the_conclusion_tells_validation_and_verdict(finals, make_record):
     baseline, trial = make_record(0, 0.5, 0.1, arm="baseline"), make_record(1, 0.4, 0.1)
     text = conclude(baseline, [trial], judge(finals(BASE, trial_1=noisy(0.35, 0.1)), "splits"))
-    assert "trial 1 has the lowest imbalance that keeps every guard, 4.00x against 5.00x" in text
+    assert "trial 1 has the lowest imbalance of all that keep every guard: 4.00x against the baseline's 5.00x" in text
     assert "Trial 1 is better" in text

@@ -37,21 +37,23 @@ def test_a_config_that_repeats_and_is_typical_is_verified(again):
     found = again(5.0, 5.1, 4.95)
     assert found.verified
     assert found.test == pytest.approx((10, 9))
-    assert str(found).startswith("Trained again it scores exactly its 5.00x; other seeds give 5.10x and 4.95x: ")
+    assert str(found).startswith(
+        "Retraining with its own seed reproduces its 5.00x; other seeds give 5.10x and 4.95x: "
+    )
     assert found.to_json()["verified"] is True
 
 
 def test_a_number_that_does_not_come_again_is_said(again):
     found = again(5.2, 5.1, 4.95)
     assert (found.repeated, found.verified) == (False, False)
-    assert str(found).startswith("Not verified. Trained again it scores not its 5.00x but with 5.20x")
-    assert "not at all" in str(again(None, 5.1, 4.95))
+    assert str(found).startswith("Not verified. Retraining with its own seed gives 5.20x instead of its 5.00x")
+    assert "its own seed did not complete" in str(again(None, 5.1, 4.95))
 
 
 def test_a_lucky_seed_is_said(again):
     found = again(5.0, 8.1, 8.2)
     assert (found.repeated, found.typical, found.verified) == (True, False, False)
-    assert "not within their spread" in str(found)
+    assert "outside the range expected of a seed" in str(found)
 
 
 def test_the_spread_is_where_a_further_seed_falls_nineteen_times_in_twenty(make_record):
@@ -73,4 +75,4 @@ def test_one_other_seed_and_one_of_the_baseline_do_not_tell(make_record):
     found = verify(best, [make_record(0, 0.8, 0.1)], [best, other])
     assert found.spread is None
     assert not found.verified
-    assert "too few to tell" in str(found)
+    assert "too few trainings to tell" in str(found)

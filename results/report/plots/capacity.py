@@ -31,7 +31,7 @@ def ratios(study: StudyRecord) -> go.Figure | None:
     """Draw what the ratios came to in every category and level: published, baseline, best."""
     if study.best is None or study.baseline is None:
         return None
-    realized = realized_ratios(study.best, study.baseline)
+    realized = realized_ratios(study.best, study.baseline, study.settings)
     if realized is None or study.best.metrics is None:
         return None
     names = list(study.best.metrics.fvu)

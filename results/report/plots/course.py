@@ -23,7 +23,7 @@ def timeline(study: StudyRecord) -> go.Figure | None:
     for start, record in spans:
         lane = next((place for place, free in enumerate(lanes) if free <= start), len(lanes))
         lanes[lane : lane + 1] = [start + timedelta(seconds=record.seconds)]
-        bars.setdefault(group_of(record), []).append((start, record.seconds, f"slot {lane + 1}", told(record)))
+        bars.setdefault(group_of(record), []).append((start, record.seconds, f"slot {lane + 1}", told(record, study)))
     for group, found in bars.items():
         figure.add_bar(
             base=[start for start, *_ in found],

@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 
 from results.analysis.importance import scored, study_importances
 from results.analysis.pareto import front
-from results.analysis.strategies import strategy_of
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from results.report.plots.style import (
@@ -27,17 +26,19 @@ from results.report.plots.style import (
 
 def strategies(study: StudyRecord) -> go.Figure | None:
     """Draw the imbalance of every trial by its strategy."""
-    trials = [record for record in study.search if record.metrics is not None and strategy_of(record)]
+    trials = [record for record in study.search if record.metrics is not None and study.settings.strategy(record)]
     if not trials:
         return None
     figure = blank()
-    _add_imbalances(figure, trials, strategy_of)
+    _add_imbalances(figure, study, trials, study.settings.strategy)
     baseline_line(figure, study)
     figure.update_yaxes(title={"text": "imbalance"}, **log_axis(imbalances(trials)))
     return figure
 
 
-def _add_imbalances(figure: go.Figure, trials: Sequence[TrialRecord], x_of: Callable[[TrialRecord], Any]) -> None:
+def _add_imbalances(
+    figure: go.Figure, study: StudyRecord, trials: Sequence[TrialRecord], x_of: Callable[[TrialRecord], Any]
+) -> None:
     """Add a mark for the imbalance of every trial at `x_of` it, by how it ended."""
     for group, records in grouped(trials):
         figure.add_scatter(
@@ -46,7 +47,7 @@ def _add_imbalances(figure: go.Figure, trials: Sequence[TrialRecord], x_of: Call
             mode="markers",
             name=group,
             marker=marker(group),
-            text=[told(record) for record in records],
+            text=[told(record, study) for record in records],
             hoverinfo="text",
         )
 
@@ -74,7 +75,7 @@ def history(study: StudyRecord) -> go.Figure | None:
         return None
     order = {id(record): place for place, record in enumerate(trials)}
     figure = blank()
-    _add_imbalances(figure, trials, lambda record: order[id(record)])
+    _add_imbalances(figure, study, trials, lambda record: order[id(record)])
     best = np.minimum.accumulate([r.metrics.imbalance if r.feasible and r.metrics else np.inf for r in trials])
     known = [(place, value) for place, value in enumerate(best) if np.isfinite(value)]
     figure.add_scatter(
@@ -103,7 +104,7 @@ def pareto(study: StudyRecord) -> go.Figure | None:
             mode="markers",
             name=group,
             marker={**marker(group), "size": [4 + 8 * r.metrics.utilization for r in records if r.metrics]},
-            text=[told(record) for record in records],
+            text=[told(record, study) for record in records],
             hoverinfo="text",
         )
     # Of the front, those that no other beats in the two figures drawn here: the rest owe their place to utilization.

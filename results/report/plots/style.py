@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from results.records.settings import settings
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from spinlock_dist.metrics.record import Metrics
@@ -48,7 +47,7 @@ def group_of(record: TrialRecord) -> str:
     return "stopped" if record.state == "pruned" else "failed"
 
 
-def told(record: TrialRecord) -> str:
+def told(record: TrialRecord, study: StudyRecord) -> str:
     """Return what is shown of a trial when it is pointed at."""
     lines = [f"<b>{record.arm.replace('-', ' ')}</b>, {record.state}"]
     if record.metrics is not None:
@@ -56,7 +55,7 @@ def told(record: TrialRecord) -> str:
             f"imbalance {record.metrics.imbalance:.2f}x, worst {record.metrics.fvu_worst:.3f}, "
             f"mean {record.metrics.fvu_mean:.3f}, util {record.metrics.utilization:.0%}"
         )
-    return "<br>".join([*lines, settings(record)])
+    return "<br>".join([*lines, study.settings.in_words(record)])
 
 
 def blank(height: int = 380, **layout: Any) -> go.Figure:
