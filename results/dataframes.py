@@ -43,8 +43,8 @@ class LoadedStudy:
 
     @cached_property
     def figures(self) -> dict[str, go.Figure]:
-        """The figures of the report that there is data for, by the names of `results.report.plots.PLOTS`."""
-        from results.report.plots import figures
+        """The figures of the report that there is data for, by the names of `results.report.figures.FIGURES`."""
+        from results.report.figures import figures
 
         return figures(self.record)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
-from results.verdict.verdict import FIGURES, Finding, spoken
+from results.verdict.verdict import COMPARED, Finding, spoken
 from spinlock_dist.atomic_files import replacing_folder, write_text
 from spinlock_dist.config import TrialConfig, dump_config
 
@@ -60,7 +60,7 @@ def _beyond(finding: Finding) -> str:
 def _table(record: TrialRecord, baseline: TrialRecord, finding: Finding) -> str:
     assert record.metrics is not None and baseline.metrics is not None
     lines = ["| | validation: this / baseline | test: ratio to the baseline's |", "|---|---|---|"]
-    for name, figure in FIGURES.items():
+    for name, figure in COMPARED.items():
         shown = str(finding.effects.get(name, ""))
         lines.append(f"| {name} | {figure(record.metrics):.4g} / {figure(baseline.metrics):.4g} | {shown} |")
     return "\n".join(lines)

@@ -9,8 +9,8 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from results.records.study_record import StudyRecord
-from results.report.plots import PLOTS, figure_json
-from results.report.plots.style import PALETTE_ON_DARK
+from results.report.figures import FIGURES, figure_json
+from results.report.figures.style import PALETTE_ON_DARK
 from results.report.sections import about, sections
 from spinlock_dist.atomic_files import write_text
 from spinlock_dist.errors import SpinlockError
@@ -24,16 +24,16 @@ def write_report(path: Path, study: StudyRecord) -> None:
 
 
 def render_report(study: StudyRecord) -> str:
-    """Return the report as HTML. What cannot be drawn or said is named in the study's problems."""
-    figures = {}
-    for name, plot in PLOTS.items():
+    """The report as HTML. What cannot be drawn is named in the study's problems."""
+    drawn = {}
+    for name, each in FIGURES.items():
         try:
-            figure = plot.draw(study)
+            figure = each.draw(study)
         except SpinlockError as error:
-            study.problems.append(f"plot {name}: {error}")
+            study.problems.append(f"figure {name}: {error}")
             continue
         if figure is not None:
-            figures[name] = figure_json(figure)
+            drawn[name] = figure_json(figure)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -42,8 +42,8 @@ def render_report(study: StudyRecord) -> str:
         about=about(study),
         sections=sections(study),
         problems=study.problems,
-        figures=figures,
-        plots=PLOTS,
+        drawn=drawn,
+        figures=FIGURES,
         style=(PAGE / "report.css").read_text(encoding="utf-8"),
         script=(PAGE / "report.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),

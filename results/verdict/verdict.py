@@ -22,7 +22,7 @@ from results.records.trial_record import BASELINE, TrialRecord, Word, best_recor
 from results.verdict.paired_tests import LEVEL, holm, paired_effect, rank_ranges, widened_interval
 from spinlock_dist.metrics.record import Metrics
 
-FIGURES: dict[str, Callable[[Metrics], float]] = {
+COMPARED: dict[str, Callable[[Metrics], float]] = {
     "imbalance": lambda metrics: metrics.imbalance,
     "fvu_worst": worst_fvu,
     "fvu_best": best_fvu,
@@ -48,7 +48,7 @@ class Finding:
     ranks: tuple[int, int]
     """First and last rank that it could have among the finalists by imbalance: ranks are claimed no further."""
     effects: dict[str, Effect]
-    """By the names of `FIGURES`; empty below two pairs."""
+    """By the names of `COMPARED`; empty below two pairs."""
     guards: dict[str, Effect]
     """Of 1 + the excess over each guard's limit, so that above 1 is broken: the ratio to the limit of `RATIOS`, 1 + the
     distance from it of `DIFFERENCES` (`results.records.guards`)."""
@@ -128,7 +128,7 @@ Compared = tuple[dict[str, Effect], dict[str, Effect]]
 def _compare(records: Mapping[int, TrialRecord], baseline: Mapping[int, TrialRecord], confidence: float) -> Compared:
     """Effects on the figures and on the guards, over the replicates that both arms completed."""
     pairs = _pairs(records, baseline)
-    ratios = {name: [figure(ours) / figure(base) for _, ours, base in pairs] for name, figure in FIGURES.items()}
+    ratios = {name: [figure(ours) / figure(base) for _, ours, base in pairs] for name, figure in COMPARED.items()}
     names = pairs[0][0].guards if pairs else {}
     limits = {name: [max(1 + record.guards[name], 1e-9) for record, _, _ in pairs] for name in names}
     return _effects(ratios, confidence), _effects(limits, confidence)

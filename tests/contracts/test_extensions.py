@@ -81,3 +81,53 @@ def test_a_monitor(package: Path, make_record) -> None:
     finally:
         MONITORS.unregister("notebook")
     assert sys.modules["notebook"].ended == ["trial-7"]
+
+
+def test_a_figure_and_a_section_of_the_report(package: Path) -> None:
+    from results.records.study_record import read_study
+    from results.report.figures import FIGURES
+    from results.report.render import write_report
+    from results.report.sections import SECTIONS
+    from tests.synthetic_study import build_study
+
+    write_module(
+        package,
+        "added_figure",
+        """
+        import plotly.graph_objects as go
+
+        from results.report.figures.figure import Figure
+
+        FIGURE = Figure(
+            title="Seconds of every trial",
+            caption="Look for outliers.",
+            section="costs",
+            draw=lambda study: go.Figure(go.Bar(y=[record.seconds for record in study.search])),
+        )
+        """,
+    )
+    write_module(
+        package,
+        "added_section",
+        """
+        from results.report.sections.parts import Section
+
+
+        def section(study):
+            return Section(title="What did it cost?", texts=[f"{len(study.search)} trials."])
+        """,
+    )
+    FIGURES.register("seconds", "added_figure:FIGURE")
+    SECTIONS.register("costs", "added_section:section")
+    try:
+        study = read_study(build_study(package / "runs", "made", 6, space="quick"))
+        write_report(package / "report.html", study)
+    finally:
+        FIGURES.unregister("seconds")
+        SECTIONS.unregister("costs")
+    page = (package / "report.html").read_text(encoding="utf-8")
+    section = page.split('<section id="costs">')[1]
+    assert "What did it cost?" in section and "6 trials." in section
+    assert "<b>Seconds of every trial</b> Look for outliers." in section
+    assert 'data-figure="plot-seconds">{"data":[' in section
+    assert not study.problems

@@ -213,7 +213,7 @@ def test_a_strategy_was_too_timid_if_a_bolder_one_gained(study, make_record, mak
     assert words(of(study, base, published, bolder))["too timid a strategy"] == "supported"
     unmoved = of(study, base, published, worse)
     assert words(unmoved)["too timid a strategy"] == "not supported"
-    assert "Spreading more is not enough: trial 3" in hypotheses(unmoved)[2].why
+    assert "A wider spread alone is not enough: trial 3" in hypotheses(unmoved)[2].why
     assert words(of(study, base, bolder))["too timid a strategy"] == "cannot be told"
 
 

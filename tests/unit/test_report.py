@@ -17,17 +17,16 @@ import pytest
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord, read_study
 from results.report.command import main
-from results.report.plots import PLOTS, figure_json, figures
-from results.report.plots.course import timeline
-from results.report.plots.style import COLOURS, PALETTE_ON_DARK, SYMBOLS, log_axis
+from results.report.figures import FIGURES, figure_json, figures
+from results.report.figures.style import COLOURS, PALETTE_ON_DARK, SYMBOLS, log_axis
 from results.report.render import render_report
-from results.report.sections import sections
+from results.report.sections import SECTIONS, sections
 from spinlock_dist.errors import ConfigError
 from tests.synthetic_study import build_study
 
 VOID = {"meta", "br"}
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-QUESTIONS = ("outcome", "config", "learned", "limit", "suspects", "course")
+QUESTIONS = ("outcome", "config", "learned", "limit", "hypotheses", "course")
 
 
 class Page(HTMLParser):
@@ -81,9 +80,9 @@ def study(finished: StudyFolder) -> StudyRecord:
 
 def test_a_finished_study_has_every_figure_and_answers_every_question(study):
     page = Page(render_report(study))
-    assert set(page.figures) == set(PLOTS)
+    assert set(page.figures) == set(FIGURES)
     assert [value for name, value in page.attributes if name == "id" and value in QUESTIONS] == list(QUESTIONS)
-    for plot in PLOTS.values():
+    for plot in FIGURES.values():
         assert plot.title in page.text and plot.caption in page.text
     assert study.verdict["conclusion"] in page.text
     assert str(study.folder.best / "config.yaml") in page.text
@@ -106,8 +105,12 @@ def test_names_are_not_markup(study):
     renamed = replace(failed, arm=evil, reason=evil, params={**failed.params, "compression.strategy": evil})
     study.records[study.records.index(failed)] = renamed
     page = Page(render_report(study))
-    assert page.tags.count("script") == len(PLOTS) + 3
+    assert page.tags.count("script") == len(FIGURES) + 3
     assert evil in page.text
+
+
+def test_every_figure_stands_in_a_section_there_is():
+    assert {figure.section for figure in FIGURES.values()} <= set(SECTIONS)
 
 
 def test_every_colour_has_one_for_the_dark_and_a_sign_beside_it():
@@ -119,7 +122,7 @@ def test_every_colour_has_one_for_the_dark_and_a_sign_beside_it():
 
 
 def outcome_of(study: StudyRecord) -> str:
-    section = sections(study)[0]
+    section = sections(study)["outcome"]
     return " ".join([section.verdict, *section.texts])
 
 
@@ -138,15 +141,15 @@ def test_a_study_that_runs_says_what_it_has_so_far(runs):
     assert outcome_of(study).startswith("Not decided")
     assert "So far, on the validation rows" in outcome_of(study)
     page = Page(render_report(study))
-    assert "Without an outcome so far: trial 18, trial 19." in page.text
-    assert set(PLOTS) - set(page.figures) == {"effects"}
+    assert "Still running or waiting: trial 18, trial 19." in page.text
+    assert set(FIGURES) - set(page.figures) == {"effects"}
 
 
 def test_a_study_with_nothing_but_a_baseline_has_a_report(study):
     study.records, study.verdict = study.phase("baseline"), None
     page = Page(render_report(study))
     assert set(page.figures) == {"raw_decomposition"}
-    assert "No trial that keeps every guard yet" in page.text
+    assert "No trial keeps every guard yet" in page.text
     study.records = []
     assert "The uniform baseline has not been trained yet." in Page(render_report(study)).text
 
@@ -154,7 +157,7 @@ def test_a_study_with_nothing_but_a_baseline_has_a_report(study):
 def test_a_tournament_has_its_standings(runs):
     study = read_study(build_study(runs, "cup", 6, tournament=True))
     page = Page(render_report(study))
-    assert "The tournament: as many trials for each" in page.text
+    assert "The tournament: equally many trials for each" in page.text
     assert all(row["arm"] in page.text for row in study.standings)
 
 
@@ -167,13 +170,13 @@ def test_damage_is_named_and_the_rest_is_shown(runs, capsys):
     assert "trials.parquet" in told and "prepared/summary.json" in told
     page = Page(folder.report.read_text(encoding="utf-8"))
     assert "prepared/summary.json: cannot be read" in page.text
-    assert set(PLOTS) - set(page.figures) == {"rate_distortion"}  # it needs the sizes of the categories
+    assert set(FIGURES) - set(page.figures) == {"rate_distortion"}  # it needs the sizes of the categories
 
 
 def test_a_space_that_is_lost_costs_only_what_needs_it(study):
     del study.description["space"]
     page = Page(render_report(study))
-    assert set(PLOTS) - set(page.figures) == {"importance", "slices", "contour", "parallel"}
+    assert set(FIGURES) - set(page.figures) == {"importance", "slices", "contour", "parallel"}
     assert "the search space cannot be read" in page.text
 
 
@@ -182,7 +185,7 @@ def test_a_space_that_is_lost_costs_only_what_needs_it(study):
 
 def test_lanes_of_the_timeline_do_not_overlap(study):
     spans: dict[str, list[tuple[float, float]]] = {}
-    for bars in timeline(study).data:
+    for bars in FIGURES["timeline"].draw(study).data:
         for start, milliseconds, lane in zip(bars.base, bars.x, bars.y, strict=True):
             spans.setdefault(lane, []).append((start.timestamp(), start.timestamp() + milliseconds / 1000))
     assert sum(len(each) for each in spans.values()) == sum(bool(r.attempts and r.seconds) for r in study.search)
@@ -201,7 +204,7 @@ def test_an_axis_has_a_few_round_numbers(values):
 
 def test_figures_are_there_for_a_notebook(study):
     found = figures(study)
-    assert set(found) == set(PLOTS)
+    assert set(found) == set(FIGURES)
     assert "<" not in figure_json(found["history"])
 
 
@@ -228,6 +231,6 @@ def test_a_browser_draws_every_figure_without_a_complaint(study, tmp_path, width
     flags += ("--enable-logging=stderr", "--virtual-time-budget=20000", f"--window-size={width},2000", "--dump-dom")
     command = [str(CHROMIUM), *flags, f"file://{tmp_path / 'report.html'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert f'data-drawn="{len(PLOTS)}"' in done.stdout
-    assert done.stdout.count('class="main-svg"') >= len(PLOTS)
+    assert f'data-drawn="{len(FIGURES)}"' in done.stdout
+    assert done.stdout.count('class="main-svg"') >= len(FIGURES)
     assert "CONSOLE" not in done.stderr

@@ -15,7 +15,7 @@ from results.analysis.strategies import by_strategy
 from results.leaderboard import as_json
 from results.records.settings import CHOICES, TrialSettings
 from results.records.study_record import StudyRecord, read_study
-from results.report.plots import figures
+from results.report.figures import figures
 from results.report.sections import sections
 from results.report.terminal import leaderboard
 from spinlock_dist.config import TrialConfig
@@ -55,14 +55,14 @@ def fixing(study: StudyRecord, name: str) -> StudyRecord:
 
 def told(study: StudyRecord) -> dict[str, Any]:
     """All that is said and drawn of a study but for what is about the search itself."""
-    learned = sections(study)
+    said = sections(study)
     return {
         "hypotheses": hypotheses(study),
         "strategies": [(row.strategy, row.trials, row.feasible) for row in by_strategy(study.search, study.settings)],
         "configs": [study.config(record) for record in study.search],
         "words": [study.settings.in_words(record) for record in study.search],
-        "tables": [table for section in learned for table in section.tables],
-        "texts": [section.texts for section in learned if section.id != "learned"],
+        "tables": [table for section in said.values() for table in section.tables],
+        "texts": [section.texts for name, section in said.items() if name != "learned"],
         "figures": {name: figure.to_json() for name, figure in figures(study).items() if name not in OF_THE_SEARCH},
     }
 

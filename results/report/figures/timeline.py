@@ -1,4 +1,4 @@
-"""Figures of how a study went."""
+"""When each trial ran, in lanes: no two in a lane overlap."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import plotly.graph_objects as go
 
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
-from results.report.plots.style import COLOURS, PATTERNS, blank, group_of, told
+from results.report.figures.figure import Figure
+from results.report.figures.style import COLOURS, PATTERNS, blank, group_of, told
 
 
-def timeline(study: StudyRecord) -> go.Figure | None:
-    """Draw when each trial ran, in lanes: no two in a lane overlap."""
+def draw(study: StudyRecord) -> go.Figure | None:
     trials = [record for record in study.search if record.attempts and record.seconds]
     if not trials:
         return None
@@ -23,7 +23,7 @@ def timeline(study: StudyRecord) -> go.Figure | None:
     for start, record in spans:
         lane = next((place for place, free in enumerate(lanes) if free <= start), len(lanes))
         lanes[lane : lane + 1] = [start + timedelta(seconds=record.seconds)]
-        bars.setdefault(group_of(record), []).append((start, record.seconds, f"slot {lane + 1}", told(record, study)))
+        bars.setdefault(group_of(record), []).append((start, record.seconds, f"lane {lane + 1}", told(record, study)))
     for group, found in bars.items():
         figure.add_bar(
             base=[start for start, *_ in found],
@@ -43,5 +43,13 @@ def timeline(study: StudyRecord) -> go.Figure | None:
 
 
 def _began(record: TrialRecord) -> datetime:
-    """Return when the last attempt at a trial began."""
+    """When the last attempt at a trial began."""
     return datetime.fromisoformat(record.attempts[-1].began)
+
+
+FIGURE = Figure(
+    title="When each trial ran",
+    caption="Look for gaps, when nothing ran, and for lanes that end early.",
+    section="course",
+    draw=draw,
+)

@@ -7,7 +7,7 @@ symbols, dashes or labels say the same. Backgrounds are transparent, so that a p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,3 +133,19 @@ def baseline_line(figure: go.Figure, study: StudyRecord) -> None:
     figure.add_shape(**across, line={"dash": "dash", "color": colour})
     beside = {"xref": "paper", "x": 1, "xanchor": "right", "y": math.log10(level), "yanchor": "bottom"}
     figure.add_annotation(**beside, text="uniform baseline", showarrow=False, font={"color": colour})
+
+
+def add_imbalances(
+    figure: go.Figure, study: StudyRecord, trials: Sequence[TrialRecord], x_of: Callable[[TrialRecord], Any]
+) -> None:
+    """Add a mark for the imbalance of every trial at `x_of` it, by how it ended."""
+    for group, records in grouped(trials):
+        figure.add_scatter(
+            x=[x_of(record) for record in records],
+            y=[record.metrics.imbalance for record in records if record.metrics],
+            mode="markers",
+            name=group,
+            marker=marker(group),
+            text=[told(record, study) for record in records],
+            hoverinfo="text",
+        )

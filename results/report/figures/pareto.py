@@ -1,0 +1,66 @@
+"""Imbalance against mean FVU, utilization as size, with the front of the feasible trials."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from results.analysis.importance import scored
+from results.analysis.pareto import front
+from results.records.study_record import StudyRecord
+from results.report.figures.figure import Figure
+from results.report.figures.style import (
+    COLOURS,
+    blank,
+    grouped,
+    imbalances,
+    log_axis,
+    marker,
+    told,
+)
+
+
+def draw(study: StudyRecord) -> go.Figure | None:
+    trials = scored(study.search)
+    if not trials:
+        return None
+    figure = blank()
+    for group, records in grouped(trials):
+        figure.add_scatter(
+            x=[record.metrics.imbalance for record in records if record.metrics],
+            y=[record.metrics.fvu_mean for record in records if record.metrics],
+            mode="markers",
+            name=group,
+            marker={**marker(group), "size": [4 + 8 * r.metrics.utilization for r in records if r.metrics]},
+            text=[told(record, study) for record in records],
+            hoverinfo="text",
+        )
+    # Of the front, those that no other beats in the two figures drawn here: the rest owe their place to utilization.
+    best = [record.metrics for record in front(trials) if record.metrics]
+    edge = [each for place, each in enumerate(best) if all(each.fvu_mean < other.fvu_mean for other in best[:place])]
+    figure.add_scatter(
+        x=[metrics.imbalance for metrics in edge],
+        y=[metrics.fvu_mean for metrics in edge],
+        mode="lines",
+        line={"color": COLOURS["best"], "dash": "dot"},
+        name="front",
+        hoverinfo="skip",
+    )
+    if study.baseline is not None and study.baseline.metrics is not None:
+        figure.add_scatter(
+            x=[study.baseline.metrics.imbalance],
+            y=[study.baseline.metrics.fvu_mean],
+            mode="markers",
+            name="uniform baseline",
+            marker={"symbol": "star", "size": 14, "color": COLOURS["baseline"]},
+        )
+    figure.update_xaxes(title={"text": "imbalance"}, **log_axis(imbalances(trials)))
+    figure.update_yaxes(title={"text": "mean FVU"})
+    return figure
+
+
+FIGURE = Figure(
+    title="Balance against mean error",
+    caption="Left and low is better. Larger marks use more of their codes; crosses break a guard.",
+    section="learned",
+    draw=draw,
+)

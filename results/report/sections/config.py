@@ -1,0 +1,85 @@
+"""Which config?"""
+
+from __future__ import annotations
+
+import math
+import shlex
+
+from results.analysis.levelling import levelling
+from results.records.settings import CHOICES, RULE, setting_in
+from results.records.study_record import StudyRecord
+from results.records.trial_record import TrialRecord, ranking
+from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
+from results.verdict.verdict import spoken
+from spinlock_dist.errors import SpinlockError
+
+ONLY_RATIOS = tuple(
+    f"compression.{name}" for name in ("rule", "capacity", "bounds", "sharpness", "min_ratio_range", "feedback")
+)
+"""Settings that only shape ratios. The baseline's ratios are uniform and do not depend on them."""
+
+
+def section(study: StudyRecord) -> Section:
+    """The best config, its settings, and the ranking it leads."""
+    best = study.best
+    if best is None:
+        return Section(title="Which config?", texts=["None yet: no trial is feasible."], tables=[_trials(study)])
+    name, choices = spoken(best.arm), study.settings.in_words(best)
+    texts = [f"{name[0].upper()}{name[1:]}: {choices}."]
+    code = ""
+    if (study.folder.best / "config.yaml").exists():
+        code = f"python -m spinlock_dist.train --config {shlex.quote(str(study.folder.best / 'config.yaml'))}"
+    return Section(
+        title="Which config?",
+        texts=texts,
+        code=code,
+        tables=[_settings(study, best), _trials(study)],
+    )
+
+
+def _settings(study: StudyRecord, best: TrialRecord) -> Table:
+    try:
+        base = study.config().model_dump()
+    except SpinlockError:
+        base = {}
+    names = [name for name in CHOICES if name != RULE or study.settings.has_rule(best)]
+    names += [name for name in best.params if name not in CHOICES]
+    rows: list[list[Cell | str | None]] = [
+        [
+            name,
+            plain(study.settings.value(best, name)),
+            None if name.startswith(ONLY_RATIOS) else plain(setting_in(base, name)),
+        ]
+        for name in names
+    ]
+    return Table("The best config's settings beside the baseline's", ("setting", "best", "baseline"), rows, (0,))
+
+
+def _trials(study: StudyRecord) -> Table:
+    ranked = ranking(study.search)[:MOST_ROWS]
+    rows = [_trial(place, record, study) for place, record in enumerate(ranked, start=1)]
+    heads = ("rank", "trial", "imbalance", "worst", "mean", "util", "help", "hurt", "settings", "feasible")
+    caption = (
+        "Completed trials on the validation rows, feasible ones first. The imbalance fell by the factor help x hurt: "
+        "help because the worst category improved, hurt because the best one got worse."
+    )
+    return Table(caption, heads, rows, words=(1, 8, 9))
+
+
+def _trial(place: int, record: TrialRecord, study: StudyRecord) -> list[Cell | str | None]:
+    metrics = record.metrics
+    assert metrics is not None
+    gain = levelling(metrics, study.baseline.metrics) if study.baseline and study.baseline.metrics else None
+    helped, hurt = (10**gain.worst_helped, 10**gain.best_hurt) if gain else (math.nan, math.nan)
+    return [
+        Cell(str(place), place),
+        spoken(record.arm),
+        Cell(f"{metrics.imbalance:.2f}x", metrics.imbalance),
+        Cell(f"{metrics.fvu_worst:.3f}", metrics.fvu_worst),
+        Cell(f"{metrics.fvu_mean:.3f}", metrics.fvu_mean),
+        Cell(f"{metrics.utilization:.1%}", metrics.utilization),
+        Cell(f"{helped:.2f}", helped) if gain else None,
+        Cell(f"{hurt:.2f}", hurt) if gain else None,
+        study.settings.in_words(record),
+        "yes" if record.feasible else f"breaks {record.broken_guards}" if record.broken_guards else record.kind,
+    ]

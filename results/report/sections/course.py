@@ -1,0 +1,41 @@
+"""How did it go?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from results.analysis.trial_summary import outcomes_in_words
+from results.records.study_record import StudyRecord
+from results.records.trial_record import TrialRecord
+from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
+from results.verdict.verdict import spoken
+
+
+def section(study: StudyRecord) -> Section:
+    """How the trials ended, and what they ran on."""
+    texts = [outcomes_in_words(study.search)] if study.search else []
+    if study.running:
+        waiting = ", ".join(arm.replace("-", " ") for arm in study.running[:12])
+        texts.append(f"Still running or waiting: {waiting}{' and more' if len(study.running) > 12 else ''}.")
+    return Section(
+        title="How did it go?",
+        texts=texts,
+        tables=[_failures(study.search), _versions(study)],
+    )
+
+
+def _failures(search: Sequence[TrialRecord]) -> Table:
+    rows: list[list[Cell | str | None]] = [
+        [spoken(each.arm), each.state, each.kind, Cell(str(len(each.attempts)), len(each.attempts)), each.reason]
+        for each in search
+        if each.state not in ("complete", "pruned") or each.kind
+    ]
+    heads = ("trial", "state", "kind", "attempts", "reason")
+    return Table("Trials that diverged, were refused, failed or collapsed", heads, rows[:MOST_ROWS], words=(0, 1, 2, 4))
+
+
+def _versions(study: StudyRecord) -> Table:
+    known = {**study.description.get("versions", {}), **study.description.get("hardware", {})}
+    known |= {"commit": study.description.get("git_commit"), "data": study.fingerprint[:16]}
+    rows: list[list[Cell | str | None]] = [[name, plain(value)] for name, value in known.items()]
+    return Table("Versions and hardware", ("what", "version or size"), rows, words=(0, 1))

@@ -1,0 +1,55 @@
+"""What a section of the report consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_ROWS = 200
+"""Trials in a table of the report, the best ones."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number in a table: the text shown, and the value sorted by."""
+
+    text: str
+    sort: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a reader can sort; `words` are the columns that hold text."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: list[list[Cell | str | None]]
+    words: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline number."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A question, and the study's answer."""
+
+    title: str
+    verdict: str = ""
+    tone: str = ""
+    """`better`, `worse` or nothing: how the verdict is coloured."""
+    texts: list[str] = field(default_factory=list)
+    tiles: list[Tile] = field(default_factory=list)
+    code: str = ""
+    tables: list[Table] = field(default_factory=list)
+
+
+def plain(value: Any) -> str:
+    """A setting or version as text, empty if there is none."""
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
