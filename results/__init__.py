@@ -12,9 +12,9 @@ __all__ = ["load"]
 
 
 def load(folder: Path | str) -> LoadedStudy:
-    """Return what the study in `folder` has left so far, e.g. `load("runs/mine").trials`.
+    """Read the study in `folder` as it stands, e.g. `load("runs/mine").trials`.
 
-    Its DataFrames are `trials`, `curves` and `categories`; `record` is the same as objects, and its `problems` name
+    Its DataFrames are `trials`, `curves` and `categories`; `record` has the same as objects, and its `problems` name
     what is damaged or missing. Raises `ConfigError` if there is no study, or not even its study.yaml can be read.
     """
     from results.dataframes import (

@@ -1,4 +1,4 @@
-"""What the commands on finished or running studies share: how a study is named, read, and its damage told."""
+"""What the commands on studies share: their options, and reading a study with its problems on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def command_parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
-    """Return the parser of `python -m results.<command>`, with the option that says where studies are."""
+    """The parser of `python -m results.<command>`, with `--runs`."""
     parser = argparse.ArgumentParser(
         prog=f"python -m results.{command}",
         description=description,
@@ -24,7 +24,7 @@ def command_parser(command: str, description: str, examples: str) -> argparse.Ar
 
 
 def read_named(runs: Path, name: str) -> StudyRecord:
-    """Return what a study has left, curves and codebooks apart; each problem with it is a line on stderr.
+    """A study without its curves and codebooks; each problem with it becomes a line on stderr.
 
     Raises `ConfigError` if there is no such study, or not even its study.yaml can be read.
     """

@@ -1,4 +1,4 @@
-"""python -m results.compare A B ...: studies side by side, where their figures mean the same."""
+"""python -m results.compare A B ...: studies side by side, where their figures are comparable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLES = """examples:
   python -m results.compare first second --json
 """
 
-GIVEN_UP = "these studies are of different things; with --anyway each is held against its own baseline alone"
+GIVEN_UP = "use --anyway to compare each with its own baseline only"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,9 +29,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_parser("compare", "Put studies side by side.", EXAMPLES)
     parser.add_argument("names", nargs="+", metavar="NAME", help="studies, two or more")
     parser.add_argument(
-        "--reach", type=float, metavar="X", help="count trials until an imbalance of X (default: one that all reached)"
+        "--reach",
+        type=float,
+        metavar="X",
+        help="count trials until an imbalance of X (default: the lowest that all reached)",
     )
-    parser.add_argument("--anyway", action="store_true", help="compare what can be of studies of different things")
+    parser.add_argument(
+        "--anyway", action="store_true", help="compare studies that differ in these, each with its own baseline only"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     if len(args.names) < 2 or len(set(args.names)) < len(args.names):
@@ -43,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     if found and not args.anyway:
         raise ConfigError(f"not comparable: {in_words(found[0])}{_more(found)};\n{GIVEN_UP}")
     if found and args.reach is not None:
-        raise ConfigError("--reach: the imbalances of studies of different things do not compare; leave it out")
+        raise ConfigError("--reach: imbalances of these studies are not comparable; leave it out")
     reach = None if found else args.reach or worst_best(studies)
     rows = [compare(study, reach) for study in studies]
     if args.json:
@@ -59,15 +64,15 @@ def main(argv: list[str] | None = None) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Something that decides what a figure means, and is not the same for two studies."""
+    """A setting that decides what a figure means and differs between two studies."""
 
     part: str
     values: dict[str, Any]
-    """By study; the first study and the first that differs from it."""
+    """By study: the first one, and the first that differs from it."""
 
 
 def differences(studies: Sequence[StudyRecord]) -> Iterator[Difference]:
-    """Yield what the figures of the studies rest on and is not the same for all, what is easiest to mend first."""
+    """Yield what makes the figures of the studies incomparable, the easiest to change first."""
     first, *others = studies
     ours, theirs = terms(first), {other.name: terms(other) for other in others}
     for part in dict.fromkeys(part for each in (ours, *theirs.values()) for part in each):
@@ -78,9 +83,9 @@ def differences(studies: Sequence[StudyRecord]) -> Iterator[Difference]:
 
 
 def terms(study: StudyRecord) -> dict[str, Any]:
-    """Return what decides what the figures of a study mean: training length, normalization, guards, budget and data.
+    """The settings that decide what a study's figures mean: those of its baseline, its guards and its data.
 
-    Raises `SpinlockError` if study.yaml does not say it.
+    Raises `SpinlockError` if study.yaml does not hold them.
     """
     base = study.base()
     guards = study.description["config"].get("guards", {})
@@ -96,7 +101,7 @@ def terms(study: StudyRecord) -> dict[str, Any]:
 
 
 def in_words(difference: Difference) -> str:
-    """Return a difference as `epochs: 40 in a, 20 in b`."""
+    """A difference as `epochs: 40 in a, 20 in b`."""
     values = (f"{_short(value)} in {name}" for name, value in difference.values.items())
     return f"{difference.part}: {', '.join(values)}"
 
@@ -115,18 +120,17 @@ def _more(found: Sequence[Difference]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One study. Figures of its best trial and of its baseline are on the validation rows; the ratios beside them are
-    this trial's / the baseline's."""
+    """One study. Its best trial and its baseline are scored on the validation rows; ratios are best / baseline."""
 
     study: str
     state: str
     trials: int
-    """That have an outcome."""
+    """Finished, whatever the outcome."""
     feasible: int
     seconds: float
-    """Wall time of these trials, added up."""
+    """Total wall time of these trials."""
     best: str | None
-    """Trial of lowest imbalance that keeps every guard, or the one that was exported; None if none is feasible."""
+    """The exported trial, else the feasible one of lowest imbalance; None if none is feasible."""
     imbalance: float | None
     fvu_worst: float | None
     fvu_mean: float | None
@@ -136,14 +140,14 @@ class Row:
     worst_ratio: float | None
     mean_ratio: float | None
     replicated: Effect | None
-    """Ratio of imbalances to the baseline's, on the test rows of the replicates."""
+    """Ratio of its imbalance to the baseline's, on the test rows of the replicates."""
     verdict: str | None
     reached: int | None
-    """Trials until the first feasible one of at most the imbalance asked for; None if there is none."""
+    """Trials until the first feasible one at or below `reach`; None if none got there."""
 
 
 def compare(study: StudyRecord, reach: float | None) -> Row:
-    """Return a study's row; trials are counted in the order they were asked for, a tournament's search by search."""
+    """A study's row. Trials count in the order they were suggested, in a tournament search by search."""
     best, counts = study.best, count_outcomes(study.search)
     score = best.metrics if best else None
     base = study.baseline.metrics if study.baseline else None
@@ -170,13 +174,13 @@ def compare(study: StudyRecord, reach: float | None) -> Row:
 
 
 def worst_best(studies: Sequence[StudyRecord]) -> float | None:
-    """Return the imbalance that every study with a feasible trial has reached; None if there is no such study."""
+    """The lowest imbalance that every study with a feasible trial has reached; None if no study has one."""
     bests = [study.best.metrics.imbalance for study in studies if study.best and study.best.metrics]
     return max(bests, default=None)
 
 
 def trials_until(search: Sequence[TrialRecord], reach: float) -> int | None:
-    """Return the trials up to the first feasible one whose imbalance is at most `reach`; None if there is none."""
+    """Number of trials up to the first feasible one with an imbalance of at most `reach`; None if there is none."""
     for count, record in enumerate(search, start=1):
         if record.feasible and record.metrics is not None and record.metrics.imbalance <= reach * (1 + 1e-12):
             return count
@@ -187,7 +191,7 @@ def trials_until(search: Sequence[TrialRecord], reach: float) -> int | None:
 
 
 def _show(rows: Sequence[Row], found: Sequence[Difference], reach: float | None) -> None:
-    """Print the studies as columns: there are few of them and many figures."""
+    """Print the studies as columns: they are few, their figures many."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -206,9 +210,13 @@ def _show(rows: Sequence[Row], found: Sequence[Difference], reach: float | None)
         console.print(f"different: {in_words(each)}", highlight=False, soft_wrap=True)
     if found:
         console.print(
-            "so only ratios to each study's own baseline are shown, which need not mean the same", highlight=False
+            "so only ratios to each study's own baseline are shown, and even these may not mean the same",
+            highlight=False,
         )
-    console.print("validation rows; replicated: imbalance / the baseline's on test rows, and interval", highlight=False)
+    console.print(
+        "validation rows; replicated: imbalance / the baseline's on the replicates' test rows, with its interval",
+        highlight=False,
+    )
 
 
 def _figures(row: Row, reach: float | None) -> Mapping[str, str]:

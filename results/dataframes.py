@@ -50,6 +50,6 @@ class LoadedStudy:
 
 
 def load_study(folder: Path) -> LoadedStudy:
-    """Return the study in `folder`; raises as `results.load` does."""
+    """The study in `folder`; raises as `results.load` does."""
     whole = folder.resolve()  # `.` has no name, and a study's is that of its folder
     return LoadedStudy(read_study(open_study(whole.parent, whole.name)))

@@ -1,4 +1,4 @@
-"""python -m results.leaderboard NAME: the trials of a study in order of merit."""
+"""python -m results.leaderboard NAME: the trials of a study, best first."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ EXAMPLES = """examples:
 """
 
 SHOWN = 10
-"""Trials in the table, unless the user says how many."""
+"""Trials in the table by default."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, print. Reads only; a study may be running meanwhile."""
-    parser = command_parser("leaderboard", "Show the trials of a study in order of merit.", EXAMPLES)
+    parser = command_parser("leaderboard", "Show the trials of a study, best first.", EXAMPLES)
     parser.add_argument("name", help="study")
     parser.add_argument("--rows", type=int, metavar="N", help=f"trials shown (default {SHOWN}, all with --json)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -50,15 +50,15 @@ def _show(study: StudyRecord, rows: int) -> None:
     from results.report.terminal import leaderboard, tournament_table
 
     console = Console()
-    running = f", {len(study.running)} trials without an outcome" if study.running else ""
+    running = f", {len(study.running)} trials running or waiting" if study.running else ""
     console.print(f"{study.name}: {study.state}{running}", highlight=False)
     if study.standings:
         console.print(tournament_table([standing_of(row) for row in study.standings]))
     baseline = study.baseline
     if baseline is None or baseline.metrics is None:
-        console.print("its baseline is not trained yet, and without it no trial is ranked", highlight=False)
+        console.print("its baseline is not trained yet; trials are ranked against it", highlight=False)
         return
-    # In a tournament the intervals stand above, by strategy.
+    # In a tournament the standings above show the intervals, by strategy.
     replicated = None if study.standings else study.replicated
     console.print(leaderboard(baseline, study.search, study.settings, rows, study_front(study), replicated))
     console.print(outcomes_in_words(study.search), highlight=False)
@@ -67,7 +67,7 @@ def _show(study: StudyRecord, rows: int) -> None:
 
 
 def as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:
-    """Return the ranking as plain data. Ratios to the baseline's are of imbalances on the replicates' test rows."""
+    """The ranking as plain data; `replicated` is the ratio of imbalances on the replicates' test rows."""
     baseline = study.baseline.metrics if study.baseline else None
     replicated = study.replicated
     front, trials = study_front(study), []

@@ -1,4 +1,4 @@
-"""A search space in the making: files put one over another, their conditions settled, every config in it checked."""
+"""Builds a search space: files laid over each other, conditions resolved, every config in it checked."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ MIN_RANGE = "compression.min_ratio_range"
 
 @dataclass(frozen=True)
 class _Entry:
-    """A parameter, or a fixed value, and where it stands."""
+    """A parameter or a fixed value, and where it was given."""
 
     value: Any
     file: SpaceFile
     section: str
     age: int
-    """How many files were put in before its own."""
+    """Number of files added before its own."""
 
 
 class Draft:
-    """What the files of a space come to. Every refusal is a `ConfigError` with the file and line it is about."""
+    """Collects the files of a space. Every refusal is a `ConfigError` that names file and line."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._files: list[SpaceFile] = []
 
     def put(self, file: SpaceFile) -> None:
-        """Put the entries of `file` over those there are."""
+        """Lay the entries of `file` over the present ones."""
         self._check_names(file)
         for index, name in enumerate(file.removed):
             if name not in self._entries:
@@ -50,12 +50,12 @@ class Draft:
         self._files.append(file)
 
     def space(self) -> SearchSpace:
-        """Return the space. Every config in it can be run, on data that it fits."""
+        """The finished space. Every config in it can run, on data that it fits."""
         self._settle_conditions()
         own = self._files[-1]
         parameters = dict(self._of("parameters"))
         if not parameters:
-            own.fail("nothing varies: every parameter is fixed or removed")
+            own.fail("no parameter is left to search: all are fixed or removed")
         for name in parameters:
             if fault := condition_fault(name, parameters):
                 self._fail(name, f"{name}: {fault}")
@@ -79,16 +79,16 @@ class Draft:
     # ------------------------------------------------------------ conditions
 
     def _settle_conditions(self) -> None:
-        """Drop what is inherited and can no longer count, and conditions that always hold.
+        """Drop inherited parameters that can no longer apply, and conditions that always hold.
 
-        A parameter that a file further down has fixed, or given fewer choices, decides some conditions on it.
+        A later file that fixes a parameter, or narrows its choices, decides some of the conditions on it.
         """
         gone: dict[str, _Entry] = {}
         while any(self._settle(name, gone) for name in list(self._entries)):
             pass
 
     def _settle(self, name: str, gone: dict[str, _Entry]) -> bool:
-        """Settle the condition of `name`; return whether it was dropped, which may decide the conditions of others."""
+        """Resolve the condition of `name`. True if `name` was dropped, which may decide the conditions of others."""
         entry, when = self._entries[name], {}
         for parent, allowed in (entry.value.when or {}).items() if entry.section == "parameters" else ():
             decider = gone.get(parent) or self._entries.get(parent)
@@ -125,7 +125,7 @@ class Draft:
                 file.fail(f"{name} is both fixed and a parameter", "fixed", name)
 
     def _check_values(self, space: SearchSpace) -> None:
-        """Try every fixed value and every probe by itself; only the two ends of a bound are valid or not together."""
+        """Check every fixed value and probe by itself; only the two ends of a bound have to be checked together."""
         first = {name: parameter.probes()[0] for name, parameter in space.parameters.items()}
         settings = {**space.fixed, **first}
         for name, value in _values(space):
@@ -153,25 +153,25 @@ class Draft:
 
 
 def _values_of(entry: _Entry | None) -> Sequence[Any] | None:
-    """Return all values that a setting can have; None if they cannot be listed."""
+    """All values that a setting can have; None if they cannot be listed."""
     if entry is None or entry.section == "fixed":
         return None if entry is None else (entry.value,)
     return entry.value.choices if isinstance(entry.value, Categorical) else None
 
 
 def _refusal(name: str, section: str) -> str | None:
-    """Return why a study cannot set `name`, or None if it can."""
+    """Why a study may not set `name`; None if it may."""
     if name == "prepare" or name.startswith("prepare."):
         return "the data is fixed for a study; set it in the study's own config"
     if name == "seed":
-        return "the study hands out seeds; a searched seed would be luck"
+        return "the study assigns seeds; searching one would select for luck"
     if name == "training.epochs" and section == "parameters":
         return "every trial trains as long as the baseline; put it under 'fixed'"
     return None
 
 
 def _values(space: SearchSpace) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of all that has to be valid."""
+    """Yield name and value of everything that has to be valid."""
     yield from space.fixed.items()
     for name, parameter in space.parameters.items():
         for value in parameter.probes():
@@ -179,13 +179,13 @@ def _values(space: SearchSpace) -> Iterator[tuple[str, Any]]:
 
 
 def _bounds_of(name: str) -> str:
-    """Return the bounds that `name` is an end of, or the empty string."""
+    """The bounds that `name` is an end of; empty if it is none."""
     parent = name.rpartition(".")[0]
     return parent if parent.startswith("compression.bounds.") else ""
 
 
 def _other_end(name: str) -> str:
-    """Return the setting that says the same as `name` in another way: `span` for `high` and back; else ''."""
+    """The setting that says the same as `name` in another way: `span` for `high` and back; else ''."""
     ends = {"high": "span", "span": "high"}
     parent, _, leaf = name.rpartition(".")
     return f"{parent}.{ends[leaf]}" if _bounds_of(name) and leaf in ends else ""

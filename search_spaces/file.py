@@ -31,7 +31,7 @@ class SpaceFile:
         raise ConfigError(f"{self.where(*key)}: {message}")
 
     def where(self, *key: str | int) -> str:
-        """Return the file and, as far as it is known, the line of `key`: a path of mapping keys."""
+        """The file and, as far as it is known, the line of `key`: a path of mapping keys."""
         known = (self._lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self._lines)
         line = next(known, None)
         return f"{self.path}, line {line}" if line else str(self.path)

@@ -13,7 +13,7 @@ PRESETS = Path(__file__).parent
 
 
 def preset_names() -> list[str]:
-    """Return the names of the search spaces that come with the package."""
+    """The names of the search spaces that come with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
@@ -41,7 +41,7 @@ def _locate(name_or_path: str | Path, folder: Path) -> Path:
 
 
 def _lineage(file: SpaceFile) -> list[SpaceFile]:
-    """Return `file` and before it all that it extends, the farthest first."""
+    """`file` and before it all that it extends, the farthest first."""
     lineage = [file]
     while (extends := lineage[0].extends) is not None:
         child = lineage[0]

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def as_json(space: SearchSpace) -> dict[str, Any]:
-    """Return the space as JSON-able data; `combinations` is null if a parameter is continuous."""
+    """The space as JSON-able data; `combinations` is null if a parameter is continuous."""
     return {
         "name": space.name,
         "description": space.description,
@@ -59,7 +59,7 @@ def as_json(space: SearchSpace) -> dict[str, Any]:
 
 
 def as_table(space: SearchSpace) -> Group:
-    """Return tables of parameters with range, scale and number of values, and the size of the space.
+    """Tables of parameters with range, scale and number of values, and the size of the space.
 
     Those under a condition stand together below it; fixed settings come last.
     """
@@ -90,7 +90,7 @@ def _columns(width: int, header: bool) -> Table:
 
 
 def _by_condition(space: SearchSpace) -> dict[str, list[str]]:
-    """Return the parameters by the condition under which they count, in words; without any first."""
+    """The parameters by their condition in words, unconditional ones first."""
     groups: dict[str, list[str]] = {"": []}
     for name, parameter in space.parameters.items():
         groups.setdefault(condition_text(parameter), []).append(name)
@@ -98,13 +98,13 @@ def _by_condition(space: SearchSpace) -> dict[str, list[str]]:
 
 
 def condition_text(parameter: Parameter) -> str:
-    """Return when a parameter counts, e.g. `compression.strategy is feedback`; empty if it always does."""
+    """When a parameter applies, e.g. `compression.strategy is feedback`; empty if it always does."""
     conditions = (parameter.when or {}).items()
     return " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in conditions)
 
 
 def size_text(space: SearchSpace) -> str:
-    """Return how large a space is, e.g. `24 combinations` or `continuous, 14 to 19 of 22 parameters at a time`."""
+    """The size of a space, e.g. `24 combinations` or `continuous, 14 to 19 of 22 parameters at a time`."""
     combinations = space.combinations()
     size = "continuous" if combinations is None else f"{combinations:,} combinations"
     dimensions = sorted({len(branch.names) for branch in space.branches()})
@@ -116,7 +116,7 @@ def size_text(space: SearchSpace) -> str:
 
 
 def as_list(spaces: Sequence[SearchSpace]) -> Table:
-    """Return one line for each space."""
+    """One line for each space."""
     table = Table(box=None, show_header=False)
     for space in spaces:
         table.add_row(space.name, space.description)
@@ -124,14 +124,14 @@ def as_list(spaces: Sequence[SearchSpace]) -> Table:
 
 
 def values_text(parameter: Parameter) -> str:
-    """Return the values of a parameter, e.g. `0.1 .. 0.5` or `graded, spinlock`."""
+    """The values of a parameter, e.g. `0.1 .. 0.5` or `graded, spinlock`."""
     if isinstance(parameter, Categorical):
         return ", ".join(map(str, parameter.choices))
     return f"{parameter.low:g} .. {parameter.high:g}"
 
 
 def scale_text(parameter: Parameter) -> str:
-    """Return how a parameter is sampled: `choice`, `log`, `linear`, or `step 0.1`."""
+    """How a parameter is sampled: `choice`, `log`, `linear`, or `step 0.1`."""
     if isinstance(parameter, Categorical):
         return "choice"
     if parameter.log:

@@ -48,20 +48,20 @@ class Float(Conditional):
         return self
 
     def count(self) -> int | None:
-        """Return how many values there are; None if continuous."""
+        """How many values there are; None if continuous."""
         return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
     def contains(self, value: Any) -> bool:
-        """Return whether `value` is one of the values."""
+        """Whether `value` is one of the values."""
         return _in_range(value, self.low, self.high, self.step)
 
     def values(self) -> tuple[float, ...] | None:
-        """Return all values; None if continuous."""
+        """All values; None if continuous."""
         step = self.step
         return None if step is None else tuple(min(self.high, self.low + n * step) for n in range(self.count() or 0))
 
     def probes(self) -> tuple[Any, ...]:
-        """Return the values that must be valid: both ends, and one between that is no whole number."""
+        """The values that must be valid: both ends, and one between them that is not a whole number."""
         within = self.low + (self.high - self.low) / math.e
         return (self.low, self.high) if self.step else (self.low, within, self.high)
 
@@ -83,19 +83,19 @@ class Int(Conditional):
         return self
 
     def count(self) -> int:
-        """Return how many values there are."""
+        """How many values there are."""
         return (self.high - self.low) // self.step + 1
 
     def contains(self, value: Any) -> bool:
-        """Return whether `value` is one of the values."""
+        """Whether `value` is one of the values."""
         return isinstance(value, int) and _in_range(value, self.low, self.high, self.step)
 
     def values(self) -> tuple[int, ...]:
-        """Return all values."""
+        """All values."""
         return tuple(range(self.low, self.high + 1, self.step))
 
     def probes(self) -> tuple[Any, ...]:
-        """Return the values that must be valid: both ends."""
+        """The values that must be valid: both ends."""
         return (self.low, self.high)
 
 
@@ -112,19 +112,19 @@ class Categorical(Conditional):
         return self
 
     def count(self) -> int:
-        """Return how many values there are."""
+        """How many values there are."""
         return len(self.choices)
 
     def contains(self, value: Any) -> bool:
-        """Return whether `value` is one of the choices."""
+        """Whether `value` is one of the choices."""
         return among(value, self.choices)
 
     def values(self) -> tuple[Scalar, ...]:
-        """Return all values."""
+        """All values."""
         return self.choices
 
     def probes(self) -> tuple[Any, ...]:
-        """Return the values that must be valid: every choice."""
+        """The values that must be valid: every choice."""
         return self.choices
 
 
@@ -132,7 +132,7 @@ Parameter = Float | Int | Categorical
 
 
 def among(value: Any, values: Iterable[Any]) -> bool:
-    """Return whether `value` is one of `values`; 1, 1.0 and true are three values, as in YAML."""
+    """Whether `value` is one of `values`; 1, 1.0 and true are three values, as in YAML."""
     return any(type(value) is type(other) and value == other for other in values)
 
 
@@ -158,12 +158,12 @@ def _check_step(low: float, high: float, step: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """A part of a space in which the same parameters count."""
+    """A part of a space in which the same parameters apply."""
 
     choices: dict[str, tuple[Scalar, ...]]
-    """Of every parameter that a condition asks about: the choices that lead here."""
+    """Of every parameter that a condition refers to: the choices that lead here."""
     names: tuple[str, ...]
-    """The parameters that count, in the order of the space."""
+    """The parameters that apply, in the order of the space."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,12 +187,12 @@ class SearchSpace:
         object.__setattr__(self, "parameters", order)
 
     def counts(self, name: str, values: Mapping[str, Any]) -> bool:
-        """Return whether `name` is to be given a value, beside `values` of all parameters before it that are."""
+        """Whether the condition of `name` holds, given the `values` of the parameters before it."""
         when = self.parameters[name].when or {}
         return all(parent in values and among(values[parent], allowed) for parent, allowed in when.items())
 
     def only(self, name: str, choice: Scalar) -> SearchSpace:
-        """Return the part of the space in which the categorical parameter `name` has this one choice."""
+        """The part of the space in which the categorical parameter `name` has this one choice."""
         parameters: dict[str, Parameter] = {}
         for each, parameter in self.parameters.items():  # parents come first
             when = dict(parameter.when or {})
@@ -206,7 +206,7 @@ class SearchSpace:
         return replace(self, parameters=parameters)
 
     def to_config(self, base: TrialConfig, values: dict[str, Any]) -> TrialConfig:
-        """Return `base` with `fixed` and then `values` (by parameter name, or by some of them) put in.
+        """`base` with `fixed` and then `values`, by parameter name, applied.
 
         Raises `ConfigError` for a value whose name is no parameter of this space, or that `TrialConfig` refuses.
         """
@@ -219,7 +219,7 @@ class SearchSpace:
         return base.with_overrides({**self.fixed, **values}, source)
 
     def branches(self) -> Iterator[Branch]:
-        """Yield the parts of the space that differ in which parameters count; one if nothing is conditional."""
+        """Yield the parts of the space that differ in which parameters apply; one if nothing is conditional."""
         yield from self._branches(tuple(self.parameters), {})
 
     def _branches(self, rest: tuple[str, ...], choices: dict[str, tuple[Scalar, ...]]) -> Iterator[Branch]:
@@ -233,7 +233,7 @@ class SearchSpace:
         yield Branch(choices=choices, names=tuple(name for name in self.parameters if self.counts(name, values)))
 
     def _groups(self, name: str) -> list[tuple[Scalar, ...]]:
-        """Return the choices of `name`, those together that no condition tells apart; none if no condition asks."""
+        """The choices of `name` grouped by which conditions they meet; empty if no condition refers to it."""
         conditions = [
             each.when[name] for each in self.parameters.values() if each.when is not None and name in each.when
         ]
@@ -262,7 +262,7 @@ class SearchSpace:
                 yield from self._grid(rest[1:], {**values, rest[0]: value})
 
     def combinations(self) -> int | None:
-        """Return the number of different configs in the space; None if a parameter is continuous."""
+        """The number of different configs in the space; None if a parameter is continuous."""
         total = 0
         for branch in self.branches():
             for_each = [
@@ -277,7 +277,7 @@ class SearchSpace:
 
 
 def space_content(space: SearchSpace) -> dict[str, Any]:
-    """Return what a space varies, as plain data: its file may change while a study is interrupted."""
+    """A space as plain data, stored with a study because its file may change before the study resumes."""
     parameters = {
         name: {"type": type(parameter).__name__.lower(), **parameter.model_dump(mode="json")}
         for name, parameter in space.parameters.items()
@@ -286,7 +286,7 @@ def space_content(space: SearchSpace) -> dict[str, Any]:
 
 
 def space_of(content: Mapping[str, Any], name: str) -> SearchSpace:
-    """Return the space that `space_content` made `content` of. Raises `KeyError` or `ValueError` if it did not."""
+    """The space stored as `content`. Raises `KeyError` or `ValueError` if it is damaged."""
     kinds = {kind.__name__.lower(): kind for kind in (Float, Int, Categorical)}
     parameters = {
         each: kinds[given["type"]].model_validate({key: value for key, value in given.items() if key != "type"})
@@ -296,7 +296,7 @@ def space_of(content: Mapping[str, Any], name: str) -> SearchSpace:
 
 
 def condition_fault(name: str, parameters: Mapping[str, Parameter]) -> str | None:
-    """Return what is wrong with the condition of `name`, None if nothing is."""
+    """What is wrong with the condition of `name`, None if nothing is."""
     for parent, allowed in (parameters[name].when or {}).items():
         known = parameters.get(parent)
         if known is None:
@@ -314,7 +314,7 @@ def condition_fault(name: str, parameters: Mapping[str, Parameter]) -> str | Non
 
 
 def _ancestors(name: str, parameters: Mapping[str, Parameter]) -> set[str]:
-    """Return `name` and all that its condition depends on."""
+    """`name` and everything its condition depends on."""
     found, pending = set(), [name]
     while pending:
         if (current := pending.pop()) not in found:
@@ -324,7 +324,7 @@ def _ancestors(name: str, parameters: Mapping[str, Parameter]) -> set[str]:
 
 
 def _parents_first(parameters: Mapping[str, Parameter]) -> list[str]:
-    """Return the names, moved as little as need be for each to come after those its condition asks about."""
+    """The names in an order in which each comes after those its condition refers to, otherwise unchanged."""
     order: dict[str, None] = {}
 
     def place(name: str) -> None:

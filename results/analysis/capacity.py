@@ -16,11 +16,11 @@ from spinlock_dist.config import LEVELS, CompressionConfig
 from spinlock_dist.metrics.record import Metrics
 
 PUBLISHED_RATIOS = ((0.30, 0.33), (0.84, 0.90), (1.90, 2.00))
-"""Range over categories of the ratios at L0, L1, L2 in Spinlock's 10,000-sample comparison, `balanced`."""
+"""Range over categories of the ratios at L0, L1, L2 under `balanced` in Spinlock's 10,000-sample comparison."""
 
 
 def bits_of(metrics: Metrics) -> dict[str, float]:
-    """Return the bits per sample of every category, all its codebooks together."""
+    """Bits per sample of every category, over all its codebooks."""
     bits = dict.fromkeys(metrics.fvu, 0.0)
     for book in metrics.codebooks:
         bits[book["category"]] += math.log2(book["codes"])
@@ -42,7 +42,7 @@ def realized_ratios(record: TrialRecord, baseline: TrialRecord, settings: TrialS
 
 
 def _sizes(metrics: Metrics, dims: bool) -> np.ndarray:
-    """Return bits, or latent dimensions, of every category and level `[C, L]`: 0 where a level is switched off."""
+    """Bits, or latent dimensions, of every category and level `[C, L]`: 0 where a level is switched off."""
     place = {name: row for row, name in enumerate(metrics.fvu)}
     sizes = np.zeros((len(place), len(LEVELS)))
     for book in metrics.codebooks:
@@ -56,7 +56,7 @@ def _sizes(metrics: Metrics, dims: bool) -> np.ndarray:
 
 
 def spread(ratios: np.ndarray) -> float:
-    """Return how far ratios `[C, L]` differ between categories: geometric mean over levels of max / min, both > 0."""
+    """How far ratios `[C, L]` differ between categories: max / min of those above 0, geometric mean over levels."""
     factors = [column[column > 0].max() / column[column > 0].min() for column in ratios.T if (column > 0).any()]
     return float(np.exp(np.mean(np.log(factors)))) if factors else 1.0
 
@@ -64,7 +64,7 @@ def spread(ratios: np.ndarray) -> float:
 def reachable_imbalance(
     characteristics: Mapping[str, Mapping[str, Any]], metrics: Metrics, compression: CompressionConfig, rows: int
 ) -> float:
-    """Return the smallest imbalance of the Gaussian reference at a trial's bits, with the caps of its codebooks."""
+    """The lowest imbalance that the Gaussian reference allows at a trial's bits and codebook caps."""
     spectra = [each["spectrum"] for each in characteristics.values()]
     codes = max(1, min(compression.max_codes, rows // compression.min_rows_per_code))
     cap = math.log2(codes) * len(LEVELS) * compression.max_codebooks

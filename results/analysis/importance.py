@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from search_spaces import SearchSpace
 
 LEAST_TRIALS = 8
-"""Scored trials from which it is worth asking what mattered."""
+"""Fewer scored trials are too few to say what mattered."""
 LEAST_SPREAD = 1e-5
-"""Range of log10 scores below which trials scored alike: what is left is rounding, of which no forest can be grown."""
+"""Range of log10 scores below which trials count as alike: the rest is rounding, which a forest would fit."""
 MOST_TRIALS = 100
-"""Scored trials that are looked at together: random forests and contours cost far more than they gain with more."""
+"""Most scored trials analysed together: beyond it forests and contours cost far more than they gain."""
 
 
 def scored(search: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials that completed with a score."""
+    """The trials that completed with a score."""
     return [record for record in search if record.state == "complete" and record.metrics is not None]
 
 
@@ -38,10 +38,10 @@ def study_importances(study: StudyRecord) -> dict[str, dict[str, float]]:
 
 
 def importances(search: Sequence[TrialRecord], space: SearchSpace) -> dict[str, dict[str, float]]:
-    """Return how much each setting mattered for `imbalance` and for `worst` (log10 of the worst FVU), 0 to 1.
+    """Share of the variance that each setting explains, of the log10 of `imbalance` and of `worst`, the worst FVU.
 
-    Shares of the variance that a random forest over the completed trials sees (fANOVA: Hutter et al. 2014). Empty if
-    there are too few trials; without a score in which all are alike. Settings that count only sometimes are left out.
+    By fANOVA over a random forest. Empty with too few trials; a score in which all trials are alike is left out, and so
+    are settings that apply only to some trials.
     """
     study = in_memory(search, space)
     if len(study.trials) < LEAST_TRIALS:
@@ -61,9 +61,10 @@ def importances(search: Sequence[TrialRecord], space: SearchSpace) -> dict[str, 
 
 
 def in_memory(search: Sequence[TrialRecord], space: SearchSpace) -> optuna.Study:
-    """Return completed trials as a study of Optuna's, to ask its analyses: at most `MOST_TRIALS`, evenly chosen.
+    """Completed trials as an in-memory Optuna study for its analyses: at most `MOST_TRIALS`, evenly spaced.
 
-    Their attribute `scores` is the log10 of imbalance and worst FVU. Trials that are not of this space are left out.
+    The attribute `scores` of a trial holds the log10 of its imbalance and worst FVU. Trials of another space are
+    left out.
     """
     import optuna
     from optuna.trial import TrialState, create_trial

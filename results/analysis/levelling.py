@@ -17,13 +17,13 @@ class Levelling:
     """
 
     worst_helped: float
-    """By the worst category getting better (negative: it got worse)."""
+    """From the worst category improving (negative: it got worse)."""
     best_hurt: float
-    """By the best category getting worse: levelling down (negative: it got better)."""
+    """From the best category getting worse: levelling down (negative: it improved)."""
 
 
 def levelling(metrics: Metrics, baseline: Metrics) -> Levelling:
-    """Return how much of a gain in imbalance helped the worst category and how much hurt the best."""
+    """How much of the gain in imbalance comes from helping the worst category and from hurting the best."""
     return Levelling(
         worst_helped=math.log10(worst_fvu(baseline)) - math.log10(worst_fvu(metrics)),
         best_hurt=math.log10(best_fvu(metrics)) - math.log10(best_fvu(baseline)),
@@ -31,10 +31,10 @@ def levelling(metrics: Metrics, baseline: Metrics) -> Levelling:
 
 
 def worst_fvu(metrics: Metrics) -> float:
-    """Return the largest FVU of a category, at least the floor that the imbalance has."""
+    """The largest FVU of a category, floored as in the imbalance."""
     return max(metrics.fvu_worst, IMBALANCE_FLOOR)
 
 
 def best_fvu(metrics: Metrics) -> float:
-    """Return the smallest FVU of a category, at least the floor: imbalance = worst_fvu / best_fvu."""
+    """The smallest FVU of a category, floored likewise: imbalance = worst_fvu / best_fvu."""
     return max(min(metrics.fvu.values()), IMBALANCE_FLOOR)

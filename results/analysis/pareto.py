@@ -1,4 +1,4 @@
-"""The front of a study: the feasible trials that no other feasible trial beats in every respect."""
+"""The Pareto front of a study: the feasible trials that no other feasible trial dominates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def objectives(metrics: Metrics) -> tuple[float, float, float]:
-    """Return what a study minimizes: log10 of the imbalance, and beside it, for a front, mean FVU and -utilization."""
+    """What a study minimizes: log10 of the imbalance; with several objectives also mean FVU and -utilization."""
     return metrics.log10_imbalance, metrics.fvu_mean, -metrics.utilization
 
 
 def front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the feasible records that none dominates, by imbalance; of equal ones, all.
+    """The feasible records that none dominates, by imbalance; of equal ones, all.
 
     One dominates another if it is no worse in any of the `objectives` and better in one.
     """
@@ -28,10 +28,10 @@ def front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def study_front(study: StudyRecord) -> list[TrialRecord]:
-    """The front of a study that asked for one, by imbalance; empty for any other."""
+    """The Pareto front of a study that searched for one, by imbalance; empty for any other study."""
     return front(study.search) if study.description["config"].get("objective") == "pareto" else []
 
 
 def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Return whether `one` is at most `other` everywhere and below it somewhere."""
+    """Whether `one` is at most `other` everywhere and below it somewhere."""
     return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)

@@ -20,7 +20,7 @@ class Extremes:
 
 
 def extremes(errors: Mapping[str, float], floor: float = RAW_FLOOR) -> Extremes:
-    """Return the imbalance of errors by category, of any unit."""
+    """The imbalance of errors by category, of any unit."""
     worst, best = max(errors, key=lambda name: errors[name]), min(errors, key=lambda name: errors[name])
     return Extremes(imbalance=imbalance(errors.values(), floor), worst=worst, best=best)
 
@@ -42,7 +42,7 @@ class RawSplit:
 
 
 def split_raw(metrics: Metrics) -> RawSplit:
-    """Return where the raw imbalance of a trial comes from."""
+    """Where the raw imbalance of a trial comes from."""
     raw = extremes(metrics.mse_raw)
     fvu = {name: max(value, IMBALANCE_FLOOR) for name, value in metrics.fvu.items()}
     ratio = fvu[raw.worst] / fvu[raw.best]

@@ -1,4 +1,4 @@
-"""The tables of a study, made here and nowhere else: trials, curves and categories.
+"""The tables of a study: trials, curves and categories.
 
 Units: FVU is the fraction of variance unexplained (0 perfect, 1 = the training mean), an imbalance a ratio of two, bits
 are per sample, seconds wall time of one training, `mse_raw` and `scale` the squared units of the raw features.
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def trial_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Return a row a trial.
+    """One row per trial.
 
     Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, kind, reason, attempts (how many), story
-    (the attempts as JSON text), front (whether no feasible trial beats it in imbalance, mean FVU and utilization at
-    once), the scalar validation metrics by name, `test.<metric>`, `fvu.<category>`, `guard.<name>` (relative, at most 0
-    when kept), `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance against the baseline; of
-    finals on the test rows, against the same replicate's), `param.<setting>` as JSON text (the settings of one space
-    have different types), and as JSON text `record`, the whole but for curve and codebooks, and `codebooks`, those of
+    (the attempts as JSON text), front (whether it is on the Pareto front of imbalance, mean FVU and utilization), the
+    scalar validation metrics by name, `test.<metric>`, `fvu.<category>`, `guard.<name>` (excess, at most 0 if kept),
+    `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance against the baseline; of finals on the
+    test rows, against the same replicate's), `param.<setting>` of what was searched, as JSON text (the settings of one
+    space have different types), and as JSON text `record`, all but curve and codebooks, and `codebooks`, those of
     `metrics` and `test`.
     """
     import pandas as pd
@@ -45,7 +45,7 @@ def trial_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
 
 
 def curve_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Return a row a report: phase, arm, number, epoch, trained, seconds, `loss.<term>`, scalar validation metrics.
+    """One row per report: phase, arm, number, epoch, trained, seconds, `loss.<term>`, scalar validation metrics.
 
     `trained` is `epoch` without the epochs of pilots.
     """
@@ -55,7 +55,7 @@ def curve_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
 
 
 def category_table(records: Sequence[TrialRecord], features: Mapping[str, int]) -> pd.DataFrame:
-    """Return a row a trial and category, for finals and verification one for each of their splits.
+    """One row per trial and category; finals and verification have one for each of their splits.
 
     `features` are counts by category; of one that is not there `features` and `bits_per_feature` are missing. Columns:
     phase, arm, number, split, category, features, fvu, mse_raw, scale = mse_raw / fvu (missing where fvu is 0),
@@ -114,7 +114,7 @@ def _row(record: TrialRecord) -> dict[str, Any]:
 
 
 def _levelling(record: TrialRecord, baselines: Mapping[tuple[Phase, int], TrialRecord]) -> dict[str, float]:
-    """Return the levelling-down meter: of the search against the first baseline, of finals against their pair's."""
+    """The levelling-down meter: of the search against the first baseline, of finals against their pair's."""
     is_final = record.phase == "final"
     base = baselines.get(("final", record.number) if is_final else ("baseline", 0))
     ours = record.test if is_final else record.metrics

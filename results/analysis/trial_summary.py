@@ -15,7 +15,7 @@ WORDS = {"pruned": "stopped early", "diverged": "diverged", "refused": "refused"
 
 
 def count_outcomes(records: Sequence[TrialRecord]) -> dict[str, int]:
-    """Return how many trials there are, in each state, collapsed (complete or stopped), and feasible."""
+    """Number of trials in all, by state, collapsed (completed or stopped) and feasible."""
     states = [record.state for record in records]
     return {
         "trials": len(records),
@@ -26,12 +26,12 @@ def count_outcomes(records: Sequence[TrialRecord]) -> dict[str, int]:
 
 
 def outcomes_in_words(records: Sequence[TrialRecord]) -> str:
-    """Return the counts as a sentence that says which trials could not become the best."""
+    """The counts as a sentence."""
     counts = count_outcomes(records)
     complete, feasible, collapsed = counts["complete"], counts["feasible"], counts["collapsed"]
     parts = [f"{complete} of {counts['trials']} trials completed, {feasible} of them feasible"]
     parts += [f"{counts[state]} {words}" for state, words in WORDS.items() if counts[state]]
-    unfit = f" {collapsed} collapsed, and none of these can be the best." if collapsed else ""
+    unfit = f" {collapsed} collapsed and cannot be the best." if collapsed else ""
     return "; ".join(parts) + "." + unfit
 
 
@@ -39,7 +39,7 @@ def outcomes_in_words(records: Sequence[TrialRecord]) -> str:
 
 
 def tell_story(record: TrialRecord, baseline: Metrics | None) -> str:
-    """Return what became of a trial: why it ended, its attempts, scores, guards, levelling and settings."""
+    """A trial's history: how it ended, attempts, scores, guards, levelling and settings."""
     ending = record.reason or ("feasible" if record.feasible else "not feasible")
     kind = f" ({record.kind})" if record.kind else ""
     lines = [("ended", f"{WORDS.get(record.state, record.state)}{kind}: {ending}")]
@@ -53,11 +53,11 @@ def tell_story(record: TrialRecord, baseline: Metrics | None) -> str:
 
 
 def attempt_lines(attempts: Sequence[Attempt]) -> list[tuple[str, str]]:
-    """Return a line per attempt: when, where, how far, with what, how it ended."""
+    """A line per attempt: when, where, on what, how far it got, how it ended."""
     lines = []
     for number, attempt in enumerate(attempts, start=1):
         room = f"{attempt.cpus:g} CPU" + (f", {attempt.gpus:.3g} GPU" if attempt.gpus else "")
-        far = f"epochs {attempt.start} to {attempt.epochs}" if attempt.ended else "runs, or was left running"
+        far = f"epochs {attempt.start} to {attempt.epochs}" if attempt.ended else "running, or interrupted"
         end = f"{attempt.kind}: {attempt.reason}" if attempt.kind else ""
         trial_batch = f"in {attempt.trial_batch.replace('-', ' ')}" if attempt.trial_batch else ""
         parts = (str(number), attempt.began, attempt.node, room, trial_batch, far, end)
@@ -66,12 +66,12 @@ def attempt_lines(attempts: Sequence[Attempt]) -> list[tuple[str, str]]:
 
 
 def setting_lines(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return a line per searched setting."""
+    """A line per searched setting."""
     return [("settings" if place == 0 else "", f"{name} {value}") for place, (name, value) in enumerate(params.items())]
 
 
 def in_columns(lines: Sequence[tuple[str, str]]) -> str:
-    """Return lines with their headings in a column of their own."""
+    """Lines with their headings in a column of their own."""
     return "\n".join(f"{heading:<10}{text}".rstrip() for heading, text in lines)
 
 
@@ -90,4 +90,7 @@ def _scores(record: TrialRecord, metrics: Metrics, baseline: Metrics | None) -> 
     if baseline is not None:
         gain = levelling(metrics, baseline)
         factors = f"help x{10**gain.worst_helped:.2f}, hurt x{10**gain.best_hurt:.2f}"
-        yield "levelling", f"{factors}  (their product is the fall in imbalance: the worst got better, the best worse)"
+        yield (
+            "levelling",
+            f"{factors}  (the imbalance fell by their product: the worst category improved, the best got worse)",
+        )

@@ -37,12 +37,12 @@ def export_readme(
         f"# Best config of study {folder.name}: {spoken(record.arm)}",
         conclusion,
         _table(record, baseline, finding),
-        "Validation: of the study's own split. Test: geometric mean over the replicates of this config's figure / the "
-        "uniform baseline's, and its interval. FVU is the fraction of variance unexplained: 0 perfect, 1 useless. "
-        "`verdict.json` beside this folder holds every figure." + _beyond(finding),
+        "Validation: on the study's own split. Test: this config's figure / the uniform baseline's, geometric mean "
+        "over the replicates, with its interval. FVU is the fraction of variance unexplained: 0 is perfect, 1 useless. "
+        "All figures are in `verdict.json` beside this folder." + _beyond(finding),
         "```\npython -m spinlock_dist.train --config config.yaml    # trains it again\n```",
         "`checkpoint/` is the trial's own model, for `spinlock_dist.checkpoint.load_checkpoint`. `spinlock.yaml` is "
-        "its config for Spinlock's `train-vqvae`, with the categories beside it; it begins with what that leaves out.",
+        "its config for Spinlock's `train-vqvae`, with the categories beside it; its head says what it leaves out.",
     ]
     write_text(folder.best / "README.md", "\n\n".join(text) + "\n")
 
@@ -52,7 +52,7 @@ def _beyond(finding: Finding) -> str:
         return ""
     low, high = finding.new_data
     return (
-        " Splits of the same rows overlap: for other rows of the same kind the interval of the ratio of imbalances is "
+        " Splits of the same rows overlap; for new data of the same kind the interval of the imbalance ratio is "
         f"{low:.3g} to {high:.3g}."
     )
 

@@ -28,8 +28,10 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, read, write, print what was written and what could not be said."""
-    parser = command_parser("export", "Write the config of a trial as a file that works without the study.", EXAMPLES)
+    """Parse, read, write; print the files written, and what their format leaves out."""
+    parser = command_parser(
+        "export", "Write the config of a trial to a file that needs nothing of the study.", EXAMPLES
+    )
     parser.add_argument("name", help="study")
     parser.add_argument(
         "--trial", metavar="TRIAL", help="number, or in a tournament SEARCH/trial-N (default: the best of the study)"
@@ -42,13 +44,13 @@ def main(argv: list[str] | None = None) -> int:
         "beside it (default native)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="YAML file to write")
-    parser.add_argument("--force", action="store_true", help="export a trial that is not feasible as well")
+    parser.add_argument("--force", action="store_true", help="export a trial even if it is not feasible")
     args = parser.parse_args(argv)
     study = read_named(args.runs, args.name)
     record = find_trial(study, args.trial)
     if not record.feasible and not args.force:
         why = f"{spoken(record.arm)} of {study.name} is not feasible: {shortfall(record)}"
-        raise SpinlockError(f"{why}; --force exports it all the same")
+        raise SpinlockError(f"{why}; use --force to export it anyway")
     config = study.config(record)
     files: list[Path] = [args.out]
     notes: list[str] = []
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         raise SpinlockError(f"{error.filename or args.out}: cannot be written: {error.strerror}") from None
     print(f"{spoken(record.arm)} of {study.name}: {', '.join(map(str, files))}")
-    print("".join(f"not said: {note}\n" for note in notes), end="")
+    print("".join(f"left out: {note}\n" for note in notes), end="")
     return 0
 
 
@@ -68,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def find_trial(study: StudyRecord, name: str | None) -> TrialRecord:
-    """Return the trial of the search that is called `name`, the best one if no name is given.
+    """The trial of the search called `name`; the best one if no name is given.
 
     Names: `7`, `trial-7`; in a tournament `feedback/7`, `feedback/trial-7`. Raises `ConfigError` if there is none.
     """
@@ -83,19 +85,19 @@ def find_trial(study: StudyRecord, name: str | None) -> TrialRecord:
     if found is not None:
         return found
     if arm in study.running:
-        raise ConfigError(f"{spoken(arm)} of {study.name} has no outcome yet")
+        raise ConfigError(f"{spoken(arm)} of {study.name} has not finished")
     searches = sorted({arm_of(each) for each in known})
     if search not in searches and any(searches):
         raise ConfigError(f"--trial {name}: {study.name} is a tournament; name the search too, e.g. {known[0]}")
     if search and known and search not in searches:
-        raise ConfigError(f"--trial {name}: {study.name} is no tournament; its number is enough, e.g. 0")
+        raise ConfigError(f"--trial {name}: {study.name} is not a tournament; give the number alone, e.g. 0")
     numbers = [each.rpartition("-")[2] for each in known if arm_of(each) == search]
-    there = f"its trials: {numbers[0]} to {numbers[-1]}" if numbers else "none has ended yet"
+    there = f"its trials: {numbers[0]} to {numbers[-1]}" if numbers else "none has finished"
     raise ConfigError(f"--trial {name}: study '{study.name}' has no such trial; {there}")
 
 
 def shortfall(record: TrialRecord) -> str:
-    """Return why a trial is not feasible: the guards it breaks, and by how much, or how it ended."""
+    """Why a trial is not feasible: which guards it breaks and how far, or how it ended."""
     if record.state != "complete":
         return ": ".join(filter(None, (WORDS[record.state], " ".join(record.reason.split()))))
     broken = f"it breaks {excess_in_words(record.guards)}" if record.broken_guards else ""
@@ -103,7 +105,7 @@ def shortfall(record: TrialRecord) -> str:
 
 
 def _head(study: StudyRecord, record: TrialRecord) -> str:
-    """Return what a reader of the file should know, as comments."""
+    """Where the config comes from, its scores and how to reproduce them, as comments."""
     versions = study.description.get("versions", {})
     threads = study.description.get("hardware", {}).get("cpus_per_trial", 1)
     lines = [f"{spoken(record.arm)} of study {study.name}, {scores_in_words(record)}"]
@@ -111,7 +113,7 @@ def _head(study: StudyRecord, record: TrialRecord) -> str:
     lines += [
         f"data: {study.fingerprint}",
         "; ".join(f"{name} {versions[name]}" for name in ("spinlock-dist", "torch") if versions.get(name)),
-        "the same machine and as many threads give the same figures:",
+        "reproduces these figures on the same machine with as many threads:",
         f"OMP_NUM_THREADS={threads} python -m spinlock_dist.train --config THIS_FILE",
     ]
     return "".join(f"# {line}\n" for line in lines if line)

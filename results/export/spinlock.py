@@ -31,35 +31,35 @@ def scores_in_words(record: TrialRecord) -> str:
 def export_spinlock(
     folder: StudyFolder, record: TrialRecord, config: TrialConfig, out: Path
 ) -> tuple[list[Path], list[str]]:
-    """Write a trial as Spinlock's YAML, and its categories beside it; return the files and what they cannot say.
+    """Write a trial as Spinlock's YAML, with its categories beside it; return the files and what they leave out.
 
-    `<out>.columns.json` holds the numbers of each category's columns, as Spinlock reads them, `<out>.categories.json`
-    their names, as this program does. Raises `SpinlockError` if ratios or categories are not to be had.
+    `<out>.columns.json` holds the column numbers of each category, which Spinlock reads, `<out>.categories.json` the
+    feature names, which this program reads. Raises `SpinlockError` if ratios or categories cannot be determined.
     """
     ratios = trial_ratios(folder, record, config)
     names = _kept(folder.categories)
     order = {name: column for column, name in enumerate(_columns(folder))}
     unknown = [name for features in names.values() for name in features if name not in order]
     if unknown or ratios.keys() != names.keys():
-        raise SpinlockError(f"{folder.prepared}: the files there contradict each other; prepare the study anew")
+        raise SpinlockError(f"{folder.prepared}: the files in it contradict each other; run the study again")
     columns, categories = out.with_suffix(".columns.json"), out.with_suffix(".categories.json")
     families = list(dict.fromkeys(name.split("::")[0] for name in order))
     text, notes = to_spinlock(config, ratios, families, str(columns))
     notes.append(
-        "category_mapping_file: numbers of the columns that cleaning left here; where it leaves others there, go by "
-        f"their names in {categories}; to read them here: --set prepare.categories.mapping={categories}"
+        "category_mapping_file holds column numbers after this program's cleaning; if Spinlock's cleaning keeps other "
+        f"columns, use the names in {categories}; to read them here: --set prepare.categories.mapping={categories}"
     )
     head = f"{spoken(record.arm)} of study {folder.name}, {scores_in_words(record)}"
     write_json(columns, {category: [order[name] for name in features] for category, features in names.items()})
     write_json(categories, names)
-    write_text(out, f"# {head}\n" + "".join(f"# not said: {note}\n" for note in notes) + text)
+    write_text(out, f"# {head}\n" + "".join(f"# left out: {note}\n" for note in notes) + text)
     return [out, columns, categories], notes
 
 
 def trial_ratios(folder: StudyFolder, record: TrialRecord, config: TrialConfig) -> dict[str, list[float]]:
-    """Return the ratios of L0, L1 and L2 by category: from the trial's checkpoint, else as its strategy gives them.
+    """The ratios of L0, L1 and L2 by category: from the trial's checkpoint, else computed by its strategy.
 
-    Raises `SpinlockError` for a strategy that trains pilots, where the checkpoint that knows their outcome is not kept.
+    Raises `SpinlockError` for a strategy that trains pilots if the checkpoint with their outcome was not kept.
     """
     own = folder.arm(arm_of(record.arm)).checkpoint(record.number)
     for path in (own, folder.best / "checkpoint"):
@@ -67,12 +67,12 @@ def trial_ratios(folder: StudyFolder, record: TrialRecord, config: TrialConfig) 
             try:
                 return dict(zip(meta["categories"], meta["plan"]["ratios"], strict=True))
             except (KeyError, TypeError, ValueError):
-                raise SpinlockError(f"{path / META}: says nothing of ratios") from None
+                raise SpinlockError(f"{path / META}: holds no ratios") from None
     strategy = config.compression.strategy
     if get_strategy(strategy).measured:
         raise SpinlockError(
-            f"{spoken(record.arm)} of {folder.name}: the ratios of {strategy} come from pilots, and the checkpoint "
-            "that has them is not kept; use --format native, or a study with more --keep-checkpoints"
+            f"{spoken(record.arm)} of {folder.name}: the ratios of {strategy} are measured by pilots, and the "
+            "checkpoint that holds them was not kept; use --format native, or a study with more --keep-checkpoints"
         )
     found = _kept(folder.summary)["characteristics"]
     each = [Characteristics(**{**one, "spectrum": tuple(one["spectrum"])}) for one in found.values()]
@@ -80,7 +80,7 @@ def trial_ratios(folder: StudyFolder, record: TrialRecord, config: TrialConfig) 
 
 
 def _config_of(meta: dict[str, Any]) -> TrialConfig | None:
-    """Return the config of a checkpoint, None if this version cannot read it."""
+    """The config of a checkpoint, None if this version cannot read it."""
     try:
         return parse_config(TrialConfig, meta.get("config"), META)
     except ConfigError:
@@ -88,7 +88,7 @@ def _config_of(meta: dict[str, Any]) -> TrialConfig | None:
 
 
 def _columns(folder: StudyFolder) -> list[str]:
-    """Return the features that cleaning kept, in the order of the columns."""
+    """The features that cleaning kept, in the order of the columns."""
     from pyarrow import parquet
 
     path = folder.prepared / "ledger.parquet"
@@ -105,5 +105,5 @@ def _kept(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise SpinlockError(f"{path}: cannot be read: {error}") from None
     if not isinstance(content, dict):
-        raise SpinlockError(f"{path}: not what a study writes there")
+        raise SpinlockError(f"{path}: not a file that a study wrote")
     return content

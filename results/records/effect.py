@@ -31,6 +31,6 @@ class Effect:
 
 
 def stored_effects(verdict: Mapping[str, Any] | None) -> dict[str, dict[str, Effect]]:
-    """Return the effects in verdict.json by finalist and figure; none without one. Raises `TypeError` if damaged."""
+    """The effects in verdict.json by finalist and figure; none without one. Raises `TypeError` if damaged."""
     findings = verdict.get("findings", []) if verdict else []
     return {each["arm"]: {name: Effect(**effect) for name, effect in each["effects"].items()} for each in findings}

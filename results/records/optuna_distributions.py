@@ -12,7 +12,7 @@ from search_spaces import Categorical, Float, Int, Parameter, SearchSpace
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
-    """Return a parameter as Optuna stores it."""
+    """A parameter as Optuna stores it."""
     if isinstance(parameter, Categorical):
         return CategoricalDistribution(parameter.choices)
     if isinstance(parameter, Int):
@@ -21,12 +21,12 @@ def distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """Return all parameters of `space`, those that count only sometimes as well."""
+    """All parameters of `space`, conditional ones included."""
     return {name: distribution(parameter) for name, parameter in space.parameters.items()}
 
 
 def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Any]:
-    """Draw a value for every parameter of `space` that counts beside those drawn before it, by dotted name."""
+    """Draw a value for every parameter of `space` whose condition holds, by dotted name."""
     values: dict[str, Any] = {}
     for name, parameter in space.parameters.items():
         if space.counts(name, values):
@@ -43,9 +43,9 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:
 
 
 def from_unit(parameter: Parameter, unit: float) -> Any:
-    """Return the value at `unit` in [0, 1]: numbers by their scale, and every value of a finite range an equal part.
+    """The value at `unit` in [0, 1] on the parameter's scale; the values of a finite range get equal shares.
 
-    Whole numbers on a logarithmic scale have the part between the halves around them.
+    A whole number n on a logarithmic scale gets the share from n - 0.5 to n + 0.5.
     """
     if isinstance(parameter, Categorical):
         return parameter.choices[min(int(unit * len(parameter.choices)), len(parameter.choices) - 1)]
@@ -63,7 +63,7 @@ def from_unit(parameter: Parameter, unit: float) -> Any:
 
 
 def to_unit(parameter: Float | Int, value: float) -> float:
-    """Return where in [0, 1] a number lies, the middle of its part if the range is finite."""
+    """Where in [0, 1] a number lies; the middle of its share if the range is finite."""
     low, high = parameter.low, parameter.high
     if isinstance(parameter, Int) and parameter.log:
         low, high = low - 0.5, high + 0.5

@@ -1,6 +1,6 @@
-"""The search of a study as Optuna's journal holds it: the names that trials keep things under, and their records.
+"""The search of a study in Optuna's storage: the attributes of its trials, and reading them as records.
 
-Only the driver writes there, through `study.search.storage`; whoever reads need not wait for it.
+Only the driver writes there, through `study.search.storage`; readers need not wait for it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from spinlock_dist.metrics.record import Metrics
 STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
 KIND, ATTEMPTS, CHECKPOINT = "kind", "attempts", "checkpoint"
 PRIOR = "borrowed"
-"""Attribute of a trial that the study did not run: where it comes from."""
+"""Attribute of a prior trial, which this study did not run: where it comes from."""
 DIVERGED = "diverged"
 """Constraint of a trial that could not be scored: 1 if it diverged or was refused, 0 otherwise."""
 
 
 class ReadOnlyBackend(JournalFileBackend):
-    """A journal that only its driver may write: notes, deletions and the like are refused."""
+    """A journal opened for reading: notes, deletions and the like are refused."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Refuse."""
-        raise PermissionError("a study's journal is written by its driver alone")
+        raise PermissionError("only a study's driver writes its journal")
 
 
 def read_journal(path: Path, name: str) -> optuna.Study:
@@ -58,7 +58,7 @@ def open_search(folder: StudyFolder, name: str) -> optuna.Study:
 
 @contextmanager
 def reachable(url: str) -> Iterator[None]:
-    """Turn what is wrong with an Optuna storage, or with the way there, into a `ConfigError` of a line."""
+    """Turn an error of an Optuna storage, or of the connection to it, into a `ConfigError` of one line."""
     from sqlalchemy.exc import SQLAlchemyError  # only now: few studies need it
 
     try:
@@ -71,36 +71,36 @@ def reachable(url: str) -> Iterator[None]:
 
 
 def attempts_at(trial: FrozenTrial) -> list[Attempt]:
-    """Return the attempts at a trial so far."""
+    """The attempts at a trial."""
     return [Attempt.from_json(attempt) for attempt in trial.user_attrs.get(ATTEMPTS, [])]
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that have an outcome, by number: complete, stopped, diverged, refused or failed."""
+    """The finished trials by number: complete, stopped, diverged, refused or failed."""
     ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     trials = study.get_trials(deepcopy=False, states=ended)
     return [trial for trial in trials if STATE in trial.user_attrs and PRIOR not in trial.user_attrs]
 
 
 def prior_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that other studies, or the baseline's phase, ran."""
+    """The prior trials: those of other studies, and of this one's baseline."""
     return [trial for trial in study.get_trials(deepcopy=False) if PRIOR in trial.user_attrs]
 
 
 def read_search(study: optuna.Study) -> list[TrialRecord]:
-    """Return the records of the settled trials, by number."""
+    """The records of the finished trials by number."""
     return [record_of(trial) for trial in finished_trials(study)]
 
 
 def outcome(record: TrialRecord) -> dict[str, Any]:
-    """Return what is stored of a trial that ended, for `record_of` to read."""
+    """The attributes to store with a finished trial, for `record_of` to read."""
     known = {STATE: record.state, REASON: record.reason, CURVE: record.curve, SEED: record.seed}
     known |= {SECONDS: record.seconds, NODE: record.node, KIND: record.kind}
     return known if record.metrics is None else known | {METRICS: record.metrics.__dict__}
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
-    """Return the record of a trial that has an outcome."""
+    """The record of a finished trial."""
     known = trial.user_attrs
     metrics = Metrics(**known[METRICS]) if METRICS in known else None
     curve = known.get(CURVE, [])
@@ -125,5 +125,5 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
 
 
 def warm_records(study: optuna.Study) -> list[TrialRecord]:
-    """Return the records of the trials of earlier studies that this one learned from."""
+    """The records of the prior trials from earlier studies."""
     return [record_of(trial) for trial in prior_trials(study) if trial.user_attrs[PRIOR] != BASELINE]

@@ -34,7 +34,7 @@ class Standing:
 
 
 def standing_of(content: Mapping[str, Any]) -> Standing:
-    """Return a standing from its entry in tournament.json. Raises `TypeError` if that is damaged."""
+    """A standing from its entry in tournament.json. Raises `TypeError` if that is damaged."""
     figures = ("imbalance", "worst", "mean")
     effects = {name: Effect(**content[name]) for name in figures if content.get(name) is not None}
     ranks = content.get("ranks")

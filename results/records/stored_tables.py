@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 TRIAL = ("phase", "arm", "number")
 """Columns that name a trial in every table."""
 WRITTEN = "written"
-"""Attribute of the tables on disk: how much the study had written when they were."""
+"""Attribute of the tables on disk: `how_much_written` at the time they were written."""
 
 
 def how_much_written(folder: StudyFolder) -> int:
-    """Return what only ever grows as a study goes on: bytes of its journals, in another storage trials that ended."""
+    """A number that grows as a study runs: bytes of its journals, or finished trials in another storage."""
     return sum(_written(search, folder.name) for search in folder.searches.values())
 
 
@@ -33,9 +33,9 @@ def _written(search: StudyFolder, name: str) -> int:
 
 
 def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRecord], bool]:
-    """Return the records that `write_tables` wrote, and whether the study has written nothing since.
+    """The records in the tables, and whether they are up to date.
 
-    Without `details` curves and codebooks, most of what there is to read, are empty. Raises `OSError` or `ValueError`
+    Without `details` curves and codebooks, which make up most of the file, are empty. Raises `OSError` or `ValueError`
     if a table that is read is missing or damaged.
     """
     from pyarrow import parquet  # not pandas: a command that shows ten rows need not wait for it
@@ -63,5 +63,5 @@ def _record(row: Mapping[str, str]) -> TrialRecord:
 
 
 def _attributes(table: pyarrow.Table) -> dict[str, Any]:
-    """Return what pandas keeps as `DataFrame.attrs`."""
+    """What pandas keeps as `DataFrame.attrs`."""
     return json.loads((table.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))

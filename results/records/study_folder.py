@@ -1,4 +1,4 @@
-"""The folder of a study: what lies where, and who may write in it."""
+"""The folder of a study: the paths in it, and the lock of its driver."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 FORMAT = 1
-"""Of what a study leaves, as study.yaml says; raised when an earlier version could no longer read it."""
+"""Of a study's files, recorded in study.yaml; raised when earlier versions can no longer read them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class StudyFolder:
 
     @property
     def has_search(self) -> bool:
-        """Whether the search that this folder is of has begun."""
+        """Whether the search of this folder has begun."""
         return self.journal.exists() or self.elsewhere.exists()
 
     @property
@@ -65,7 +65,7 @@ class StudyFolder:
 
     @property
     def prepared(self) -> Path:
-        """Folder that tells what preparation made of the data."""
+        """Folder that describes the prepared data."""
         return self.path / "prepared"
 
     @property
@@ -108,7 +108,7 @@ class StudyFolder:
 
     @property
     def snapshots(self) -> Path:
-        """Folder of what interrupted trainings go on from."""
+        """Folder of the snapshots that interrupted trainings resume from."""
         return self.tune / "snapshots"
 
     def records(self, phase: str) -> Path:
@@ -152,7 +152,7 @@ class StudyFolder:
             held.acquire(timeout=0)
         except Timeout:
             raise SpinlockError(
-                f"study '{self.name}' is being run by {self._driver()}; wait for it or end it"
+                f"study '{self.name}' is being run by {self._driver()}; wait for it or stop it"
             ) from None
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be written: {error.strerror}") from None
@@ -203,7 +203,7 @@ class StudyFolder:
         return self.path / ".driver"  # beside the lock, which whoever tries it empties
 
     def _driver(self) -> str:
-        """Return who holds the lock, in words."""
+        """Who holds the lock, in words."""
         try:
             return self._holder.read_text()
         except OSError:
@@ -214,17 +214,17 @@ class StudyFolder:
         write_text(self.description, yaml.safe_dump(content, sort_keys=False))
 
     def read_description(self) -> dict[str, Any]:
-        """Return the content of study.yaml. Raises `ConfigError` if it is damaged."""
+        """The content of study.yaml. Raises `ConfigError` if it is damaged."""
         try:
             content = yaml.safe_load(self.description.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise ConfigError(f"{self.description}: cannot be read: {error}") from None
         if not isinstance(content, dict) or "config" not in content or "fingerprint" not in content:
-            raise ConfigError(f"{self.description}: not the description of a study")
+            raise ConfigError(f"{self.description}: does not describe a study")
         return content
 
     def write_prepared(self, data: PreparedData) -> None:
-        """Tell what preparation did: summary.json, categories.json (a mapping file) and ledger.parquet."""
+        """Describe the prepared data: summary.json, categories.json (a mapping file) and ledger.parquet."""
         names = data.feature_names
         categories = {category.name: [names[column] for column in category.columns] for category in data.categories}
         characteristics = {
@@ -241,7 +241,7 @@ class StudyFolder:
             pd.DataFrame([asdict(entry) for entry in data.pipeline.cleaning.ledger]).to_parquet(draft, index=False)
 
     def category_names(self) -> list[str]:
-        """Return the categories of the prepared data, in their order."""
+        """The categories of the prepared data, in their order."""
         return list(read_json(self.categories))
 
 
@@ -250,7 +250,7 @@ def _this_process() -> str:
 
 
 def open_study(runs: Path, name: str) -> StudyFolder:
-    """Return the folder of an existing study. Raises `ConfigError` naming the nearest one if there is none."""
+    """The folder of an existing study. Raises `ConfigError` naming the nearest one if there is none."""
     folder = StudyFolder(runs / name)
     if not folder.description.exists():
         raise ConfigError(f"no study '{name}' in {runs}{did_you_mean(name, study_names(runs))}")
@@ -258,6 +258,6 @@ def open_study(runs: Path, name: str) -> StudyFolder:
 
 
 def study_names(runs: Path) -> list[str]:
-    """Return the names of the studies in `runs`, oldest first."""
+    """The names of the studies in `runs`, oldest first."""
     found = [StudyFolder(path.parent) for path in runs.glob("*/study.yaml")]
     return [folder.name for folder in sorted(found, key=lambda folder: folder.description.stat().st_mtime)]

@@ -1,6 +1,6 @@
-"""All that a study has left so far, read at any time: finished, interrupted, or while it runs.
+"""A study as it stands, finished, interrupted or running.
 
-What is damaged or missing is named in `problems`, a line each, and the rest is there.
+Damaged or missing files are listed in `problems`; everything else is read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StudyRecord:
     records: list[TrialRecord] = field(default_factory=list)
     """Of all phases."""
     running: list[str] = field(default_factory=list)
-    """Trials of the search without an outcome, e.g. `trial-7`: they run, or wait for the study to go on."""
+    """Unfinished trials of the search, e.g. `trial-7`: running, or waiting for the study to resume."""
     verdict: dict[str, Any] | None = None
     """Content of verdict.json; None while there is none."""
     effects: dict[str, dict[str, Effect]] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class StudyRecord:
     prepared: dict[str, Any] = field(default_factory=dict)
     """Content of prepared/summary.json: fingerprint, rows of each split, characteristics of each category."""
     problems: list[str] = field(default_factory=list)
-    """What is damaged or missing, a line each."""
+    """Damaged or missing files, a line each."""
 
     @property
     def name(self) -> str:
@@ -54,28 +54,28 @@ class StudyRecord:
         return self.folder.name
 
     def phase(self, name: str) -> list[TrialRecord]:
-        """Return the records of a phase."""
+        """The records of a phase."""
         return [record for record in self.records if record.phase == name]
 
     @property
     def search(self) -> list[TrialRecord]:
-        """The trials of the search that have an outcome."""
+        """The finished trials of the search."""
         return self.phase("search")
 
     @property
     def baseline(self) -> TrialRecord | None:
-        """The training of the uniform baseline that the trials are held against."""
+        """The training of the uniform baseline that trials are compared with."""
         return next(iter(self.phase("baseline")), None)
 
     @property
     def best(self) -> TrialRecord | None:
-        """The exported trial; before there is one the feasible trial of lowest imbalance."""
+        """The exported trial, else the feasible trial of lowest imbalance."""
         exported = self.verdict.get("exported") if self.verdict else None
         return next((each for each in self.search if each.arm == exported), best_record(self.search))
 
     @property
     def features(self) -> dict[str, int]:
-        """Features of each category, as far as the prepared data says."""
+        """Number of features of each category; empty if the summary of the data is missing."""
         found = self.prepared.get("characteristics") or {}
         return {category: scores["features"] for category, scores in found.items()}
 
@@ -103,14 +103,14 @@ class StudyRecord:
             return TrialSettings({})
 
     def space(self) -> SearchSpace:
-        """Return the search space as it was. Raises `SpinlockError` if study.yaml does not say it."""
+        """The search space as the study began. Raises `SpinlockError` if study.yaml does not hold it."""
         try:
             return space_of(self.description["space"], str(self.description["config"]["space"]))
         except (KeyError, TypeError, ValueError) as error:
             raise SpinlockError(f"{self.folder.description}: the search space cannot be read: {error}") from None
 
     def base(self) -> TrialConfig:
-        """Return what all trials share: without what is searched. Raises `SpinlockError` likewise."""
+        """The config that all trials vary, with the fixed settings. Raises `SpinlockError` likewise."""
         try:
             base = TrialConfig.model_validate(self.description["config"]["base"])
         except (KeyError, TypeError, ValueError) as error:
@@ -118,14 +118,14 @@ class StudyRecord:
         return self.space().to_config(base, {})
 
     def config(self, record: TrialRecord | None = None) -> TrialConfig:
-        """Return the config of a trial; of the uniform baseline if none is given. Raises `SpinlockError` likewise."""
+        """The config of a trial; of the uniform baseline if none is given. Raises `SpinlockError` likewise."""
         if record is None:
             return self.base().with_overrides({"compression.strategy": "uniform"})
         return self.space().to_config(self.base(), record.params)
 
 
 def read_study(folder: StudyFolder, details: bool = True) -> StudyRecord:
-    """Return what a study has left; without `details` its trials' curves and codebooks may be empty: that is quicker.
+    """Read a study; without `details` curves and codebooks may be left out, which is faster.
 
     Raises `ConfigError` if not even study.yaml can be read.
     """
@@ -146,7 +146,7 @@ def read_study(folder: StudyFolder, details: bool = True) -> StudyRecord:
 
 
 def _records(study: StudyRecord, details: bool) -> list[TrialRecord]:
-    """Return the records from the tables if these are up to date, else from where the driver keeps them."""
+    """The records, from the tables if they are up to date, else from the journal and the files of each phase."""
     folder, stale = study.folder, None
     if folder.trials.exists():
         tables = _read(study, True, lambda: read_tables(folder, details), "trials.parquet, curves.parquet")
@@ -195,12 +195,12 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _read(study: StudyRecord, there: bool, read: Callable[[], T], what: str) -> T | None:
-    """Return what `read` returns, or None with a line on what is wrong."""
+    """The result of `read`; None, and a line in `problems`, if it fails."""
     if not there:
         return None
     try:
         return read()
-    except Exception as error:  # damage shows in as many ways as there are readers
+    except Exception as error:  # each reader fails on damage in its own way
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         study.problems.append(f"{what}: cannot be read: {reason}")
         return None

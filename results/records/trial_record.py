@@ -1,4 +1,4 @@
-"""The record of a trial: what it was asked, what it scored, how it ended."""
+"""The record of a trial: its searched settings, its scores and how it ended."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from spinlock_dist.atomic_files import read_json, write_json
 from spinlock_dist.metrics.record import Metrics
 
 Phase = Literal["baseline", "warm", "search", "final", "verification"]
-"""`warm`: a trial of an earlier study that this one learned from."""
+"""`warm`: a prior trial, from an earlier study that this one started from."""
 State = Literal["complete", "pruned", "diverged", "refused", "failed"]
-"""`pruned`: stopped early by the scheduler. `diverged`: a loss was not finite. `refused`: the config contradicts
-itself or the data. `failed`: a fault of code or machine."""
+"""`pruned`: stopped early by the scheduler. `diverged`: a loss was not finite. `refused`: the config is
+inconsistent in itself or with the data. `failed`: an error of the code or the machine."""
 Kind = str
 """What went wrong with a trial or an attempt at it: a name in `study.worker.retry_rules.RETRY_RULES` or
 `collapsed codebook`; empty if nothing did."""
@@ -29,23 +29,23 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One attempt at a trial; there are more where a process, a node or the driver was lost, or memory ran out."""
+    """One attempt at a trial. There are several if a process, a node or the driver was lost or memory ran out."""
 
     began: str
     """ISO 8601, to the second."""
     cpus: int = 1
     gpus: float = 0
     memory: int = 0
-    """Bytes set aside for it; 0 if nothing was said of them."""
+    """Bytes reserved for it; 0 if none were."""
     trial_batch: str = ""
-    """Common to trials that were trained in lock step; empty if it was alone."""
+    """Shared by trials that were trained in lock step; empty if it trained alone."""
     node: str = ""
     start: int = 0
-    """Epoch of the snapshot it went on from; 0 from the start."""
+    """Epoch of the snapshot it resumed from; 0 if it started afresh."""
     epochs: int = 0
-    """The last one it reported."""
+    """Last epoch reported."""
     ended: bool = False
-    """False while it runs."""
+    """False while it is running."""
     kind: Kind = ""
     reason: str = ""
 
@@ -57,7 +57,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One trial: what it was asked, what it scored, how it ended."""
+    """One trial: its searched settings, its scores and how it ended."""
 
     phase: Phase
     arm: str
@@ -70,7 +70,7 @@ class TrialRecord:
     params: dict[str, Any] = field(default_factory=dict)
     """Searched settings by dotted name."""
     metrics: Metrics | None = None
-    """Of the last report, for a trial that made one."""
+    """Of the last report, if there was one."""
     test: Metrics | None = None
     """On the test rows; only finals and verification have it."""
     guards: dict[str, float] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class TrialRecord:
     """One entry a report: epoch, seconds, `loss.<term>` and the scalar validation metrics."""
     epochs: int = 0
     lost: list[str] = field(default_factory=list)
-    """Features of the study that the training rows of this replicate do not vary in; only finals can have any."""
+    """Features that are constant on the training rows of this replicate and so were dropped; only finals have any."""
     seconds: float = 0.0
     node: str = ""
     reason: str = ""
@@ -107,19 +107,19 @@ class TrialRecord:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrialRecord:
-        """Return the record that `to_json` made `content` of."""
+        """The record stored as `content`."""
         metrics = {part: Metrics(**content[part]) for part in ("metrics", "test") if content[part] is not None}
         attempts = [Attempt.from_json(attempt) for attempt in content.get("attempts", [])]
         return cls(**{**content, **metrics, "attempts": attempts})
 
 
 def full_arm(search: str, arm: str) -> str:
-    """Return what a trial is called beside those of other searches: `feedback/trial-5`; `trial-5` of the only one."""
+    """A trial's name among all searches: `feedback/trial-5` in a tournament, else `trial-5`."""
     return f"{search}/{arm}" if search else arm
 
 
 def arm_of(arm: str) -> str:
-    """Return the search that `full_arm` put before a trial, empty for the only one."""
+    """The search in a trial's full name; empty outside a tournament."""
     return arm.rpartition("/")[0]
 
 
@@ -129,18 +129,18 @@ def write_records(path: Path, records: Sequence[TrialRecord]) -> None:
 
 
 def read_records(path: Path) -> list[TrialRecord]:
-    """Return what `write_records` wrote."""
+    """The records of a phase."""
     return [TrialRecord.from_json(content) for content in read_json(path)]
 
 
 def feasible_records(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the feasible records by imbalance, the earlier of equals first."""
+    """The feasible records by imbalance, the earlier of equals first."""
     feasible = [record for record in records if record.feasible and record.metrics is not None]
     return sorted(feasible, key=lambda record: (_imbalance(record), record.number))
 
 
 def best_record(records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the feasible record of lowest imbalance, the earlier of equals; None if none is feasible."""
+    """The feasible record of lowest imbalance, the earlier of equals; None if none is feasible."""
     return next(iter(feasible_records(records)), None)
 
 

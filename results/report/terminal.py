@@ -24,11 +24,11 @@ def leaderboard(
     front: Sequence[TrialRecord] = (),
     replicated: Mapping[str, Effect] | None = None,
 ) -> Table:
-    """Return `front`, and then the first `rows` of the ranking, below the baseline's first training.
+    """The baseline's first training, then the Pareto front `front`, then the ranking, `rows` trials in all.
 
-    On the validation rows; `replicated` are the ratios of imbalances to the baseline's on the test rows of replicates,
-    by arm. help and hurt: factors by which the imbalance fell because the worst category got better, and because the
-    best got worse (levelling down). Only trials that keep every guard have a rank.
+    Scores are on the validation rows; `replicated` holds, by arm, the ratio of imbalances to the baseline's on the test
+    rows of the replicates. help and hurt are the factors by which the imbalance fell because the worst category
+    improved and because the best got worse (levelling down). Only feasible trials have a rank.
     """
     table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     table.caption = _caption(front, replicated)
@@ -56,11 +56,11 @@ def leaderboard(
 
 
 def _caption(front: Sequence[TrialRecord], replicated: Mapping[str, Effect] | None) -> str:
-    lines = ["help x hurt: the imbalance fell as the worst got better x as the best got worse"]
+    lines = ["imbalance fell by help x hurt: the worst category improved, the best got worse"]
     if replicated:
-        lines.append("x: imbalance / the baseline's on the test rows of the replicates, and interval")
+        lines.append("x: imbalance / the baseline's on the replicates' test rows, with its interval")
     if front:
-        lines.append("*: the front, which no feasible trial beats in imbalance, mean and util at once")
+        lines.append("*: the Pareto front: no feasible trial beats these in imbalance, mean and util at once")
     return "\n".join(lines)
 
 
@@ -79,7 +79,7 @@ def _score(record: TrialRecord) -> Metrics:
 
 
 def tournament_table(rows: Sequence[Standing]) -> Table:
-    """Return the standings for a terminal."""
+    """The standings for a terminal."""
     table = Table(
         title="test rows of the replicates: ratio to the baseline, interval",
         box=SIMPLE_HEAD,

@@ -76,7 +76,7 @@ class Verdict:
         return next(iter(self.in_order), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of verdict.json."""
+        """The content of verdict.json."""
         return {"level": LEVEL, **asdict(self)}
 
 

@@ -64,7 +64,7 @@ class Verification:
         else:
             word = "within" if self.typical else "outside"
             place = f"its score is {word} the range expected of a seed, {self.spread[0]:.2f}x to {self.spread[1]:.2f}x"
-        text = f"Retraining with its own seed {own}; other seeds give {others}: {place}."
+        text = f"Retraining the exported config with its own seed {own}; other seeds give {others}: {place}."
         if self.test is not None:
             text += f" On the study's own test rows it has {self.test[0]:.2f}x and the baseline {self.test[1]:.2f}x."
         return text if self.verified else f"Not verified. {text}"

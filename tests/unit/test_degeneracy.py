@@ -109,7 +109,7 @@ def test_what_collapses_is_told_counted_and_never_best(found: tuple[Metrics, lis
     assert not any(record.feasible for record in collapsed)
     assert set(map(id, feasible_records(records))) <= set(map(id, healthy))
     assert count_outcomes(records)["collapsed"] == len(collapsed)
-    assert f"{len(collapsed)} collapsed, and none of these can be the best." in outcomes_in_words(records)
+    assert f"{len(collapsed)} collapsed and cannot be the best." in outcomes_in_words(records)
 
 
 def test_stopping_early_does_not_favour_what_collapses(found: tuple[Metrics, list[TrialRecord]]) -> None:

@@ -77,11 +77,11 @@ def test_a_reason_of_several_lines_is_one_in_the_head():
 def test_trials_are_named_by_number_or_arm(study):
     record = study.search[3]
     assert find_trial(study, "3") is find_trial(study, "trial-3") is record
-    for name, message in (("60", "its trials: 0 to 59"), ("x", "its trials: 0 to 59"), ("a/3", "no tournament")):
+    for name, message in (("60", "its trials: 0 to 59"), ("x", "its trials: 0 to 59"), ("a/3", "not a tournament")):
         with pytest.raises(ConfigError, match=message):
             find_trial(study, name)
     running = replace(study, running=["trial-60"])
-    with pytest.raises(ConfigError, match="trial 60 of s has no outcome yet"):
+    with pytest.raises(ConfigError, match="trial 60 of s has not finished"):
         find_trial(running, "60")
     with pytest.raises(ConfigError, match="has no feasible trial"):
         find_trial(replace(study, records=[], verdict=None), None)
@@ -148,7 +148,7 @@ def test_measured_ratios_are_refused_without_their_checkpoint(study, tmp_path):
         and record.params["compression.strategy"] == "feedback"
         and not study.folder.checkpoint(record.number).exists()
     )
-    with pytest.raises(SpinlockError, match="ratios of feedback come from pilots"):
+    with pytest.raises(SpinlockError, match="ratios of feedback are measured by pilots"):
         export(study, tmp_path / "x.yaml", "--format", "spinlock", "--trial", str(record.number))
     export(study, tmp_path / "x.yaml", "--trial", str(record.number))
 

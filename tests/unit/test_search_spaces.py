@@ -320,7 +320,7 @@ def test_an_inherited_fault_is_reported_where_it_stands(tmp_path: Path) -> None:
         (
             "remove: [compression.strategy, compression.rule, compression.capacity, compression.bounds.L0.span]\n",
             "quick",
-            ["nothing varies"],
+            ["no parameter is left to search"],
         ),
         (
             "remove: [quantizer.kind]\n",

@@ -35,7 +35,7 @@ def records(make_record):
 def test_the_sentence_says_how_many_could_not_be_best(records):
     assert outcomes_in_words(records) == (
         "3 of 6 trials completed, 1 of them feasible; 1 stopped early; 1 diverged; 1 failed. "
-        "2 collapsed, and none of these can be the best."
+        "2 collapsed and cannot be the best."
     )
     assert outcomes_in_words(records[:1]) == "1 of 1 trials completed, 1 of them feasible."
     counts = count_outcomes(records)
@@ -109,7 +109,7 @@ def test_why_tells_of_an_ended_a_running_and_a_waiting_trial(runs, capsys):
     assert "here" in told[0]
     assert "compression.sharpness 0.7" in told[0]
     assert "state     runs" in told[1]
-    assert "runs, or was left running" in told[1]
+    assert "running, or interrupted" in told[1]
     assert "waits to be tried\n" in told[2]
     assert main(["--runs", str(runs), "s", "--why", "0", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "exception"

@@ -38,7 +38,7 @@ def test_a_config_that_repeats_and_is_typical_is_verified(again):
     assert found.verified
     assert found.test == pytest.approx((10, 9))
     assert str(found).startswith(
-        "Retraining with its own seed reproduces its 5.00x; other seeds give 5.10x and 4.95x: "
+        "Retraining the exported config with its own seed reproduces its 5.00x; other seeds give 5.10x and 4.95x: "
     )
     assert found.to_json()["verified"] is True
 
@@ -46,7 +46,9 @@ def test_a_config_that_repeats_and_is_typical_is_verified(again):
 def test_a_number_that_does_not_come_again_is_said(again):
     found = again(5.2, 5.1, 4.95)
     assert (found.repeated, found.verified) == (False, False)
-    assert str(found).startswith("Not verified. Retraining with its own seed gives 5.20x instead of its 5.00x")
+    assert str(found).startswith(
+        "Not verified. Retraining the exported config with its own seed gives 5.20x instead of its 5.00x"
+    )
     assert "its own seed did not complete" in str(again(None, 5.1, 4.95))
 
 

@@ -41,7 +41,7 @@ def draw(study: StudyRecord) -> go.Figure | None:
 
 
 def _joined(records: Sequence[TrialRecord]) -> tuple[list[float | None], list[float | None]]:
-    """Return the curves of trials as one line with gaps."""
+    """The curves of trials as one line with gaps."""
     x: list[float | None] = []
     y: list[float | None] = []
     for record in records:

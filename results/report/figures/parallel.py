@@ -52,7 +52,7 @@ def draw(study: StudyRecord) -> go.Figure | None:
 
 
 def _places(values: Sequence[Any], parameter: Any) -> tuple[list[float], str, str]:
-    """Return where values lie between 0 and 1 on an axis of their own, and what its two ends are; scores are logs."""
+    """Positions in [0, 1] of values on their own axis, and the labels of its two ends; scores are on a log scale."""
     if isinstance(parameter, Categorical):
         choices = [choice for choice in parameter.choices if choice in values]
         last = max(1, len(choices) - 1)

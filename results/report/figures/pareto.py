@@ -34,7 +34,7 @@ def draw(study: StudyRecord) -> go.Figure | None:
             text=[told(record, study) for record in records],
             hoverinfo="text",
         )
-    # Of the front, those that no other beats in the two figures drawn here: the rest owe their place to utilization.
+    # Of the front, the trials that none beats in the two scores drawn here; the others are on it for their utilization.
     best = [record.metrics for record in front(trials) if record.metrics]
     edge = [each for place, each in enumerate(best) if all(each.fvu_mean < other.fvu_mean for other in best[:place])]
     figure.add_scatter(
@@ -42,7 +42,7 @@ def draw(study: StudyRecord) -> go.Figure | None:
         y=[metrics.fvu_mean for metrics in edge],
         mode="lines",
         line={"color": COLOURS["best"], "dash": "dot"},
-        name="front",
+        name="Pareto front",
         hoverinfo="skip",
     )
     if study.baseline is not None and study.baseline.metrics is not None:

@@ -25,7 +25,7 @@ COLOURS = {
     "stopped": "#8a939b",
     "failed": "#e69f00",
 }
-"""By what they stand for, on a light background."""
+"""By meaning, on a light background."""
 PALETTE_ON_DARK = {
     "#0072b2": "#56b4e9",
     "#d55e00": "#ff9a57",
@@ -34,21 +34,21 @@ PALETTE_ON_DARK = {
     "#8a939b": "#8f99a3",
     "#e69f00": "#f5c04a",
 }
-"""What each of them is on a dark background."""
+"""The same colours on a dark background."""
 SYMBOLS = {"feasible": "circle", "infeasible": "x", "stopped": "triangle-down", "failed": "square-open"}
 PATTERNS = {"feasible": "", "infeasible": "x", "stopped": "/", "failed": "."}
 """Of bars."""
 
 
 def group_of(record: TrialRecord) -> str:
-    """Return how a trial is drawn: `feasible`, `infeasible`, `stopped` early or `failed` (diverged, refused, lost)."""
+    """How a trial is drawn: `feasible`, `infeasible`, `stopped` early or `failed` (diverged, refused, lost)."""
     if record.state == "complete":
         return "feasible" if record.feasible else "infeasible"
     return "stopped" if record.state == "pruned" else "failed"
 
 
 def told(record: TrialRecord, study: StudyRecord) -> str:
-    """Return what is shown of a trial when it is pointed at."""
+    """The text shown when pointing at a trial."""
     lines = [f"<b>{record.arm.replace('-', ' ')}</b>, {record.state}"]
     if record.metrics is not None:
         lines.append(
@@ -80,7 +80,7 @@ def arrange(figure: go.Figure, height: int, **layout: Any) -> None:
 
 
 def log_axis(values: Iterable[float | None]) -> dict[str, Any]:
-    """Return a logarithmic axis over `values`, with round numbers at it however narrow their range is."""
+    """A logarithmic axis over `values` with round ticks, however narrow their range."""
     known = [value for value in values if value is not None and value > 0]
     low, high = min(known, default=1.0), max(known, default=10.0)
     scales: tuple[tuple[float, Sequence[float]], ...] = (
@@ -112,7 +112,7 @@ def marker(group: str) -> dict[str, Any]:
 
 
 def best_and_baseline(study: StudyRecord) -> tuple[Metrics, Metrics] | None:
-    """Return the metrics of the best trial and of the baseline."""
+    """The metrics of the best trial and of the baseline."""
     best, baseline = study.best, study.baseline
     if best is None or best.metrics is None or baseline is None or baseline.metrics is None:
         return None
