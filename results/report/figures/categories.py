@@ -6,13 +6,7 @@ import plotly.graph_objects as go
 
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    COLOURS,
-    best_and_baseline,
-    best_name,
-    blank,
-    log_axis,
-)
+from results.report.figures.style import COLOURS, best_and_baseline, best_name, blank, log_axis, outlined
 
 
 def draw(study: StudyRecord) -> go.Figure | None:
@@ -41,12 +35,7 @@ def draw(study: StudyRecord) -> go.Figure | None:
             y=names,
             mode="markers",
             name=label,
-            marker={
-                "color": COLOURS[colour],
-                "symbol": symbol,
-                "size": 9,
-                "line": {"width": 2, "color": COLOURS[colour]},
-            },
+            marker=outlined(colour, symbol),
         )
     figure.update_xaxes(
         title={"text": "FVU (0 perfect, 1 useless), validation rows"},

@@ -7,9 +7,7 @@ import plotly.graph_objects as go
 
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    blank,
-)
+from results.report.figures.style import blank
 
 
 def draw(study: StudyRecord) -> go.Figure | None:

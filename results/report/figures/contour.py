@@ -7,9 +7,7 @@ import plotly.graph_objects as go
 from results.analysis.importance import in_memory, study_importances
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    arrange,
-)
+from results.report.figures.style import arrange
 from search_spaces import Categorical
 
 

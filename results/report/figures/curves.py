@@ -9,12 +9,7 @@ import plotly.graph_objects as go
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    COLOURS,
-    blank,
-    grouped,
-    log_axis,
-)
+from results.report.figures.style import COLOURS, blank, grouped, log_axis
 
 
 def draw(study: StudyRecord) -> go.Figure | None:

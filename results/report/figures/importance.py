@@ -7,10 +7,7 @@ import plotly.graph_objects as go
 from results.analysis.importance import study_importances
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    COLOURS,
-    blank,
-)
+from results.report.figures.style import COLOURS, blank
 
 
 def draw(study: StudyRecord) -> go.Figure | None:

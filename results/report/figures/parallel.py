@@ -13,11 +13,7 @@ import plotly.graph_objects as go
 from results.analysis.importance import LEAST_TRIALS, scored
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    COLOURS,
-    blank,
-    imbalances,
-)
+from results.report.figures.style import COLOURS, blank, imbalances
 from search_spaces import Categorical
 
 

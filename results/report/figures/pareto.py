@@ -8,15 +8,7 @@ from results.analysis.importance import scored
 from results.analysis.pareto import front
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    COLOURS,
-    blank,
-    grouped,
-    imbalances,
-    log_axis,
-    marker,
-    told,
-)
+from results.report.figures.style import COLOURS, blank, grouped, imbalances, log_axis, marker, told
 
 
 def draw(study: StudyRecord) -> go.Figure | None:

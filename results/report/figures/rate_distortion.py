@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from results.analysis.capacity import (
-    bits_of,
-)
+from results.analysis.capacity import bits_of
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    COLOURS,
-    best_and_baseline,
-    best_name,
-    blank,
-    log_axis,
-)
+from results.report.figures.style import best_and_baseline, best_name, blank, log_axis, outlined
 
 
 def draw(study: StudyRecord) -> go.Figure | None:
@@ -38,12 +30,7 @@ def draw(study: StudyRecord) -> go.Figure | None:
                 mode="markers",
                 name=name,
                 text=[f"{category}{part}" for category in names],
-                marker={
-                    "color": COLOURS[colour],
-                    "symbol": mark,
-                    "size": 9,
-                    "line": {"width": 2, "color": COLOURS[colour]},
-                },
+                marker=outlined(colour, mark),
             )
     drawn = [value for trace in figure.data for value in trace.y]
     figure.update_xaxes(title={"text": "bits per feature"}, **log_axis(x for trace in figure.data for x in trace.x))

@@ -6,16 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from results.analysis.capacity import (
-    PUBLISHED_RATIOS,
-    realized_ratios,
-)
+from results.analysis.capacity import PUBLISHED_RATIOS, realized_ratios
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    arrange,
-    best_name,
-)
+from results.report.figures.style import arrange, best_name
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.config import LEVELS
 

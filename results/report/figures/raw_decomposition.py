@@ -9,12 +9,7 @@ import plotly.graph_objects as go
 from results.analysis.raw_error import split_raw
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    COLOURS,
-    best_and_baseline,
-    best_name,
-    blank,
-)
+from results.report.figures.style import COLOURS, best_and_baseline, best_name, blank
 
 
 def draw(study: StudyRecord) -> go.Figure | None:

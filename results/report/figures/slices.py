@@ -9,13 +9,7 @@ from plotly.subplots import make_subplots
 
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    arrange,
-    grouped,
-    imbalances,
-    log_axis,
-    marker,
-)
+from results.report.figures.style import arrange, grouped, imbalances, log_axis, marker
 
 MOST_SLICES = 12
 """Settings drawn against the imbalance."""

@@ -6,13 +6,7 @@ import plotly.graph_objects as go
 
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import (
-    add_imbalances,
-    baseline_line,
-    blank,
-    imbalances,
-    log_axis,
-)
+from results.report.figures.style import add_imbalances, baseline_line, blank, imbalances, log_axis
 
 
 def draw(study: StudyRecord) -> go.Figure | None:

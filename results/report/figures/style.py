@@ -111,6 +111,11 @@ def marker(group: str) -> dict[str, Any]:
     return {"color": COLOURS[group], "symbol": SYMBOLS[group], "size": 8, **faded}
 
 
+def outlined(colour: str, symbol: str) -> dict[str, Any]:
+    """A mark that shows its colour even where its symbol is open or a line; `colour` as in `COLOURS`."""
+    return {"color": COLOURS[colour], "symbol": symbol, "size": 9, "line": {"width": 2, "color": COLOURS[colour]}}
+
+
 def best_and_baseline(study: StudyRecord) -> tuple[Metrics, Metrics] | None:
     """The metrics of the best trial and of the baseline."""
     best, baseline = study.best, study.baseline
