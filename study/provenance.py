@@ -1,4 +1,4 @@
-"""The content of study.yaml, and whether a study may be resumed from it."""
+"""The content of study.yaml: what a study was asked to do, on which data, with which versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from results.records.study_folder import FORMAT, StudyFolder, open_study
+from results.records.study_folder import FORMAT
 from search_spaces import SearchSpace, load_space
 from search_spaces.space import space_content
 from spinlock_dist.errors import ConfigError
@@ -67,49 +67,6 @@ def check_space(config: StudyConfig, known: dict[str, Any], source: str) -> None
         raise ConfigError(
             f"{source}: the search space {config.space} has changed: {setting} was {before!r}, now it is {now!r}; "
             "restore it, or name one with --space"
-        )
-
-
-def begin(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyFolder:
-    """The folder of the study: a new one, or with `resume` that of an existing study.
-
-    Raises `ConfigError` if the name is taken, if there is nothing to resume, or if a setting differs from what the
-    study was started with.
-    """
-    folder = StudyFolder(Path(config.runs) / config.name)
-    if not resume:
-        if folder.description.exists():
-            raise ConfigError(
-                f"study '{config.name}' exists in {config.runs}: continue it with --resume, or choose another --name"
-            )
-        return folder
-    known = open_study(Path(config.runs), config.name).read_description()
-    free = FREE_TO_CHANGE | ({"batch"} if config.batch is None else set())
-    given = {"config": config.model_dump(mode="json", exclude=free), "space": space_content(space)}
-    for part, settings in given.items():
-        for setting, before, now in differences(known.get(part, {}), settings):
-            raise ConfigError(
-                f"study '{config.name}' was started with {setting} {before!r}, now it is {now!r}: "
-                "leave it as it was, or choose another --name"
-            )
-    return folder
-
-
-def check_data(folder: StudyFolder, data: PreparedData) -> None:
-    """Raise `ConfigError` if the data is not what the study was started with: its trials would not be comparable."""
-    if folder.read_description()["fingerprint"] != data.fingerprint:
-        raise ConfigError(
-            f"study '{folder.name}' was started on other data (the dataset or the code that prepares it has changed): "
-            "restore it, or choose another --name"
-        )
-
-
-def check_rerun(config: StudyConfig, data: PreparedData) -> None:
-    """Raise `ConfigError` if the config was written for other data: the study would not be run again, but another."""
-    if config.fingerprint not in (None, data.fingerprint):
-        raise ConfigError(
-            "the data is not that of the study to be run again (the dataset or the code that prepares it has changed): "
-            "restore it, or say that it is another with --dataset"
         )
 
 

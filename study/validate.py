@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from results.records.study_folder import StudyFolder
+from results.records.study_folder import StudyFolder, open_study
 from search_spaces import SearchSpace, preset_names
+from search_spaces.space import space_content
+from spinlock_dist.errors import ConfigError
 from spinlock_dist.prepare import PreparedData
 from study.cluster.ray_cluster import Cluster, preflight
 from study.cluster.resources import members_per_worker
@@ -14,7 +16,7 @@ from study.cluster.shared_folder import check_lasting
 from study.config import StudyConfig
 from study.monitor.tensorboard import check_tensorboard
 from study.phases.tournament import Arm, arms
-from study.provenance import begin, check_data, check_rerun, study_space
+from study.provenance import FREE_TO_CHANGE, differences, study_space
 from study.samplers.registry import check_sampler
 from study.search.stop_criteria import check_stop_criteria
 from study.search.storage import resolved_url
@@ -52,8 +54,11 @@ class ValidatedStudy:
         """Raise `ConfigError` if the prepared data is not what the study, or an earlier one, was started with."""
         check_rerun(self.config, data)
         check_fingerprint(self.earlier, data)
-        if self.resume:
-            check_data(self.folder, data)
+        if self.resume and self.folder.read_description()["fingerprint"] != data.fingerprint:
+            raise ConfigError(
+                f"study '{self.folder.name}' was started on other data (the dataset or the code that prepares it has "
+                "changed): restore it, or choose another --name"
+            )
 
 
 def validate(config: StudyConfig, *, resume: bool = False) -> ValidatedStudy:
@@ -69,7 +74,7 @@ def validate(config: StudyConfig, *, resume: bool = False) -> ValidatedStudy:
     searches = arms(config, space)
     preflight(config.cluster)
     check_lasting(Path(config.runs))
-    folder = begin(config, space, resume)
+    folder = open_folder(config, space, resume)
     earlier = [] if resume else earlier_studies(config, space)
     return ValidatedStudy(
         config=config, space=space, folder=folder, arms=tuple(searches), earlier=tuple(earlier), resume=resume
@@ -96,3 +101,37 @@ def _resolved(config: StudyConfig) -> StudyConfig:
 
 def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
+
+
+def open_folder(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyFolder:
+    """The folder of the study: a new one, or with `resume` that of an existing study.
+
+    Raises `ConfigError` if the name is taken, if there is nothing to resume, or if a setting differs from what the
+    study was started with.
+    """
+    folder = StudyFolder(Path(config.runs) / config.name)
+    if not resume:
+        if folder.description.exists():
+            raise ConfigError(
+                f"study '{config.name}' exists in {config.runs}: continue it with --resume, or choose another --name"
+            )
+        return folder
+    known = open_study(Path(config.runs), config.name).read_description()
+    free = FREE_TO_CHANGE | ({"batch"} if config.batch is None else set())
+    given = {"config": config.model_dump(mode="json", exclude=free), "space": space_content(space)}
+    for part, settings in given.items():
+        for setting, before, now in differences(known.get(part, {}), settings):
+            raise ConfigError(
+                f"study '{config.name}' was started with {setting} {before!r}, now it is {now!r}: "
+                "leave it as it was, or choose another --name"
+            )
+    return folder
+
+
+def check_rerun(config: StudyConfig, data: PreparedData) -> None:
+    """Raise `ConfigError` if the config was written for other data: the study would not be run again, but another."""
+    if config.fingerprint not in (None, data.fingerprint):
+        raise ConfigError(
+            "the data is not that of the study to be run again (the dataset or the code that prepares it has changed): "
+            "restore it, or say that it is another with --dataset"
+        )

@@ -28,7 +28,8 @@ MONITORS: Registry[Callable[[MonitorSetup], StudyEvents | None]] = Registry(
         "tensorboard": "study.monitor.tensorboard:make_tensorboard",
     },
 )
-"""Functions that return a monitor, or None where the study does not ask for it."""
+"""Functions that return a monitor, or None where the study does not ask for it. One that raises here refuses the study
+before anything is done; later it is left out."""
 
 
 def make_monitors(setup: MonitorSetup) -> Broadcast:

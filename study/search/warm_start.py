@@ -86,11 +86,11 @@ def add_baseline(prior: PriorTrials, base: TrialConfig, record: TrialRecord) -> 
 
 def add_earlier_studies(prior: PriorTrials, folders: Sequence[StudyFolder]) -> None:
     """Add the trials of earlier studies, except failed ones. What a killed driver had added is not added again."""
-    told = {record.arm for record in warm_records(prior.study)}
+    known = {record.arm for record in warm_records(prior.study)}
     for folder in folders:
         for record in read_search(open_search(folder, folder.name)):
             source = f"{folder.name}/{record.arm}"
-            if record.state in ("complete", "pruned", "diverged") and source not in told:
+            if record.state in ("complete", "pruned", "diverged") and source not in known:
                 prior.add(record, source)
     prior.study.set_user_attr(WARM_STARTED, True)
 

@@ -43,7 +43,7 @@ def own_trials(result: StudyResult) -> list[TrialRecord]:
     return [record for record in result.search if record.attempts]
 
 
-def test_each_trial_of_a_pack_has_its_own_curve_end_and_checkpoint(config):
+def test_each_trial_of_a_batch_has_its_own_curve_end_and_checkpoint(config):
     result = run(config, objective=make_toy())
     records = own_trials(result)
     assert {record.state for record in records} == {"complete", "pruned"}

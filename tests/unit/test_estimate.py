@@ -31,7 +31,7 @@ def test_every_phase_is_counted_by_hand():
     assert any("GPU-hours" in line for line in plan.lines())
 
 
-def test_a_pack_takes_its_own_time_and_holds_its_room_once():
+def test_a_batch_takes_its_own_time_and_holds_its_resources_once():
     together = Pilot(start=4.0, epoch=1.0, checkpoint=1000)
     plan = forecast(make_config(trials=40), 40, Resources(2, 1, 0.5), {1: PILOT, 8: together}, 0.0)
     assert [phase.seconds for phase in plan.phases][:2] == [2 * 22, 3 * 44]  # five trial batches, two at a time

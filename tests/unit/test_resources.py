@@ -114,7 +114,7 @@ def test_fewer_trials_at_a_time_than_wanted_is_not_in_full():
         (16, 0, 4, 16),
     ],
 )
-def test_members_leave_every_worker_packs_to_learn_from(asked, gpus, trials, expected):
+def test_members_leave_every_worker_batches_to_learn_from(asked, gpus, trials, expected):
     resources = Resources(concurrent=2, cpus=1, gpus=gpus)
     assert members_per_worker(ClusterConfig(members_per_trial=asked), resources, trials) == expected
 

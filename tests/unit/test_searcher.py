@@ -411,7 +411,7 @@ def test_trials_are_asked_for_at_once_and_each_is_told_its_own_outcome(make_sear
     assert searcher.suggest("b") == Searcher.FINISHED
 
 
-def test_what_cannot_train_in_lock_step_comes_in_packs_of_its_own(make_searcher):
+def test_what_cannot_train_in_lock_step_comes_in_batches_of_its_own(make_searcher):
     space = SearchSpace(
         name="two",
         description="",
@@ -424,7 +424,7 @@ def test_what_cannot_train_in_lock_step_comes_in_packs_of_its_own(make_searcher)
         assert len({TrialConfig.model_validate_json(each["config"]).model.decoder for each in given["members"]}) == 1
 
 
-def test_a_pack_that_lost_its_process_goes_on_together_without_what_has_ended(make_searcher, make_metrics, study):
+def test_a_batch_that_lost_its_process_goes_on_together_without_what_has_ended(make_searcher, make_metrics, study):
     searcher = make_searcher(members=3, target=3)
     searcher.suggest("a")
     searcher.on_trial_result("a", result(*(member_report(make_metrics(0.4, 0.1), 5, number=n) for n in range(3))))
@@ -434,7 +434,7 @@ def test_a_pack_that_lost_its_process_goes_on_together_without_what_has_ended(ma
     assert (again["trial_batch"], numbers(again), again["attempt"]) == ("batch-0000", [0, 2], 2)
 
 
-def test_a_pack_that_lost_its_driver_goes_on_together(make_searcher, make_metrics, path):
+def test_a_batch_that_lost_its_driver_goes_on_together(make_searcher, make_metrics, path):
     make_searcher(members=3).suggest("a")
     study = reopen(path)
     release(study, "driver lost", "the driver was lost")
@@ -464,7 +464,7 @@ def test_whose_fault_it_was_is_found_in_halves(make_searcher, make_metrics, stud
     assert len(trial_batches) == {"exception": 4, "out of memory": 6}[kind]  # alone, memory is doubled twice
 
 
-def test_a_pack_that_gets_no_further_is_split(make_searcher):
+def test_a_batch_that_gets_no_further_is_split(make_searcher):
     searcher = make_searcher(members=4, target=4, events=(noted := Noted()))
     searcher.suggest("a")
     die(searcher, "a", DIED)
@@ -474,7 +474,7 @@ def test_a_pack_that_gets_no_further_is_split(make_searcher):
     assert noted.messages[-1] == "batch 0000: its process died: killed, out of memory, or crashed; tried again in parts"
 
 
-def test_stopped_trials_of_a_pack_are_stopped_again_after_its_process_was_lost():
+def test_stopped_trials_of_a_batch_are_stopped_again_after_its_process_was_lost():
     sent = []
     actor = SimpleNamespace(stop_members=SimpleNamespace(remote=sent.append))
 

@@ -22,7 +22,8 @@ from spinlock_dist.prepare import PreparedData
 from spinlock_dist.preset import merge
 from study.config import StudyConfig, UntilConfig
 from study.launch_options import FLAGS, make_parser, study_config
-from study.provenance import check_rerun, study_space
+from study.provenance import study_space
+from study.validate import check_rerun
 
 
 def parsed(*argv: str) -> StudyConfig:

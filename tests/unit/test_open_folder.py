@@ -9,7 +9,7 @@ from search_spaces.space import space_content
 from spinlock_dist.config import PrepareConfig, TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.config import ClusterConfig, StudyConfig
-from study.provenance import begin
+from study.validate import open_folder
 
 SPACE = SearchSpace(name="s", description="", parameters={"compression.sharpness": Float(low=0.5, high=2.0)})
 
@@ -19,18 +19,18 @@ def config(tmp_path) -> StudyConfig:
     """A study that was started."""
     config = StudyConfig(name="n", runs=str(tmp_path))
     content = {"config": config.model_dump(mode="json"), "space": space_content(SPACE), "fingerprint": "f"}
-    begin(config, SPACE, resume=False).write_description(content)
+    open_folder(config, SPACE, resume=False).write_description(content)
     return config
 
 
 def test_a_name_that_is_taken_is_refused_with_both_ways_out(config):
     with pytest.raises(ConfigError, match="--resume, or choose another --name"):
-        begin(config, SPACE, resume=False)
+        open_folder(config, SPACE, resume=False)
 
 
 def test_more_trials_and_another_machine_are_free(config):
     changed = config.model_copy(update={"trials": 99, "cluster": ClusterConfig(max_concurrent=1)})
-    assert begin(changed, SPACE, resume=True).name == "n"
+    assert open_folder(changed, SPACE, resume=True).name == "n"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_more_trials_and_another_machine_are_free(config):
 )
 def test_other_settings_must_be_as_they_were(config, update, setting):
     with pytest.raises(ConfigError, match=setting):
-        begin(config.model_copy(update=update), SPACE, resume=True)
+        open_folder(config.model_copy(update=update), SPACE, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_other_settings_must_be_as_they_were(config, update, setting):
 )
 def test_the_space_must_be_as_it_was(config, parameters):
     with pytest.raises(ConfigError, match="was started with"):
-        begin(config, SearchSpace(name="s", description="", parameters=parameters), resume=True)
+        open_folder(config, SearchSpace(name="s", description="", parameters=parameters), resume=True)
