@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from search_spaces.space import Categorical, Float, Int, Parameter
-from spinlock_dist.config import parse_config, read_yaml
+from spinlock_dist.config_file import parse_config, read_yaml
 from spinlock_dist.errors import ConfigError, did_you_mean
 
 TYPES: dict[str, type[Parameter]] = {"float": Float, "int": Int, "categorical": Categorical}

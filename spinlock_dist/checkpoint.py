@@ -18,7 +18,8 @@ from spinlock_dist.categories.category import Category
 from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META, read_meta
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.config import TrialConfig, parse_config
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import parse_config
 from spinlock_dist.device import resolve_device
 from spinlock_dist.errors import CheckpointError, SpinlockError
 from spinlock_dist.features.pipeline import FeaturePipeline

@@ -6,17 +6,12 @@ A config is *given*; what follows from it and the data (sizes, codes, bits) is *
 from __future__ import annotations
 
 import math
-import reprlib
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
-from spinlock_dist.errors import ConfigError, did_you_mean
-from spinlock_dist.preset import over_preset
-
-T = TypeVar("T", bound=BaseModel)
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.registry import Registry
 
 LEVELS = ("L0", "L1", "L2")
 
@@ -30,58 +25,37 @@ class Section(BaseModel):
 # ---------------------------------------------------------------- data: fixed for a study, never searched
 
 
-class IdentityEncoder(Section):
-    """Pass the columns of a `[N, D]` family through under their own names."""
-
-    encoder: Literal["identity"] = "identity"
-
-
-class NetworkEncoder(Section):
-    """An encoder that is a random, frozen network. Its outputs are the features that the tokenizer reconstructs."""
+class FamilyEncoder(Section):
+    """Settings of a family's encoder; `spinlock_dist.features.encoders.base.Encoder` says what one does."""
 
     encoder: str
-    seed: int = 42
-    calibrate: bool = True
-    """Fit BatchNorm statistics on the training rows; false leaves them at initialization, as Spinlock does."""
+    """In `ENCODERS`."""
+    needs_fields: ClassVar[bool] = False
+    """Whether it looks at the rows' initial fields."""
 
 
-class MLPEncoder(NetworkEncoder):
-    """Random MLP over a `[N, D]` family (Spinlock's `MLPEncoder`: Linear, BatchNorm, ReLU, Dropout blocks)."""
-
-    encoder: Literal["mlp"] = "mlp"
-    hidden: tuple[int, ...] = (512, 256)
-    output: int = Field(128, ge=1)
-
-
-class TemporalCNNEncoder(NetworkEncoder):
-    """Random residual 1-d CNN with three blocks over a `[N, T, D]` family (Spinlock's `resnet1d_3`)."""
-
-    encoder: Literal["temporal_cnn"] = "temporal_cnn"
-    embedding: int = Field(128, ge=1)
+ENCODERS: Registry[type[FamilyEncoder]] = Registry(
+    "encoder",
+    {
+        "identity": "spinlock_dist.features.encoders.identity:IdentityEncoder",
+        "mlp": "spinlock_dist.features.encoders.mlp:MLPEncoder",
+        "temporal_cnn": "spinlock_dist.features.encoders.temporal_cnn:TemporalCNNEncoder",
+        "initial_hybrid": "spinlock_dist.features.encoders.initial_hybrid:InitialHybridEncoder",
+        "temporal_stats": "spinlock_dist.features.encoders.temporal_stats:TemporalStats",
+    },
+)
 
 
-class InitialHybridEncoder(NetworkEncoder):
-    """A `[N, D]` family as it is, and behind it a random CNN on the initial fields (Spinlock's name for it).
-
-    The fields have to be in the dataset, at `/inputs/fields` of an HDF5 file. Where that has fields but no family
-    `initial`, the columns are computed from them, as the simulator does.
-    """
-
-    encoder: Literal["initial_hybrid"] = "initial_hybrid"
-    embedding: int = Field(28, ge=1)
-    """Columns that the CNN adds."""
-
-
-class TemporalStats(Section):
-    """Readable statistics of every channel of a `[N, T, D]` family: mean, std, trend, extremes, autocorrelation."""
-
-    encoder: Literal["temporal_stats"] = "temporal_stats"
-
-
-FamilyEncoder = Annotated[
-    IdentityEncoder | MLPEncoder | TemporalCNNEncoder | InitialHybridEncoder | TemporalStats,
-    Field(discriminator="encoder"),
-]
+def read_encoder(given: Any) -> Any:
+    """Make an encoder of its settings, by the name under `encoder`; what is no mapping pydantic refuses."""
+    if not isinstance(given, dict):
+        return given
+    if "encoder" not in given:
+        raise ValueError(f"encoder is missing; one of: {', '.join(ENCODERS)}")
+    try:
+        return ENCODERS[ENCODERS.check(given["encoder"])].model_validate(given)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 class SimulatorConfig(Section):
@@ -164,7 +138,7 @@ class PrepareConfig(Section):
     simulator: SimulatorConfig = SimulatorConfig()
     max_samples: int | None = Field(None, ge=2)
     """Use only the first rows of the dataset."""
-    families: dict[str, FamilyEncoder] | None = None
+    families: dict[str, Annotated[SerializeAsAny[FamilyEncoder], BeforeValidator(read_encoder)]] | None = None
     """Encoder per family; when absent, every family found: identity for `[N, D]`, temporal_stats for `[N, T, D]`."""
     split: SplitConfig = SplitConfig()
     cleaning: CleaningConfig = CleaningConfig()
@@ -329,120 +303,13 @@ class TrialConfig(Section):
     training: TrainingConfig = TrainingConfig()
 
     def with_overrides(self, overrides: dict[str, Any], source: str = "override") -> TrialConfig:
-        """Return a copy with dotted names replaced, e.g. `{"compression.bounds.L0.low": 0.3}`.
+        """A copy with dotted names replaced, e.g. `{"compression.bounds.L0.low": 0.3}`.
 
         Raises `ConfigError`, naming `source`, for an unknown name or an impossible value.
         """
+        from spinlock_dist.config_file import assign, parse_config  # which is built on this module
+
         tree = self.model_dump(mode="json")
         for name, value in overrides.items():
-            _assign(tree, name, value, source)
+            assign(tree, name, value, source)
         return parse_config(TrialConfig, tree, source)
-
-
-def _assign(tree: dict[str, Any], name: str, value: Any, source: str) -> None:
-    *parents, leaf = name.split(".")
-    node = tree
-    for key in parents:
-        if not isinstance(node.get(key), dict):
-            raise ConfigError(f"{source}: '{name}' is not a setting{did_you_mean(key, node)}")
-        node = node[key]
-    # `span` replaces `high`: a bound is given as {low, high} or as {low, span}, never both.
-    if leaf == "span" and "high" in node:
-        del node["high"]
-    elif leaf not in node:
-        raise ConfigError(f"{source}: '{name}' is not a setting{did_you_mean(leaf, node)}")
-    node[leaf] = value
-
-
-# ---------------------------------------------------------------- reading and writing
-
-
-def parse_config(model: type[T], tree: Any, source: str, lines: dict[tuple, int] | None = None) -> T:
-    """Validate `tree` as `model`. Raises `ConfigError` naming `source`, the line if known, and the nearest name."""
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{source}: expected a mapping of settings, found {type(tree).__name__}")
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(_explain(model, error, source, lines or {})) from None
-
-
-def _explain(model: type[BaseModel], error: ValidationError, source: str, lines: dict[tuple, int]) -> str:
-    first = error.errors()[0]
-    path = tuple(key for key in first["loc"])
-    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    where = f"{source}, line {line}" if line else source
-    name = ".".join(map(str, path))
-    if first["type"] == "extra_forbidden":
-        return f"{where}: unknown setting '{name}'{did_you_mean(str(path[-1]), _known_names(model, path[:-1]))}"
-    if first["type"] == "value_error":
-        return f"{where}: {name}: {first['ctx']['error']}" if name else f"{where}: {first['ctx']['error']}"
-    found = "" if first["type"] == "missing" else f", found {reprlib.repr(first['input'])}"
-    return f"{where}: {name}: {first['msg'][0].lower()}{first['msg'][1:]}{found}"
-
-
-def _known_names(model: type[BaseModel], path: tuple) -> list[str]:
-    """Return the setting names at `path`; follows nested sections and, in unions, the tag pydantic put in the path."""
-    for key in path:
-        field = model.model_fields.get(str(key))
-        inner = field.annotation if field else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-        else:
-            candidates = (IdentityEncoder, MLPEncoder, TemporalCNNEncoder, InitialHybridEncoder, TemporalStats)
-            model = next((c for c in candidates if path[-1] == c.model_fields["encoder"].default), model)
-            break
-    return list(model.model_fields)
-
-
-def read_yaml(path: str | Path) -> tuple[Any, dict[tuple, int]]:
-    """Return the content of a YAML file and the 1-based line of every key path in it.
-
-    Raises `ConfigError` if the file is missing, not text, not YAML, or gives a key twice.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-        lines: dict[tuple, int] = {}
-        _collect_lines(root, (), lines, set())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise ConfigError(
-            f"{where}: not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
-        ) from None
-    return tree, lines
-
-
-def _collect_lines(node: yaml.Node | None, path: tuple, lines: dict[tuple, int], seen: set[int]) -> None:
-    if id(node) in seen:  # an alias; following it again could go round for ever
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner = (*path, key.value)
-            if inner in lines:
-                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is given twice", problem_mark=key.start_mark)
-            lines[inner] = key.start_mark.line + 1
-            _collect_lines(value, inner, lines, seen)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            lines[(*path, index)] = item.start_mark.line + 1
-            _collect_lines(item, (*path, index), lines, seen)
-
-
-def load_config(path: str | Path) -> TrialConfig:
-    """Read a trial config from YAML; settings left out keep their defaults, or those of the `preset` it names."""
-    tree, lines = read_yaml(path)
-    return parse_config(TrialConfig, over_preset({} if tree is None else tree, str(path)), str(path), lines)
-
-
-def dump_config(config: BaseModel) -> str:
-    """Return `config` as YAML that `load_config` reads back to an equal object."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

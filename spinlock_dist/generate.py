@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spinlock_dist.config import SimulatorConfig, parse_config
+from spinlock_dist.config import SimulatorConfig
+from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError, run_command
 
 EXAMPLES = """examples:

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinlock_dist.config import TrialConfig, load_config
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import load_config
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError, did_you_mean, run_command
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from spinlock_dist.config import Section, parse_config, read_yaml
+from spinlock_dist.config import Section
+from spinlock_dist.config_file import parse_config, read_yaml
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.preset import merge, over_preset
 from study.config import StoppingConfig, StudyConfig

@@ -9,7 +9,8 @@ from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
 from results.verdict.verdict import COMPARED, Finding, spoken
 from spinlock_dist.atomic_files import replacing_folder, write_text
-from spinlock_dist.config import TrialConfig, dump_config
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import dump_config
 
 
 def export_config(best: Path, config: TrialConfig, checkpoint: Path) -> Path:

@@ -15,7 +15,7 @@ from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, arm_of
 from results.verdict.verdict import spoken
 from spinlock_dist.atomic_files import write_text
-from spinlock_dist.config import dump_config
+from spinlock_dist.config_file import dump_config
 from spinlock_dist.errors import ConfigError, SpinlockError
 
 EXAMPLES = """examples:

@@ -15,7 +15,8 @@ from spinlock_dist.checkpoint_metadata import META, read_meta
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.ratios import allocate_ratios
 from spinlock_dist.compression.strategies import get_strategy
-from spinlock_dist.config import TrialConfig, parse_config
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.interop.spinlock_writer import to_spinlock
 

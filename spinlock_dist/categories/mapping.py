@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from spinlock_dist.categories.category import Category
-from spinlock_dist.config import read_yaml
+from spinlock_dist.config_file import read_yaml
 from spinlock_dist.errors import ConfigError, did_you_mean
 
 

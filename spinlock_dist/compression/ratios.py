@@ -8,7 +8,7 @@ import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS, Strategy, get_strategy
-from spinlock_dist.compression.strategies.registry import scaled
+from spinlock_dist.compression.strategies.strategy import scaled
 from spinlock_dist.config import LEVELS, CompressionConfig
 from spinlock_dist.errors import ConfigError
 

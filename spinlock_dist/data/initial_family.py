@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from spinlock_dist.config import FamilyEncoder, InitialHybridEncoder
+from spinlock_dist.config import FamilyEncoder
 from spinlock_dist.data.initial_fields import Fields
 from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.errors import DataError
@@ -21,7 +21,7 @@ FAMILY = "initial"
 
 def computable(families: Mapping[str, FamilyEncoder]) -> list[str]:
     """Return the families that a dataset may lack, since they can be computed from its fields."""
-    return [name for name, encoder in families.items() if name == FAMILY and _is_hybrid(encoder)]
+    return [name for name, encoder in families.items() if name == FAMILY and encoder.needs_fields]
 
 
 def completed(table: FeatureTable, families: Mapping[str, FamilyEncoder]) -> FeatureTable:
@@ -29,10 +29,10 @@ def completed(table: FeatureTable, families: Mapping[str, FamilyEncoder]) -> Fea
 
     Raises `DataError` if an encoder looks at fields that are not there, or are not those of the table's rows.
     """
-    hybrids = [name for name, encoder in families.items() if _is_hybrid(encoder)]
+    hybrids = [name for name, encoder in families.items() if encoder.needs_fields]
     if not hybrids:
         return table
-    fields = _required_fields(table, hybrids[0])
+    fields = _required_fields(table, hybrids[0], families[hybrids[0]])
     if table.columns and len(fields) != len(table):
         raise DataError(f"{table.source}: {len(fields)} initial fields for {len(table)} rows of features")
     if FAMILY not in hybrids or FAMILY in table.columns:
@@ -41,14 +41,10 @@ def completed(table: FeatureTable, families: Mapping[str, FamilyEncoder]) -> Fea
     return replace(table, columns={FAMILY: values, **table.columns}, names={**table.names, FAMILY: names})
 
 
-def _is_hybrid(encoder: FamilyEncoder) -> bool:
-    return isinstance(encoder, InitialHybridEncoder)
-
-
-def _required_fields(table: FeatureTable, family: str) -> Fields:
+def _required_fields(table: FeatureTable, family: str, encoder: FamilyEncoder) -> Fields:
     if table.fields is None:
         raise DataError(
-            f"{table.source}: encoder 'initial_hybrid' of family '{family}' looks at initial fields, which are not "
+            f"{table.source}: encoder '{encoder.encoder}' of family '{family}' looks at initial fields, which are not "
             "there (/inputs/fields [N, C, H, W] of an HDF5 file); use another encoder, e.g. identity"
         )
     return table.fields

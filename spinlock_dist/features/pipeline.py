@@ -13,7 +13,7 @@ from spinlock_dist.data.initial_family import completed
 from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.errors import DataError
 from spinlock_dist.features.cleaning import Cleaning, fit_cleaning
-from spinlock_dist.features.encoders.registry import FittedEncoder, default_encoder, fit_encoder
+from spinlock_dist.features.encoders.fitted import FittedEncoder, default_encoder, fit_encoder
 from spinlock_dist.features.normalization import Normalization, fit_normalization
 
 
@@ -58,7 +58,7 @@ class FeaturePipeline:
         for family, encoder in self.encoders.items():
             arrays |= _prefixed(_encoder_prefix(family), encoder.arrays)
         meta = {
-            "encoders": {family: encoder.meta() for family, encoder in self.encoders.items()},
+            "encoders": {family: encoder.metadata() for family, encoder in self.encoders.items()},
             "cleaning": cleaning_meta,
             "normalization": self.normalization.kind,
         }
@@ -68,7 +68,7 @@ class FeaturePipeline:
     def from_state(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> FeaturePipeline:
         """Rebuild what `to_state` took apart; arrays of other prefixes are ignored."""
         encoders = {
-            family: FittedEncoder.from_meta(encoder, _unprefixed(_encoder_prefix(family), arrays))
+            family: FittedEncoder.from_metadata(encoder, _unprefixed(_encoder_prefix(family), arrays))
             for family, encoder in meta["encoders"].items()
         }
         return cls(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
-from spinlock_dist.config import TrialConfig, parse_config, read_yaml
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import parse_config, read_yaml
 from spinlock_dist.errors import ConfigError, did_you_mean
 from spinlock_dist.preset import merge, read_preset
 

@@ -21,7 +21,8 @@ from results.records.study_folder import StudyFolder, open_study
 from results.records.trial_record import TrialRecord, best_record
 from search_spaces import SearchSpace
 from search_spaces.space import space_content
-from spinlock_dist.config import TrialConfig, parse_config
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData

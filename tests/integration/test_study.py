@@ -27,7 +27,8 @@ from results.records.stored_tables import read_tables
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord, read_records
 from spinlock_dist.categories.mapping import read_names
-from spinlock_dist.config import TrialConfig, load_config
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import load_config
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError
 from spinlock_dist.interop.spinlock_reader import load_spinlock_yaml
 from spinlock_dist.metrics.record import Metrics

@@ -9,18 +9,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spinlock_dist.config import (
-    Bounds,
-    IdentityEncoder,
-    MLPEncoder,
-    Section,
-    TemporalCNNEncoder,
-    TemporalStats,
-    TrialConfig,
-    dump_config,
-    load_config,
-)
+from spinlock_dist.config import Bounds, Section, TrialConfig
+from spinlock_dist.config_file import dump_config, load_config
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.features.encoders.identity import IdentityEncoder
+from spinlock_dist.features.encoders.mlp import MLPEncoder
+from spinlock_dist.features.encoders.temporal_cnn import TemporalCNNEncoder
+from spinlock_dist.features.encoders.temporal_stats import TemporalStats
 from tests.fuzz import inputs
 
 in_one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # rewritten for every example

@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from spinlock_dist.config import (
-    FamilyEncoder,
-    IdentityEncoder,
-    InitialHybridEncoder,
-    MLPEncoder,
-    TemporalCNNEncoder,
-    TemporalStats,
-)
+from spinlock_dist.config import FamilyEncoder
 from spinlock_dist.data.initial_fields import Fields
 from spinlock_dist.errors import ConfigError, DataError
 from spinlock_dist.features.encoders import temporal_stats
-from spinlock_dist.features.encoders.registry import FittedEncoder, fit_encoder
-from spinlock_dist.features.encoders.temporal_stats import STATISTICS
+from spinlock_dist.features.encoders.fitted import FittedEncoder, fit_encoder
+from spinlock_dist.features.encoders.identity import IdentityEncoder
+from spinlock_dist.features.encoders.initial_hybrid import InitialHybridEncoder
+from spinlock_dist.features.encoders.mlp import MLPEncoder
+from spinlock_dist.features.encoders.temporal_cnn import TemporalCNNEncoder
+from spinlock_dist.features.encoders.temporal_stats import STATISTICS, TemporalStats
 
 STATIC = ("a", "b", "c")
 SMALL_MLP = MLPEncoder(hidden=(16, 8), output=5)
@@ -84,7 +81,7 @@ class TestEveryEncoder:
 
     def test_state_survives_json_and_arrays(self, config: FamilyEncoder) -> None:
         encoder = fit(config, raw(config))
-        copy = FittedEncoder.from_meta(json.loads(json.dumps(encoder.meta())), encoder.arrays)
+        copy = FittedEncoder.from_metadata(json.loads(json.dumps(encoder.metadata())), encoder.arrays)
         assert copy.names == encoder.names
         np.testing.assert_array_equal(encode(copy, raw(config)), encode(encoder, raw(config)))
 
@@ -221,27 +218,27 @@ class TestTemporalStats:
             np.polyfit(np.linspace(0, 1, 50), series, 1)[0],
             (deviation[1:] * deviation[:-1]).sum() / (deviation**2).sum(),
         ]
-        np.testing.assert_allclose(temporal_stats.encode(series[None, :, None])[0], expected, rtol=1e-10)
+        np.testing.assert_allclose(temporal_stats.statistics(series[None, :, None])[0], expected, rtol=1e-10)
 
     def test_gaps_are_passed_over(self) -> None:
         series = np.linspace(2.0, 5.0, 31)
         gappy = series.copy()
         gappy[[0, 7, 30]] = np.nan
-        statistics = dict(zip(STATISTICS, temporal_stats.encode(gappy[None, :, None])[0], strict=True))
+        statistics = dict(zip(STATISTICS, temporal_stats.statistics(gappy[None, :, None])[0], strict=True))
         assert statistics["mean"] == pytest.approx(np.nanmean(gappy))
         assert statistics["trend"] == pytest.approx(3.0)
         assert statistics["max"] == series[29]
 
     @pytest.mark.parametrize("level", [0.0, 0.1, 1e12 / 3])
     def test_constant_series(self, level: float) -> None:
-        statistics = temporal_stats.encode(np.full((1, 64, 1), level))[0]
+        statistics = temporal_stats.statistics(np.full((1, 64, 1), level))[0]
         np.testing.assert_array_equal(statistics, [level, 0.0, level, level, 0.0, 0.0])
 
     def test_series_without_values_is_missing(self) -> None:
-        assert np.isnan(temporal_stats.encode(np.full((1, 8, 1), np.nan))).all()
+        assert np.isnan(temporal_stats.statistics(np.full((1, 8, 1), np.nan))).all()
 
     def test_single_step(self) -> None:
-        np.testing.assert_array_equal(temporal_stats.encode(np.array([[[3.0]]]))[0], [3.0, 0.0, 3.0, 3.0, 0.0, 0.0])
+        np.testing.assert_array_equal(temporal_stats.statistics(np.array([[[3.0]]]))[0], [3.0, 0.0, 3.0, 3.0, 0.0, 0.0])
 
 
 def test_readable_encoders_cost_no_torch() -> None:

@@ -18,7 +18,7 @@ from results.records.trial_record import TrialRecord
 from spinlock_dist.categories.mapping import read_names
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.ratios import allocate_ratios
-from spinlock_dist.config import load_config
+from spinlock_dist.config_file import load_config
 from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.interop.spinlock_reader import is_spinlock_yaml, load_spinlock_yaml
 from tests.synthetic_study import build_study

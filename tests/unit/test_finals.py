@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from results.records.study_folder import StudyFolder
-from spinlock_dist.config import parse_config
+from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.prepare import PreparedData, prepare
 from study.config import StudyConfig

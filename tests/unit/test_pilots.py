@@ -170,7 +170,7 @@ def test_settings_that_cannot_work_are_refused(config: TrialConfig, data: Prepar
 
 
 def test_settings_work_from_yaml(config: TrialConfig, tmp_path: Path) -> None:
-    from spinlock_dist.config import dump_config, load_config
+    from spinlock_dist.config_file import dump_config, load_config
 
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config))

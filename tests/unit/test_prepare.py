@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinlock_dist.compression.characteristics import characterize
-from spinlock_dist.config import PrepareConfig, SplitConfig, parse_config
+from spinlock_dist.config import PrepareConfig, SplitConfig
+from spinlock_dist.config_file import parse_config
 from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import ConfigError, DataError
 from spinlock_dist.prepare import PreparedData, prepare, split_rows

@@ -9,7 +9,8 @@ import pytest
 
 from spinlock_dist.compression.capacity import latent_dim, plan_capacity
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS, get_strategy
-from spinlock_dist.config import TrialConfig, dump_config, load_config
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import dump_config, load_config
 from spinlock_dist.errors import ConfigError, DataError
 from spinlock_dist.prepare import prepare
 from tests.synthetic import write_table

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinlock_dist.config import parse_config
+from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError
 from study.cluster.resources import (
     GIB,

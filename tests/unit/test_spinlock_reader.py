@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from spinlock_dist.config import TrialConfig, dump_config, load_config
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import dump_config, load_config
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.interop.spinlock_reader import (
     AS_HERE,

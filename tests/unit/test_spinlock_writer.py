@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinlock_dist.compression.strategies import STRATEGIES
-from spinlock_dist.config import TrialConfig, parse_config
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.config_file import parse_config
 from spinlock_dist.interop.spinlock_reader import parse_spinlock
 from spinlock_dist.interop.spinlock_writer import to_spinlock
 from spinlock_dist.preset import read_preset

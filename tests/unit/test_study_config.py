@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from results.records.study_folder import StudyFolder
 from search_spaces.space import space_content
-from spinlock_dist.config import dump_config, load_config, parse_config
+from spinlock_dist.config_file import dump_config, load_config, parse_config
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.preset import merge

@@ -8,7 +8,7 @@ import pytest
 
 from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
-from spinlock_dist.config import load_config
+from spinlock_dist.config_file import load_config
 from tests.synthetic_study import build_study
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.strategies import dimensionality, information, variance
-from spinlock_dist.compression.strategies.registry import Ratios, Strategy, register, scaled
+from spinlock_dist.compression.strategies.strategy import Ratios, Strategy, scaled
 
 
 def published(category: Characteristics) -> Ratios:
@@ -25,4 +25,4 @@ def need(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.mean([scaled(each) for each in needs], axis=0)
 
 
-BALANCED = register(Strategy("balanced", need, published))
+BALANCED = Strategy("balanced", need, published)

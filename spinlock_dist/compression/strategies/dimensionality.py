@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.strategies.registry import Ratios, Strategy, register
+from spinlock_dist.compression.strategies.strategy import Ratios, Strategy
 
 
 def published(category: Characteristics) -> Ratios:
@@ -24,4 +24,4 @@ def need(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.log(1.0 + np.array([category.features for category in categories]))
 
 
-DIMENSIONALITY = register(Strategy("dimensionality", need, published))
+DIMENSIONALITY = Strategy("dimensionality", need, published)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spinlock_dist.compression.strategies.registry import Strategy, register
+from spinlock_dist.compression.strategies.strategy import Strategy
 
-FEEDBACK = register(Strategy("feedback", measured=True))
+FEEDBACK = Strategy("feedback", measured=True)
 """Starts from `compression.feedback.start`; `spinlock_dist.training.pilots` runs the pilots."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.strategies.registry import Ratios, Strategy, register
+from spinlock_dist.compression.strategies.strategy import Ratios, Strategy
 
 
 def redundancy(category: Characteristics) -> float:
@@ -29,4 +29,4 @@ def need(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.array([1.0 - redundancy(category) for category in categories])
 
 
-INFORMATION = register(Strategy("information", need, published))
+INFORMATION = Strategy("information", need, published)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.strategies.registry import UNIFORM_RATIOS, Ratios, Strategy, register
+from spinlock_dist.compression.strategies.strategy import UNIFORM_RATIOS, Ratios, Strategy
 
 
 def published(_: Characteristics) -> Ratios:
@@ -11,4 +11,4 @@ def published(_: Characteristics) -> Ratios:
     return UNIFORM_RATIOS
 
 
-UNIFORM = register(Strategy("uniform", published=published))
+UNIFORM = Strategy("uniform", published=published)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.strategies.registry import Ratios, Strategy, register
+from spinlock_dist.compression.strategies.strategy import Ratios, Strategy
 
 
 def published(category: Characteristics) -> Ratios:
@@ -24,4 +24,4 @@ def need(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.log2(1.0 + np.array([category.median_variance for category in categories]))
 
 
-VARIANCE = register(Strategy("variance", need, published))
+VARIANCE = Strategy("variance", need, published)

@@ -8,7 +8,7 @@ import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.rate_distortion import minimax
-from spinlock_dist.compression.strategies.registry import Strategy, register
+from spinlock_dist.compression.strategies.strategy import Strategy
 from spinlock_dist.compression.uniform_baseline import published_codes
 
 FLOOR_BITS = 1.0
@@ -33,4 +33,4 @@ def _baseline_bits(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.array([np.log2(published_codes(category.features)).sum() for category in categories])
 
 
-WATERFILL = register(Strategy("waterfill", factor=minimax_factor))
+WATERFILL = Strategy("waterfill", factor=minimax_factor)

@@ -1,7 +1,6 @@
-"""Random networks as family encoders: an MLP for `[N, D]`, a residual 1-d CNN for `[N, T, D]`, a CNN for fields.
+"""Random networks behind family encoders: how weights are drawn, calibrated and run, and the CNNs.
 
-The first two are the architectures that Spinlock names `MLPEncoder` and `resnet1d_3`. All only ever run in evaluation
-mode, trained ones too, where its dropout does nothing and is therefore left out.
+Spinlock's `resnet1d_3`, and a CNN for fields. All only ever run in evaluation mode.
 """
 
 from __future__ import annotations
@@ -14,14 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from spinlock_dist.config import InitialHybridEncoder, MLPEncoder, TemporalCNNEncoder
 from spinlock_dist.data.initial_fields import Fields
 from spinlock_dist.data.table import missing_as_nan
 from spinlock_dist.errors import DataError
+from spinlock_dist.features.encoders.base import Arrays, NetworkEncoder
 from spinlock_dist.seeding import derive_seed
-
-NetworkConfig = MLPEncoder | TemporalCNNEncoder | InitialHybridEncoder
-Arrays = dict[str, np.ndarray]
 
 _BLOCK = 256
 _FIELD_CHANNELS = (16, 32, 64)
@@ -30,7 +26,7 @@ _CALIBRATION_FIELDS = 512
 _WEIGHT = "network."
 
 
-def fit(config: NetworkConfig, family: str, x_train: np.ndarray | Fields) -> Arrays:
+def fit(config: NetworkEncoder, family: str, x_train: np.ndarray | Fields) -> Arrays:
     """Return the state of a network with weights drawn by `config.seed`, calibrated on training rows unless told not.
 
     Calibration standardizes the inputs and sets every BatchNorm to the statistics of the rows. Without it inputs and
@@ -50,7 +46,7 @@ def fit(config: NetworkConfig, family: str, x_train: np.ndarray | Fields) -> Arr
 
 
 @torch.no_grad()
-def encode(config: NetworkConfig, arrays: Arrays, values: np.ndarray | Fields) -> np.ndarray:
+def encode(config: NetworkEncoder, arrays: Arrays, values: np.ndarray | Fields) -> np.ndarray:
     """Map `[N, D]`, `[N, T, D]` or fields to `[N, output]` float64, block by block.
 
     Raises `DataError` for fields with another number of channels than those it was fitted on.
@@ -59,7 +55,7 @@ def encode(config: NetworkConfig, arrays: Arrays, values: np.ndarray | Fields) -
     return np.concatenate([network(block).numpy() for block in _input_blocks(arrays, values)])
 
 
-def _build(config: NetworkConfig, arrays: Arrays) -> nn.Module:
+def _build(config: NetworkEncoder, arrays: Arrays) -> nn.Module:
     """The fitted network, float64 and in evaluation mode."""
     network = _unfilled(config, len(arrays["fill"]))
     weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith(_WEIGHT)}
@@ -98,28 +94,12 @@ def _inputs(arrays: Arrays, values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy((filled - arrays["center"]) / arrays["scale"])
 
 
-def _unfilled(config: NetworkConfig, inputs: int) -> nn.Module:
+def _unfilled(config: NetworkEncoder, inputs: int) -> nn.Module:
     # float64: the embedding of a row must not depend on the rows that share its block.
     # Weights come later, on the meta device nothing draws from the global generator.
     with torch.device("meta"):
-        network = _architecture(config, inputs)
+        network = cast(nn.Module, config.network(inputs))
     return network.to(torch.float64).to_empty(device="cpu")
-
-
-def _architecture(config: NetworkConfig, inputs: int) -> nn.Module:
-    if isinstance(config, MLPEncoder):
-        return _mlp(config, inputs)
-    if isinstance(config, TemporalCNNEncoder):
-        return _ResidualCNN(inputs, config.embedding)
-    return _FieldCNN(inputs, config.embedding)
-
-
-def _mlp(config: MLPEncoder, inputs: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for width in config.hidden:
-        layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
-        inputs = width
-    return nn.Sequential(*layers, nn.Linear(inputs, config.output))
 
 
 class _ResidualBlock(nn.Module):
@@ -138,7 +118,7 @@ class _ResidualBlock(nn.Module):
         return torch.relu(self.body(x_NDT) + self.shortcut(x_NDT))
 
 
-class _ResidualCNN(nn.Module):
+class ResidualCNN(nn.Module):
     """Three residual blocks over time, mean over time, linear head: `[N, T, D]` to `[N, embedding]`."""
 
     def __init__(self, channels: int, embedding: int):
@@ -154,7 +134,7 @@ class _ResidualCNN(nn.Module):
         return cast(torch.Tensor, self.head(self.blocks(x_NTD.transpose(1, 2)).mean(dim=2)))
 
 
-class _FieldCNN(nn.Module):
+class FieldCNN(nn.Module):
     """Three convolutions over a periodic field, each halving its sides, mean over space, linear head.
 
     `[N, H, W, C]` to `[N, embedding]`.

@@ -1,4 +1,4 @@
-"""What a strategy is, and the registry of all of them."""
+"""What a strategy is: how characteristics of categories become capacity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.errors import ConfigError, did_you_mean
 
 Ratios = tuple[float, float, float]
 """Compression ratios of L0, L1, L2."""
@@ -36,22 +35,6 @@ class Strategy:
     def has_rule(self) -> bool:
         """Whether `compression.rule` makes a difference: a need and a published rule to choose between."""
         return self.need is not None and self.published is not None
-
-
-STRATEGIES: dict[str, Strategy] = {}
-
-
-def register(strategy: Strategy) -> Strategy:
-    """Make a strategy known under its name, to configs and search spaces alike."""
-    STRATEGIES[strategy.name] = strategy
-    return strategy
-
-
-def get_strategy(name: str) -> Strategy:
-    """Return the strategy called `name`. Raises `ConfigError` with the nearest known name."""
-    if name not in STRATEGIES:
-        raise ConfigError(f"compression.strategy: unknown strategy '{name}'{did_you_mean(name, STRATEGIES)}")
-    return STRATEGIES[name]
 
 
 def scaled(needs: np.ndarray) -> np.ndarray:
