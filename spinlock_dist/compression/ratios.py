@@ -62,12 +62,14 @@ def _spread(config: CompressionConfig, urgency: np.ndarray) -> np.ndarray:
 def _start_of(config: CompressionConfig) -> Strategy:
     start = get_strategy(config.feedback.start)
     if start.measured:
-        raise ConfigError(f"compression.feedback.start: '{start.name}' cannot start from itself; try uniform")
+        raise ConfigError(
+            f"compression.feedback.start: '{config.feedback.start}' cannot start from itself; try uniform"
+        )
     return start
 
 
 def _published(strategy: Strategy, categories: Sequence[Characteristics]) -> np.ndarray:
-    assert strategy.published is not None, f"strategy {strategy.name} has neither a need nor published ratios"
+    assert strategy.published is not None, "a strategy says one of them"
     return np.array([strategy.published(category) for category in categories], dtype=float)
 
 

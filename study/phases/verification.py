@@ -7,7 +7,7 @@ from pathlib import Path
 
 from results.records.trial_record import BASELINE, TrialRecord, read_records, write_records
 from results.verdict.verification import Verification, verify
-from spinlock_dist.config import load_config
+from spinlock_dist.config_file import load_config
 from study.context import StudyContext
 
 

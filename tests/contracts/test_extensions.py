@@ -131,3 +131,87 @@ def test_a_figure_and_a_section_of_the_report(package: Path) -> None:
     assert "<b>Seconds of every trial</b> Look for outliers." in section
     assert 'data-figure="plot-seconds">{"data":[' in section
     assert not study.problems
+
+
+def test_a_strategy(package: Path) -> None:
+    import numpy as np
+
+    from spinlock_dist.compression.capacity import plan_capacity
+    from spinlock_dist.compression.characteristics import characterize
+    from spinlock_dist.compression.strategies import STRATEGIES
+    from spinlock_dist.config import CompressionConfig
+
+    write_module(
+        package,
+        "wide_first",
+        """
+        import numpy as np
+
+        from spinlock_dist.compression.strategies import Strategy
+
+        WIDE_FIRST = Strategy(need=lambda categories: np.array([each.features for each in categories], dtype=float))
+        """,
+    )
+    rng = np.random.default_rng(0)
+    categories = [characterize(rng.normal(size=(200, features))) for features in (4, 12, 30)]
+    STRATEGIES.register("wide_first", "wide_first:WIDE_FIRST")
+    try:
+        plan = plan_capacity(CompressionConfig(strategy="wide_first"), categories, 10_000)
+    finally:
+        STRATEGIES.unregister("wide_first")
+    uniform = plan_capacity(CompressionConfig(strategy="uniform"), categories, 10_000)
+    assert (
+        plan.bits.sum(axis=1)[0] < uniform.bits.sum(axis=1)[0]
+        and plan.bits.sum(axis=1)[2] > uniform.bits.sum(axis=1)[2]
+    )
+
+
+def test_a_family_encoder(package: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from spinlock_dist.config import ENCODERS
+    from spinlock_dist.config_file import load_config
+    from spinlock_dist.errors import ConfigError
+    from spinlock_dist.prepare import prepare
+    from tests.synthetic import write_table
+
+    write_module(
+        package,
+        "squares",
+        """
+        from typing import Literal
+
+        from pydantic import Field
+
+        from spinlock_dist.features.encoders.base import Encoder
+
+        class Squares(Encoder):
+            encoder: Literal["squares"] = "squares"
+            power: int = Field(2, ge=1)
+
+            def names(self, columns):
+                return tuple(f"{column}^{self.power}" for column in columns)
+
+            def encode(self, arrays, values, fields):
+                return values.astype(float) ** self.power
+        """,
+    )
+    write_table(tmp_path / "table.npz", rows=60)
+    path = tmp_path / "trial.yaml"
+    settings = f"prepare:\n  dataset: {tmp_path / 'table.npz'}\n  families:\n    summary: "
+    settings += "{encoder: squares, power: 3}\n"
+    ENCODERS.register("squares", "squares:Squares")
+    try:
+        path.write_text(settings)
+        config = load_config(path)
+        data = prepare(config.prepare)
+        assert all(name.endswith("^3") for name in data.feature_names) and np.isfinite(data.values).all()
+        assert config.model_validate(config.model_dump(mode="json")) == config
+        path.write_text(settings.replace("power", "powr"))
+        with pytest.raises(ConfigError, match=r"line 4: unknown setting .*powr'; did you mean 'power'"):
+            load_config(path)
+    finally:
+        ENCODERS.unregister("squares")
+    path.write_text(settings)
+    with pytest.raises(ConfigError, match="unknown encoder 'squares'"):
+        load_config(path)

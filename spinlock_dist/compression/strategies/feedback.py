@@ -8,7 +8,7 @@ import numpy as np
 
 from spinlock_dist.compression.strategies.strategy import Strategy
 
-FEEDBACK = Strategy("feedback", measured=True)
+FEEDBACK = Strategy(measured=True)
 """Starts from `compression.feedback.start`; `spinlock_dist.training.pilots` runs the pilots."""
 
 

@@ -25,7 +25,6 @@ class Strategy:
     `measured`: characteristics do not tell it enough, it trains pilots.
     """
 
-    name: str
     need: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
     published: Callable[[Characteristics], Ratios] | None = None
     factor: Callable[[Sequence[Characteristics]], np.ndarray] | None = None

@@ -11,4 +11,4 @@ def published(_: Characteristics) -> Ratios:
     return UNIFORM_RATIOS
 
 
-UNIFORM = Strategy("uniform", published=published)
+UNIFORM = Strategy(published=published)
