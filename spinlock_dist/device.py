@@ -33,10 +33,16 @@ def resolve_device(name: str) -> torch.device:
 def denormals_flushed() -> Iterator[None]:
     """Take numbers below 1e-38 for zero meanwhile, as GPUs may: processors are many times slower on them.
 
-    Squares of small gradients fall there: Adam's second moments are full of them.
+    Squares of small gradients fall there: Adam's second moments are full of them. Afterwards it is as it was before.
     """
+    before = _flushes_denormals()
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(before)
+
+
+def _flushes_denormals() -> bool:
+    """Whether this thread does so now: torch can set it but not tell."""
+    return (torch.tensor(1e-40) * torch.tensor(0.5)).item() == 0

@@ -37,7 +37,8 @@ class CheckpointError(SpinlockError):
 class DivergedError(SpinlockError):
     """Training met a non-finite number. The weights are those of the last finite step.
 
-    Attributes: `epoch` (0-based, the one that failed) and `term` (the loss term or metric that was not finite).
+    Attributes: `epoch`, the one that failed, counted from 1 and with its pilots, as in reports; `term`, the loss term,
+    gradient or metric that was not finite.
     """
 
     def __init__(self, epoch: int, term: str):

@@ -46,6 +46,17 @@ class MemberAdam:
             for place, view in enumerate(_views(flat, self._shapes))
         }
 
+    def finite_M(self) -> Tensor:
+        """Whether all gradients of a member are finite `[M]`, without asking the host.
+
+        A sum is finite only if its terms are: an infinite one makes it infinite or, against another, not a number.
+        """
+        members = len(self.rates)
+        if members == 1:
+            return torch.isfinite(self.gradients.sum()).reshape(1)
+        views = _views(self.gradients, self._shapes)
+        return torch.isfinite(torch.stack([view.reshape(members, -1).sum(dim=1) for view in views]).sum(dim=0))
+
     @torch.no_grad()
     def step(self, alive_M: Tensor) -> None:
         """Update the members that are `alive_M`; the others keep their weights whatever their gradients hold."""

@@ -71,8 +71,8 @@ class Trainer:
     """Trains members in lock step, as one batch; what is not a loss weight, a rate or a seed is common to all.
 
     Attributes: `members`, all of them; `model`, of those that have not ended, whose indices are in `batch`. A member
-    that meets a non-finite loss is frozen before the step that would have used it. After each epoch whatever has ended
-    leaves the batch, so that the others go on faster.
+    that meets a non-finite loss or gradient is frozen before the step that would have used it. After each epoch
+    whatever has ended leaves the batch, so that the others go on faster.
     """
 
     def __init__(self, model: HierarchicalVQVAE, members: Sequence[Member], data: EvaluationData):
@@ -98,7 +98,8 @@ class Trainer:
         rates_M = torch.tensor([config.training.learning_rate for config in configs])
         self.optimizer = MemberAdam(model.parameters(), rates_M)
         self.alive_M = torch.ones(len(batch), dtype=torch.bool, device=device)
-        self.failed_TM = torch.zeros(len(self.active_terms), len(batch), dtype=torch.bool, device=device)
+        self.checked = [*(f"the {term} loss" for term in self.active_terms), "the gradient"]
+        self.failed_TM = torch.zeros(len(self.checked), len(batch), dtype=torch.bool, device=device)
 
     def fit(self, report: MembersReport, snapshots: Snapshots | None = None) -> None:
         """Train every member to its end: epoch by epoch, evaluating and reporting.
@@ -175,7 +176,8 @@ class Trainer:
         terms = self._terms(results)
         total_M = torch.stack([self.weights[term] * value_M for term, value_M in terms.items()]).sum(dim=0)
         total_M.sum().backward()
-        failed_TM = ~torch.isfinite(torch.stack([value_M.detach() for value_M in terms.values()]))
+        finite_TM = [*(torch.isfinite(value_M.detach()) for value_M in terms.values()), self.optimizer.finite_M()]
+        failed_TM = ~torch.stack(finite_TM)
         self.failed_TM |= failed_TM & self.alive_M
         self.alive_M = self.alive_M & ~failed_TM.any(dim=0)
         self.optimizer.step(self.alive_M)
@@ -199,8 +201,8 @@ class Trainer:
         """Give every member that failed in this epoch its error; the only host sync of an epoch."""
         for index, failed in zip(self.batch, self.failed_TM.T.tolist(), strict=True):
             if any(failed):
-                term = self.active_terms[failed.index(True)]
-                self.members[index].error = DivergedError(epoch, f"the {term} loss")
+                member = self.members[index]
+                member.error = DivergedError(epoch + member.spent, self.checked[failed.index(True)])
 
     def _is_due(self, index: int, epoch: int) -> bool:
         last = epoch % self.shared.training.evaluate_every == 0 or self._is_last(index, epoch)
@@ -219,7 +221,7 @@ class Trainer:
             member, metrics = self.members[index], measured[index]
             bad = next((name for name, value in metrics.scalars().items() if not np.isfinite(value)), None)
             if bad:
-                member.error = DivergedError(epoch, f"the metric {bad}")
+                member.error = DivergedError(epoch + member.spent, f"the metric {bad}")
                 continue
             member.epochs, member.seconds = epoch + member.spent, seconds
             self._keep(index, metrics)

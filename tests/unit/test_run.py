@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from spinlock_dist.compression.rate_distortion import fvu_at_rate
 from spinlock_dist.config import TrialConfig
@@ -17,6 +18,7 @@ from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, lockstep_key, run_members, run_trial
+from spinlock_dist.training import losses
 from tests.synthetic import write_table
 
 QUICK = {"epochs": 6, "evaluate_every": 2, "batch_size": 64, "device": "cpu"}
@@ -175,6 +177,51 @@ def test_whoever_leaves_a_batch_when_the_others_end_as_alone(
             assert (outcome.epochs, made[-1].finished) == (expected.epochs, True)
             assert outcome.validation.fvu == pytest.approx(expected.validation.fvu, rel=1e-3, abs=1e-4)
             assert outcome.evaluate("validation").fvu == pytest.approx(outcome.validation.fvu, rel=1e-5)
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Makes the gradients of a step infinite for one member, under a loss that is what it was."""
+
+    def poison(step: int, gradients_M: list[float]) -> list[int]:
+        reconstruction, steps = losses.reconstruction, [0]
+
+        def called(results, spread, by):
+            steps[0] += 1
+            value_M = reconstruction(results, spread, by)
+            if steps[0] == step:
+                value_M.register_hook(lambda gradient_M: gradient_M * torch.tensor(gradients_M))
+            return value_M
+
+        monkeypatch.setattr(losses, "reconstruction", called)
+        return steps
+
+    return poison
+
+
+def test_a_gradient_that_is_not_finite_under_a_finite_loss_ends_its_member_alone(
+    config: TrialConfig, data: PreparedData, poisoned: Callable[..., list[int]]
+) -> None:
+    other = config.with_overrides({"seed": 1})
+    expected, _ = run_members([config, other], data)
+    poisoned(8, [1.0, np.inf])
+    healthy, diverged = run_members([config, other], data)
+    assert isinstance(diverged, DivergedError)
+    steps_an_epoch = len(data.split.train) // config.training.batch_size
+    assert (diverged.epoch, diverged.term) == (-(-8 // steps_an_epoch), "the gradient")  # epochs count from 1
+    assert isinstance(healthy, TrialOutcome) and isinstance(expected, TrialOutcome)
+    assert healthy.validation.fvu == pytest.approx(expected.validation.fvu, rel=1e-3)
+
+
+def test_the_epoch_of_a_divergence_counts_pilots_as_reports_do(
+    config: TrialConfig, data: PreparedData, poisoned: Callable[..., list[int]]
+) -> None:
+    measured = config.with_overrides({"compression.strategy": "feedback", "training.epochs": 12})
+    steps = poisoned(-1, [])
+    run_trial(measured, data)
+    poisoned(steps[0], [np.nan])  # in the last step of all
+    with pytest.raises(DivergedError, match="diverged in epoch 12: the gradient is not finite"):
+        run_trial(measured, data)
 
 
 def test_settings_that_cannot_be_end_their_own_member_alone(config: TrialConfig, data: PreparedData) -> None:
