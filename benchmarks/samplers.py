@@ -35,7 +35,7 @@ from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.events import StudyEvents
-from study.samplers.registry import make_sampler
+from study.samplers.build import make_sampler
 from study.search.constraints import guards
 from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan
@@ -190,7 +190,7 @@ def search(table: Table, arm: Arm, seed: int, at_a_time: int) -> SimpleNamespace
     """Search until one of the best is found; return `trials`, `epochs` spent, and whether one was `found`."""
     study = optuna.create_study()
     config = StudyConfig(name="s", sampler=cast(Any, arm.sampler), seed=seed)
-    study.sampler = make_sampler(config, table.space)
+    study.sampler = make_sampler(config)
     rule = make_scheduler(StoppingConfig(rule=cast(Any, arm.rule), grace=GRACE), table.epochs, [])
     scheduler, controller = PerTrialScheduler(lambda _: rule), cast(Any, None)
     ended: list[TrialRecord] = []

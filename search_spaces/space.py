@@ -55,11 +55,6 @@ class Float(Conditional):
         """Whether `value` is one of the values."""
         return _in_range(value, self.low, self.high, self.step)
 
-    def values(self) -> tuple[float, ...] | None:
-        """All values; None if continuous."""
-        step = self.step
-        return None if step is None else tuple(min(self.high, self.low + n * step) for n in range(self.count() or 0))
-
     def probes(self) -> tuple[Any, ...]:
         """The values that must be valid: both ends, and one between them that is not a whole number."""
         within = self.low + (self.high - self.low) / math.e
@@ -90,10 +85,6 @@ class Int(Conditional):
         """Whether `value` is one of the values."""
         return isinstance(value, int) and _in_range(value, self.low, self.high, self.step)
 
-    def values(self) -> tuple[int, ...]:
-        """All values."""
-        return tuple(range(self.low, self.high + 1, self.step))
-
     def probes(self) -> tuple[Any, ...]:
         """The values that must be valid: both ends."""
         return (self.low, self.high)
@@ -118,10 +109,6 @@ class Categorical(Conditional):
     def contains(self, value: Any) -> bool:
         """Whether `value` is one of the choices."""
         return among(value, self.choices)
-
-    def values(self) -> tuple[Scalar, ...]:
-        """All values."""
-        return self.choices
 
     def probes(self) -> tuple[Any, ...]:
         """The values that must be valid: every choice."""
@@ -244,22 +231,6 @@ class SearchSpace:
                 key = tuple(among(choice, allowed) for allowed in conditions)
                 groups[key] = (*groups.get(key, ()), choice)
         return list(groups.values())
-
-    def grid(self) -> Iterator[dict[str, Any]]:
-        """Yield the values of every config in the space. Raises `ConfigError` if a parameter is continuous."""
-        for name, parameter in self.parameters.items():
-            if parameter.count() is None:
-                raise ConfigError(f"search space '{self.name}': {name} is continuous, so that there is no grid")
-        yield from self._grid(tuple(self.parameters), {})
-
-    def _grid(self, rest: tuple[str, ...], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if not rest:
-            yield values
-        elif not self.counts(rest[0], values):
-            yield from self._grid(rest[1:], values)
-        else:
-            for value in self.parameters[rest[0]].values() or ():
-                yield from self._grid(rest[1:], {**values, rest[0]: value})
 
     def combinations(self) -> int | None:
         """The number of different configs in the space; None if a parameter is continuous."""

@@ -18,6 +18,7 @@ from study.cluster.ray_cluster import Cluster
 from study.cluster.resources import members_per_worker
 from study.config import StudyConfig
 from study.events import Broadcast
+from study.samplers.build import GivenSampler
 from study.worker.tasks import Workers
 from study.worker.trainable import Objective, Training, WorkerSetup
 
@@ -34,6 +35,8 @@ class StudyContext:
     objective: Objective
     """What trains: the core, or a stand-in."""
     events: Broadcast
+    sampler: GivenSampler | None = None
+    """A sampler that is none of `study.samplers`, as it was handed in."""
     prepare_seconds: float = 0.0
     """What preparing the data took."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spinlock_dist.errors import run_command
 from study.config import StudyConfig
 from study.launch_options import make_parser, study_config
+from study.samplers.registry import is_dotted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,16 +25,19 @@ def main(argv: list[str] | None = None) -> int:
     from rich.console import Console  # only now: --help and a misspelt setting answer at once
 
     from study.pipeline import dry_run, run
+    from study.samplers.build import load_sampler
 
+    # A person names it here; that a file does would not be enough to import code.
+    sampler = load_sampler(args.sampler) if args.sampler and is_dotted(args.sampler) else None
     console = Console(quiet=args.json)
     progress = Console(quiet=args.json or args.quiet)
     progress.print(f"study {Path(config.runs) / config.name}", highlight=False)
     try:
         if args.dry_run:
-            plan = dry_run(config, console=progress)
+            plan = dry_run(config, console=progress, sampler=sampler)
             print(json.dumps(plan.to_json()) if args.json else "\n".join(plan.lines()))
             return 0
-        result = run(config, resume=args.resume or bool(args.extend), console=progress)
+        result = run(config, resume=args.resume or bool(args.extend), console=progress, sampler=sampler)
     except KeyboardInterrupt:
         console.print(_farewell(config), highlight=False, soft_wrap=True)
         return 130

@@ -13,6 +13,7 @@ from spinlock_dist.config_file import parse_config, read_yaml
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.preset import merge, over_preset
 from study.config import StoppingConfig, StudyConfig
+from study.samplers.registry import SAMPLERS
 
 
 def choices(setting: str, section: type[Section] = StudyConfig) -> tuple[str, ...]:
@@ -72,7 +73,10 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
             "help": "imbalance, or a front of it, mean and utilization (default: single)",
         },
     ),
-    "--sampler": ("sampler", {"choices": choices("sampler"), "help": "what suggests the trials (default: tpe)"}),
+    "--sampler": (
+        "sampler",
+        {"metavar": "NAME", "help": f"{', '.join(SAMPLERS)}, or package.Class of any Optuna sampler (default: tpe)"},
+    ),
     "--stopping": (
         "stopping.rule",
         {"choices": choices("rule", StoppingConfig), "help": "what stops poor trials early (default: asha)"},

@@ -32,6 +32,7 @@ from study.phases.finals import judge_finals, run_finals
 from study.phases.search import run_searches
 from study.phases.tournament import rank_arms
 from study.provenance import continued, describe
+from study.samplers.build import GivenSampler
 from study.validate import ValidatedStudy, validate
 from study.worker.retry_policy import storage_errors_explained
 from study.worker.trainable import Objective
@@ -60,15 +61,22 @@ class StudyResult:
 
 
 def run(
-    config: StudyConfig, *, resume: bool = False, objective: Objective = run_members, console: Console | None = None
+    config: StudyConfig,
+    *,
+    resume: bool = False,
+    objective: Objective = run_members,
+    console: Console | None = None,
+    sampler: GivenSampler | None = None,
 ) -> StudyResult:
     """Run a study, or resume one, and return what it found; everything is kept in its folder.
+
+    `sampler` is any Optuna sampler, or a function that makes one from a seed, in the place of `config.sampler`.
 
     Uses the Ray cluster this process is connected to, joins the one at `config.cluster.address`, or starts its own.
     Raises `ConfigError`, `DataError` or `ResourceError` for what cannot be run, `StudyError` if trial after trial
     fails, `KeyboardInterrupt` when interrupted; whatever had an outcome by then is kept.
     """
-    study = validate(config, resume=resume)
+    study = validate(config, resume=resume, sampler=sampler)
     folder, events = study.folder, _monitors(study, console)
     with (
         folder.lock(),
@@ -103,9 +111,15 @@ def run(
     )
 
 
-def dry_run(config: StudyConfig, *, objective: Objective = run_members, console: Console | None = None) -> Forecast:
+def dry_run(
+    config: StudyConfig,
+    *,
+    objective: Objective = run_members,
+    console: Console | None = None,
+    sampler: GivenSampler | None = None,
+) -> Forecast:
     """What a new study will cost. It refuses what `run` would, trains two epochs and leaves no folder."""
-    study = validate(config)
+    study = validate(config, sampler=sampler)
     events = _monitors(study, console)
     with running(study.config.cluster, events.on_message) as cluster:
         return estimate(_prepared(study.on_cluster(cluster), cluster, objective, events), len(study.arms))
@@ -132,6 +146,7 @@ def _prepared(study: ValidatedStudy, cluster: Cluster, objective: Objective, eve
         cluster=cluster,
         objective=objective,
         events=events,
+        sampler=study.sampler,
         prepare_seconds=seconds,
     )
 

@@ -17,7 +17,8 @@ from study.config import StudyConfig
 from study.monitor.tensorboard import check_tensorboard
 from study.phases.tournament import Arm, arms
 from study.provenance import FREE_TO_CHANGE, differences, study_space
-from study.samplers.registry import check_sampler
+from study.samplers.build import GivenSampler, check_sampler, name_of
+from study.samplers.registry import is_dotted
 from study.search.stop_criteria import check_stop_criteria
 from study.search.storage import resolved_url
 from study.search.warm_start import check_fingerprint, earlier_studies
@@ -37,6 +38,7 @@ class ValidatedStudy:
     earlier: tuple[StudyFolder, ...]
     """Studies whose trials the sampler is to learn from; none of a study that is resumed, which has them."""
     resume: bool
+    sampler: GivenSampler | None = None
 
     def on_cluster(self, cluster: Cluster) -> ValidatedStudy:
         """The study as it runs on this cluster. Raises `ResourceError` if a limit could never be reached there."""
@@ -61,15 +63,17 @@ class ValidatedStudy:
             )
 
 
-def validate(config: StudyConfig, *, resume: bool = False) -> ValidatedStudy:
-    """Check a study and resolve its settings.
+def validate(config: StudyConfig, *, resume: bool = False, sampler: GivenSampler | None = None) -> ValidatedStudy:
+    """Check a study and resolve its settings; `sampler` is one that is handed in and not among `study.samplers`.
 
     Raises `ConfigError` for settings that contradict each other, the space, or with `resume` what the study was started
     with; `ResourceError` for more than this machine, or a cluster that is joined already, has.
     """
     space = study_space(config)
     config = _resolved(config)
-    check_sampler(config, space)
+    if sampler is not None and not is_dotted(config.sampler):
+        config = config.model_copy(update={"sampler": name_of(sampler)})
+    check_sampler(config, sampler)
     check_tensorboard(config)
     searches = arms(config, space)
     preflight(config.cluster)
@@ -77,7 +81,13 @@ def validate(config: StudyConfig, *, resume: bool = False) -> ValidatedStudy:
     folder = open_folder(config, space, resume)
     earlier = [] if resume else earlier_studies(config, space)
     return ValidatedStudy(
-        config=config, space=space, folder=folder, arms=tuple(searches), earlier=tuple(earlier), resume=resume
+        config=config,
+        space=space,
+        folder=folder,
+        arms=tuple(searches),
+        earlier=tuple(earlier),
+        resume=resume,
+        sampler=sampler,
     )
 
 

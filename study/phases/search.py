@@ -18,7 +18,7 @@ from spinlock_dist.metrics.record import Metrics
 from study.context import StudyContext
 from study.events import Broadcast, SearchStart
 from study.phases.tournament import Arm
-from study.samplers.registry import make_sampler
+from study.samplers.build import guards_notice, make_sampler
 from study.search.checkpoint_retention import CheckpointRetention
 from study.search.constraints import COUNT
 from study.search.schedulers import PerTrialScheduler, make_scheduler
@@ -117,7 +117,9 @@ class Search:
         say = self.context.events.on_message
         folder.path.mkdir(parents=True, exist_ok=True)
         study = open_storage(folder, config, COUNT[config.objective], say)
-        study.sampler = make_sampler(config, space)
+        study.sampler = make_sampler(config, self.context.sampler)
+        if notice := guards_notice(config, self.context.sampler):
+            say(notice)
         lost = release(study, "driver lost", "the driver was lost")
         self.retention.add(read_search(study))
         if lost:

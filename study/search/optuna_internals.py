@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import optuna
+from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState
 
 
@@ -30,3 +31,8 @@ def wait_again(study: optuna.Study, trial: FrozenTrial) -> None:
 def enqueued_params(trial: FrozenTrial) -> dict[str, Any] | None:
     """The parameters that a trial was enqueued with; None if it was not enqueued."""
     return trial.system_attrs.get("fixed_params")
+
+
+def first_generation(sampler: type[NSGAIISampler]) -> dict[str, Any]:
+    """System attributes that make a trial one of the sampler's first generation, from which the second is bred."""
+    return {sampler._get_generation_key(): 0}

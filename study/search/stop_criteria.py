@@ -14,7 +14,6 @@ from results.records.trial_record import TrialRecord
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
 from study.events import StudyEvents
-from study.samplers.grid import GridSampler
 
 ENDED = "ended"
 """Attribute of a study: why its search ended; None until it has."""
@@ -56,8 +55,6 @@ class StopCriteria(StudyEvents):
         for name, limit in (("hours", until.hours), ("gpu_hours", until.gpu_hours)):
             if limit is not None and spent[name] >= limit:
                 return f"{limit:g} {name.replace('gpu_', 'GPU-')} of search are spent"
-        if isinstance(self._study.sampler, GridSampler) and self._study.sampler.left(self._study) == 0:
-            return "every config of the grid was tried"
         if until.imbalance is None and until.no_improvement is None:
             return None
         ended = sorted(finished_trials(self._study), key=lambda trial: (trial.datetime_complete, trial.number))

@@ -28,10 +28,10 @@ from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData
 from study.config import GuardsConfig, StudyConfig
 from study.provenance import differences
-from study.samplers.registry import FIRST_GENERATION
+from study.samplers.optuna_samplers import OrderedNSGAII
 from study.search.constraints import guards
 from study.search.initial_trials import STRATEGY, UNIFORM, initial_points
-from study.search.optuna_internals import enqueued_params
+from study.search.optuna_internals import enqueued_params, first_generation
 
 BASELINE = "baseline"
 WARM_STARTED = "warm_started"
@@ -64,7 +64,7 @@ class PriorTrials:
                 params=record.params,
                 distributions={name: distribution(self.space.parameters[name]) for name in record.params},
                 user_attrs=outcome(record) | {PRIOR: source},
-                system_attrs=dict(FIRST_GENERATION) if complete else {},  # Optuna writes into it
+                system_attrs=first_generation(OrderedNSGAII) if complete else {},
                 intermediate_values=reports,
                 constraints=constraints,
             )

@@ -215,3 +215,36 @@ def test_a_family_encoder(package: Path, tmp_path: Path) -> None:
     path.write_text(settings)
     with pytest.raises(ConfigError, match="unknown encoder 'squares'"):
         load_config(path)
+
+
+def test_a_sampler(package: Path) -> None:
+    import optuna
+
+    from results.records.optuna_distributions import suggest
+    from search_spaces import load_space
+    from study.config import StudyConfig
+    from study.samplers.build import make_sampler
+    from study.samplers.registry import SAMPLERS
+
+    write_module(
+        package,
+        "lowest",
+        """
+        from optuna.samplers import RandomSampler
+
+        from study.samplers.kind import SamplerKind
+
+        class Lowest(RandomSampler):
+            def sample_independent(self, study, trial, param_name, param_distribution):
+                return getattr(param_distribution, "low", None) or param_distribution.choices[0]
+
+        LOWEST = SamplerKind(make=lambda seed: Lowest(seed=seed))
+        """,
+    )
+    SAMPLERS.register("lowest", "lowest:LOWEST")
+    try:
+        space, config = load_space("quick"), StudyConfig(name="s", sampler="lowest")
+        values = suggest(optuna.create_study(sampler=make_sampler(config)).ask(), space)
+        assert values == {name: parameter.probes()[0] for name, parameter in space.parameters.items() if name in values}
+    finally:
+        SAMPLERS.unregister("lowest")

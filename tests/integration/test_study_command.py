@@ -206,3 +206,17 @@ def wait_for_trials(process: subprocess.Popen, count: int) -> None:
 def trials(folder: StudyFolder) -> dict:
     """Return the settled trials by number."""
     return {record.number: record for record in read_search(read_journal(folder.journal, folder.name))}
+
+
+def test_a_file_alone_never_imports_a_sampler(tmp_path, capsys, monkeypatch):
+    (tmp_path / "elsewhere.py").write_text("raise SystemExit('code of a file ran')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "study.yaml").write_text("sampler: elsewhere.Sampler\n")
+    refused(
+        capsys,
+        tmp_path,
+        ["--config", str(tmp_path / "study.yaml")],
+        "sampler elsewhere.Sampler is code, which a file alone never imports: give --sampler elsewhere.Sampler again",
+    )
+    refused(capsys, tmp_path, ["--sampler", "nowhere.Sampler"], "--sampler nowhere.Sampler: cannot be imported")
+    refused(capsys, tmp_path, ["--sampler", "tpee"], "unknown sampler 'tpee'; did you mean 'tpe'?")

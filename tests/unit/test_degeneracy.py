@@ -21,7 +21,7 @@ from spinlock_dist.prepare import prepare
 from spinlock_dist.run import run_trial
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
-from study.samplers.registry import make_sampler
+from study.samplers.build import make_sampler
 from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_journal
@@ -72,7 +72,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Metrics, list[Trial
     data = prepare(base.prepare)
     baseline = run_trial(base, data).validation
     study = open_journal(Path(folder) / "optuna.journal", "degenerate")
-    study.sampler = make_sampler(StudyConfig(name="n"), SPACE)
+    study.sampler = make_sampler(StudyConfig(name="n"))
     resources = Resources(concurrent=1, cpus=1, gpus=0)
     plan = SearchPlan(
         space=SPACE, base=base, target=TRIALS, baseline=baseline, guards=GuardsConfig(), resources=resources

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import random
+import sys
 
 import numpy as np
 import optuna
 import pytest
+from optuna.samplers import BaseSampler
+from pydantic import ValidationError
 
 from results.records.optuna_distributions import distributions, from_unit, suggest, to_unit
 from search_spaces import Categorical, Float, Int, Parameter, SearchSpace, load_space, preset_names
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
-from study.samplers.cmaes import CmaEsSampler, Evolution, merit
-from study.samplers.grid import GridSampler
-from study.samplers.registry import check_sampler, make_sampler
+from study.samplers.build import check_sampler, guards_notice, load_sampler, make_sampler, name_of
 from study.search.constraints import COUNT
 
 
@@ -25,14 +25,14 @@ def space_of(**parameters: Parameter) -> SearchSpace:
 
 def draws(space: SearchSpace, seed: int = 0, count: int = 5, sampler: str = "tpe") -> list[dict]:
     config = StudyConfig(name="n", sampler=sampler, seed=seed)
-    study = optuna.create_study(sampler=make_sampler(config, space))
+    study = optuna.create_study(sampler=make_sampler(config))
     return [suggest(study.ask(), space) for _ in range(count)]
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_suggestion_is_a_config(name):
     space = load_space(name)
-    study = optuna.create_study(sampler=make_sampler(StudyConfig(name="n"), space))
+    study = optuna.create_study(sampler=make_sampler(StudyConfig(name="n")))
     for _ in range(20):
         trial = study.ask()
         values = suggest(trial, space)
@@ -63,7 +63,7 @@ def test_the_stream_is_seeded_and_goes_on_after_a_resume():
     assert draws(space) != draws(space, seed=1)
     study, drawn = optuna.create_study(), []
     for _ in range(5):
-        study.sampler = make_sampler(StudyConfig(name="n"), space)  # as if resumed at every trial
+        study.sampler = make_sampler(StudyConfig(name="n"))  # as if resumed at every trial
         drawn.append(suggest(study.ask(), space))
     assert drawn == draws(space)
     assert len({values["training.learning_rate"] for values in drawn}) == 5
@@ -71,44 +71,42 @@ def test_the_stream_is_seeded_and_goes_on_after_a_resume():
 
 # ---------------------------------------------------------------- what is refused
 
-NUMBERS = space_of(a=Float(low=0, high=1), b=Int(low=1, high=9, log=True))
-STEPS = space_of(a=Float(low=0, high=1, step=0.5), b=Categorical(choices=("x", "y")))
-
 
 @pytest.mark.parametrize(
-    ("sampler", "objective", "space", "message"),
+    ("settings", "message"),
     [
-        ("nsga2", "single", NUMBERS, "--sampler nsga2: keeps a front of several objectives: add --objective pareto"),
-        ("nsga3", "single", NUMBERS, "--sampler nsga3: keeps a front of several objectives"),
-        ("cmaes", "pareto", NUMBERS, "--sampler cmaes: has one objective"),
-        ("cmaes", "single", STEPS, "--sampler cmaes: moves numbers that always count, and b is a choice; fix it"),
-        (
-            "cmaes",
-            "single",
-            space_of(b=Categorical(choices=("x", "y")), a=Int(low=1, high=2, when={"b": ("x",)})),
-            "and b is a choice",
-        ),
-        ("grid", "single", NUMBERS, "--sampler grid: tries every value, and a is continuous; give it a step"),
-        (
-            "grid",
-            "pareto",
-            space_of(a=Int(low=1, high=400), b=Int(low=1, high=400)),
-            "160,000 configs, at most 100,000",
-        ),
+        ({"sampler": "nsga2"}, "--sampler nsga2: keeps a front of several objectives: add --objective pareto"),
+        ({"sampler": "qmc", "deterministic": True}, "--sampler qmc: keeps a state of its own"),
+        ({"sampler": "package.Sampler"}, "sampler package.Sampler is code, which a file alone never imports"),
     ],
 )
-def test_a_sampler_that_cannot_search_the_space_is_refused_in_a_line(sampler, objective, space, message):
+def test_a_sampler_that_cannot_do_what_is_asked_is_refused_in_a_line(settings, message):
     with pytest.raises(ConfigError) as error:
-        check_sampler(StudyConfig(name="n", sampler=sampler, objective=objective), space)
+        check_sampler(StudyConfig(name="n", **settings))
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["tpee", "cmaes", "grid", "", ".", "a b.c", "../evil.py", "os.system('x')"])
+def test_a_name_that_is_no_sampler_is_refused(name):
+    with pytest.raises(ValidationError, match="unknown sampler"):
+        StudyConfig(name="n", sampler=name)
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc"])
 @pytest.mark.parametrize("objective", ["single", "pareto"])
-def test_the_others_search_every_preset(sampler, objective):
+def test_the_others_search_for_either_objective(sampler, objective):
+    config = StudyConfig(name="n", sampler=sampler, objective=objective)
+    check_sampler(config)
     for name in preset_names():
-        check_sampler(StudyConfig(name="n", sampler=sampler, objective=objective), load_space(name))
+        study = optuna.create_study(directions=["minimize"] * COUNT[objective], sampler=make_sampler(config))
+        assert load_space(name).to_config(TrialConfig(), suggest(study.ask(), load_space(name))) is not None
+
+
+@pytest.mark.parametrize(("sampler", "notice"), [("tpe", ""), ("random", "sampler random ignores the guards: ")])
+def test_one_that_ignores_the_guards_is_named(sampler, notice):
+    assert guards_notice(StudyConfig(name="n", sampler=sampler)).startswith(notice)
+    assert bool(guards_notice(StudyConfig(name="n", sampler=sampler))) == bool(notice)
 
 
 # ---------------------------------------------------------------- GP
@@ -118,7 +116,7 @@ def test_the_others_search_every_preset(sampler, objective):
 def test_gp_learns_from_complete_trials_under_constraints(objective):
     """The less a, the better, and below 0.5 it is infeasible: who has learned that suggests what is just above."""
     count, space = COUNT[objective], space_of(a=Float(low=0, high=1), b=Float(low=0, high=1))
-    sampler = make_sampler(StudyConfig(name="n", sampler="gp", objective=objective), space)
+    sampler = make_sampler(StudyConfig(name="n", sampler="gp", objective=objective))
     study = optuna.create_study(directions=["minimize"] * count, sampler=sampler)
     for index in range(12):
         point = {"a": (index % 4 + 0.5) / 4, "b": (index % 3) / 2}
@@ -167,131 +165,115 @@ def test_every_value_of_a_finite_range_has_an_equal_part_of_the_unit_interval():
 
 # ---------------------------------------------------------------- QMC
 
-CONDITIONAL = space_of(
-    kind=Categorical(choices=("x", "y")),
-    a=Float(low=0, high=1),
-    b=Float(low=0, high=1, when={"kind": ("x",)}),
-)
 
-
-def test_qmc_spreads_evenly_over_conditional_parameters_too_and_goes_on_after_a_resume():
-    config = StudyConfig(name="n", sampler="qmc")
-    study = optuna.create_study(sampler=make_sampler(config, CONDITIONAL))
-    study.enqueue_trial({"kind": "y", "a": 0.5})
+def test_qmc_spreads_evenly_also_when_the_study_is_resumed_at_every_trial():
+    config, space = StudyConfig(name="n", sampler="qmc"), space_of(a=Float(low=0, high=1), b=Float(low=0, high=1))
+    study = optuna.create_study()
+    study.add_trial(optuna.create_trial(params={"a": 0.5, "b": 0.5}, distributions=distributions(space), value=1.0))
     drawn = []
-    for _ in range(65):
-        study.sampler = make_sampler(config, CONDITIONAL)  # as if resumed at every trial
-        drawn.append(suggest(study.ask(), CONDITIONAL))
-    assert drawn.pop(0) == {"kind": "y", "a": 0.5}
-    study._storage.set_trial_state_values(64, optuna.trial.TrialState.WAITING)  # interrupted, and asked for again
-    assert suggest(study.ask(), CONDITIONAL) == drawn[-1]
-    assert sum(values["kind"] == "x" for values in drawn) == 32
-    counts, _ = np.histogram([values["a"] for values in drawn], bins=64, range=(0, 1))
-    assert counts.tolist() == [1] * 64  # 64 points of a Sobol sequence, one in each interval
-    counts, _ = np.histogram([values["b"] for values in drawn if "b" in values], bins=8, range=(0, 1))
-    assert counts.tolist() == [4] * 8
+    for _ in range(64):
+        study.sampler = make_sampler(config)
+        drawn.append(suggest(study.ask(), space))
+    for name in ("a", "b"):
+        counts, _ = np.histogram([values[name] for values in drawn], bins=64, range=(0, 1))
+        assert counts.tolist() == [1] * 64  # 64 points of a Sobol sequence, one in each interval
 
 
-# ---------------------------------------------------------------- grid
+# ---------------------------------------------------------------- samplers of others
 
 
-def test_a_grid_tries_every_config_once_across_resumes():
-    space = space_of(
-        kind=Categorical(choices=("x", None, True)),
-        step=Float(low=0.1, high=0.3, step=0.1),
-        only=Int(low=1, high=2, when={"kind": ("x",)}),
+class Corner(BaseSampler):
+    """Suggests the low end of everything."""
+
+    def __init__(self, seed: int | None = None):
+        self.seed = seed
+
+    def infer_relative_search_space(self, study, trial):
+        return {}
+
+    def sample_relative(self, study, trial, search_space):
+        return {}
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return param_distribution.low
+
+
+def broken(seed: int) -> BaseSampler:
+    raise ValueError("no licence")
+
+
+def not_one() -> str:
+    return "sampler"
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module that only an explicit import can have loaded."""
+    (tmp_path / "foreign_sampler.py").write_text(
+        "from optuna.samplers import RandomSampler\n"
+        "class Mine(RandomSampler):\n    pass\n"
+        "def factory():\n    return RandomSampler(seed=7)\n"
     )
-    study = optuna.create_study()
-    study.enqueue_trial({"kind": "x", "step": 0.29999999999999993})  # in part, and off by the last bit
-    tried = []
-    for _ in range(12):
-        study.sampler = sampler = GridSampler(space, seed=3)
-        assert sampler.left(study) == 12 - len(tried)
-        trial = study.ask()
-        tried.append(suggest(trial, space))
-        study.tell(trial, 1.0)
-    assert sampler.left(study) == 0
-    rounded = [{**values, "step": round(values["step"], 9)} for values in tried]
-    grid = [{**values, "step": round(values["step"], 9)} for values in space.grid()]
-    assert sorted(map(repr, rounded)) == sorted(map(repr, grid))
-    assert rounded[1:] != [values for values in grid if values != rounded[0]]  # shuffled
+    (tmp_path / "foreign_broken.py").write_text("raise RuntimeError('needs a\\ndatabase')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in ("foreign_sampler", "foreign_broken"):
+        sys.modules.pop(name, None)
 
 
-# ---------------------------------------------------------------- CMA-ES
-
-
-def evolve(function, dimensions: int, generations: int, seed: int = 0) -> np.ndarray:
-    """Return the mean after so many generations on a function of points of the unit cube."""
-    evolution, rng = Evolution(dimensions), np.random.default_rng(seed)
-    for _ in range(generations):
-        points = np.array([evolution.draw(rng) for _ in range(evolution.population)])
-        evolution.learn(points[np.argsort([function(point) for point in points])])
-    return evolution.mean
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_cmaes_follows_a_narrow_rotated_valley(seed):
-    """Condition number 1e4: steps of one length in all directions would creep along the valley."""
-    rng = np.random.default_rng(1)
-    rotation, _ = np.linalg.qr(rng.normal(size=(4, 4)))
-    optimum = np.array([0.3, 0.6, 0.5, 0.7])
-
-    def valley(point: np.ndarray) -> float:
-        return float((10.0 ** np.linspace(0, 4, 4) * (rotation @ (point - optimum)) ** 2).sum())
-
-    mean = evolve(valley, 4, generations=150, seed=seed)
-    assert np.abs(mean - optimum).max() < 1e-4
-
-
-@pytest.mark.parametrize("dimensions", [1, 2, 20])
-def test_cmaes_depends_on_the_order_of_values_alone(dimensions):
-    def bowl(point: np.ndarray) -> float:
-        return float(((point - 0.4) ** 2).sum())
-
-    means = [evolve(function, dimensions, 20) for function in (bowl, lambda point: np.exp(7 * bowl(point)) - 3)]
-    assert (means[0] == means[1]).all()
-    assert np.abs(means[0] - 0.4).max() < 0.15
-
-
-def test_cmaes_keeps_to_feasible_points_and_learns_from_points_of_others():
-    """The least value lies in the corner, where the constraint is broken; Optuna's own would end there."""
-    space = space_of(a=Float(low=1e-3, high=10, log=True), b=Int(low=0, high=100), c=Float(low=0, high=1, step=0.1))
-    study = optuna.create_study()
-    study.enqueue_trial({"a": 0.1, "b": 50, "c": 0.5})
+@pytest.mark.parametrize("name", ["foreign_sampler.Mine", "foreign_sampler:Mine", "foreign_sampler:factory"])
+def test_any_sampler_is_made_from_its_dotted_name_seeded_if_it_takes_a_seed(module, name):
+    config = StudyConfig(name="n", sampler=name)
+    assert "foreign_sampler" not in sys.modules  # a name in a config imports nothing
+    space = space_of(a=Float(low=0, high=1))
     drawn = []
-    for _ in range(150):
-        study.sampler = CmaEsSampler(space, seed=0)  # keeps nothing of its own
-        trial = study.ask()
-        values = suggest(trial, space)
-        drawn.append(values)
-        trial.set_constraint("g", 0.4 - values["c"])
-        if values["b"] > 90:
-            trial.report(0.5, 3)
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            study.tell(trial, abs(np.log10(values["a"]) + 2) + values["c"] + (values["b"] - 30) ** 2 / 1e3)
-    late = drawn[-20:]
-    assert np.mean([values["c"] >= 0.4 for values in late]) > 0.7
-    assert study.best_trial.params["a"] == pytest.approx(0.01, rel=0.2)
-    assert abs(study.best_trial.params["b"] - 30) <= 6
-    assert all(isinstance(values["b"], int) for values in drawn)
+    for seed in (0, 0, 1):
+        config = StudyConfig(name="n", sampler=name, seed=seed)
+        study = optuna.create_study(sampler=make_sampler(config, load_sampler(name)))
+        drawn.append([suggest(study.ask(), space)["a"] for _ in range(3)])
+    assert drawn[0] == drawn[1]
+    assert (drawn[0] != drawn[2]) == (not name.endswith("factory"))
+    assert len(set(drawn[0])) == 3
+    assert "is not known to heed" in guards_notice(config, load_sampler(name))
 
 
-def test_trials_are_ranked_feasible_then_stopped_then_infeasible():
-    def told(state: str, value: float | None = None, broken: float = 0.0, **reports: float) -> optuna.trial.FrozenTrial:
-        values = {int(epoch[1:]): report for epoch, report in reports.items()}
-        return optuna.create_trial(
-            state=optuna.trial.TrialState[state], value=value, intermediate_values=values, constraints={"g": broken}
-        )
+def test_an_object_or_a_function_is_handed_in_and_each_search_has_its_own(module):
+    space, corner = space_of(a=Float(low=0.25, high=1)), Corner()
+    for given in (corner, Corner, lambda seed: Corner(seed)):
+        config = StudyConfig(name="n", sampler=name_of(given))
+        check_sampler(config, given)
+        sampler = make_sampler(config, given)
+        assert isinstance(sampler, Corner) and sampler is not corner
+        assert suggest(optuna.create_study(sampler=sampler).ask(), space) == {"a": 0.25}
+    assert name_of(corner) == name_of(Corner) == f"{__name__}:Corner"
 
-    ranked = [
-        told("COMPLETE", 0.1),
-        told("COMPLETE", 0.2),
-        told("PRUNED", e5=0.9, e9=0.8),
-        told("PRUNED", e5=0.1),
-        told("PRUNED", e5=0.2),
-        told("PRUNED"),
-        told("COMPLETE", 0.0, broken=0.5),
-        told("PRUNED", broken=1.0, e9=0.1),
-    ]
-    assert sorted(random.Random(0).sample(ranked, len(ranked)), key=merit) == ranked
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.Sampler", "--sampler nowhere.Sampler: cannot be imported: No module named 'nowhere'"),
+        ("foreign_sampler.Mime", "--sampler foreign_sampler.Mime: cannot be imported: module 'foreign_sampler' has no"),
+        ("foreign_broken.Mine", "--sampler foreign_broken.Mine: cannot be imported: needs a database"),
+        ("foreign_sampler.__name__", "is neither a sampler's class nor a function"),
+    ],
+)
+def test_what_cannot_be_imported_is_said_in_a_line(module, name, message):
+    with pytest.raises(ConfigError) as error:
+        load_sampler(name)
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(broken, "cannot be made: no licence"), (lambda seed: not_one(), "gives a str, not an Optuna sampler")],
+)
+def test_what_makes_no_sampler_is_refused_in_a_line(given, message):
+    with pytest.raises(ConfigError, match=message):
+        make_sampler(StudyConfig(name="n", sampler=name_of(given)), given)
+
+
+def test_a_foreign_sampler_promises_no_deterministic_study():
+    config = StudyConfig(name="n", sampler=name_of(Corner), deterministic=True)
+    with pytest.raises(ConfigError, match="keeps a state of its own"):
+        check_sampler(config, Corner)

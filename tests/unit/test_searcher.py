@@ -28,7 +28,7 @@ from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.events import StudyEvents
-from study.samplers.registry import make_sampler
+from study.samplers.build import make_sampler
 from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
 from study.search.storage import open_journal, release, repair
@@ -56,7 +56,7 @@ def study(path: Path) -> optuna.Study:
 def reopen(path: Path) -> optuna.Study:
     """What a driver does when it starts."""
     study = open_journal(path, "test")
-    study.sampler = make_sampler(StudyConfig(name="test"), SPACE)
+    study.sampler = make_sampler(StudyConfig(name="test"))
     return study
 
 

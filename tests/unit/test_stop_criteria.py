@@ -8,12 +8,9 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from results.records.optuna_distributions import suggest
 from results.records.optuna_trials import STATE, finished_trials
-from search_spaces import Int, SearchSpace
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
-from study.samplers.grid import GridSampler
 from study.search.stop_criteria import StopCriteria, check_stop_criteria, reached, with_more_trials
 from study.search.storage import open_journal
 
@@ -113,21 +110,7 @@ def test_gpu_hours_on_cpu_are_refused():
     check_stop_criteria(UntilConfig(gpu_hours=1), Resources(concurrent=1, cpus=1, gpus=0.5))
 
 
-# ---------------------------------------------------------------- grid, extension
-
-
-def test_a_grid_ends_when_all_is_tried_and_not_while_a_trial_waits_to_go_on():
-    space = SearchSpace(name="s", description="", parameters={"model.hidden": Int(low=1, high=3)})
-    study = optuna.create_study(sampler=GridSampler(space, seed=0))
-    limits = StopCriteria(UntilConfig(), study, ONE_CPU)
-    for _ in range(3):
-        assert limits.reason() is None
-        trial = study.ask()
-        suggest(trial, space)
-    study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)  # interrupted
-    assert limits.reason() is None
-    assert suggest(study.ask(), space) == trial.params
-    assert limits.reason() == "every config of the grid was tried"
+# ---------------------------------------------------------------- extension
 
 
 def test_an_extension_asks_for_more_than_has_an_outcome():

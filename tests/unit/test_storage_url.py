@@ -16,7 +16,7 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StudyConfig
-from study.samplers.registry import make_sampler
+from study.samplers.build import make_sampler
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_storage, release, resolved_url
 from tests.unit.test_searcher import member_failure, member_report, result
@@ -37,7 +37,7 @@ def folder(config: StudyConfig) -> StudyFolder:
 
 
 def make_searcher(study: optuna.Study, baseline, target: int = 6) -> AskTellSearcher:
-    study.sampler = make_sampler(StudyConfig(name="s"), SPACE)
+    study.sampler = make_sampler(StudyConfig(name="s"))
     resources = Resources(concurrent=2, cpus=1, gpus=0)
     guards = GuardsConfig()
     plan = SearchPlan(

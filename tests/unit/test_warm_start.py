@@ -17,7 +17,7 @@ from search_spaces.space import space_content
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.config import ClusterConfig, GuardsConfig, StudyConfig
-from study.samplers.registry import make_sampler
+from study.samplers.build import make_sampler
 from study.search.constraints import COUNT
 from study.search.storage import open_journal
 from study.search.warm_start import (
@@ -167,10 +167,9 @@ def test_trials_of_an_earlier_study_are_told_as_they_ended_and_not_counted(
     assert len(waiting) == 3
 
 
-@pytest.mark.parametrize("name", ["nsga2", "nsga3"])
-def test_nsga_breeds_from_lent_trials(tmp_path, make_metrics, make_record, name):
+def test_nsga2_breeds_from_prior_trials(tmp_path, make_metrics, make_record):
     study = open_journal(tmp_path / "own.journal", "own", 3)
-    study.sampler = make_sampler(StudyConfig(name="own", sampler=name, objective="pareto"), SPACE)
+    study.sampler = make_sampler(StudyConfig(name="own", sampler="nsga2", objective="pareto"))
     prior = PriorTrials(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
     for number in range(20):
         params = {"compression.strategy": "balanced", "compression.sharpness": 1.5}

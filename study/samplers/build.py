@@ -1,0 +1,115 @@
+"""From the name of a sampler, or one that was handed in, to what suggests a study's trials."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
+
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.seeding import derive_seed
+from study.config import StudyConfig
+from study.samplers.per_trial_seed import PerTrialSeed
+from study.samplers.registry import SAMPLERS
+
+GivenSampler = BaseSampler | Callable[[int], BaseSampler]
+"""A sampler of the user's: an object, or what makes one from a seed."""
+
+KNOWN_TO_HEED = (TPESampler, GPSampler, NSGAIISampler, NSGAIIISampler)
+"""Optuna 5 offers no way to ask a sampler whether it heeds constraints; of its own these do."""
+
+
+def load_sampler(name: str) -> Callable[[int], BaseSampler]:
+    """Import a sampler's class, or a function that returns one, by dotted name; it gets the seed if it takes `seed`.
+
+    Only for names that a person gave on the command line: a file alone never imports code. Raises `ConfigError`.
+    """
+    module, _, attribute = name.rpartition(":" if ":" in name else ".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except Exception as error:  # whatever the module raises while it is imported
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"--sampler {name}: cannot be imported: {said}") from None
+    if not callable(found):
+        raise ConfigError(f"--sampler {name}: is neither a sampler's class nor a function that returns a sampler")
+
+    def make(seed: int) -> BaseSampler:
+        return found(seed=seed) if _takes_seed(found) else found()
+
+    return make
+
+
+def _takes_seed(function: Callable[..., BaseSampler]) -> bool:
+    try:
+        return "seed" in inspect.signature(function).parameters
+    except ValueError:  # of what is compiled, nothing is known
+        return False
+
+
+def name_of(given: GivenSampler) -> str:
+    """The dotted name that study.yaml records of a sampler handed in from Python."""
+    kind = type(given) if isinstance(given, BaseSampler) else given
+    name = getattr(kind, "__qualname__", type(kind).__qualname__).replace("<", "").replace(">", "")
+    return f"{kind.__module__}:{name.rpartition('.')[2]}"
+
+
+def check_sampler(config: StudyConfig, given: GivenSampler | None = None) -> None:
+    """Raise `ConfigError` if the sampler is code that nobody gave, or cannot do what is asked of it."""
+    name = config.sampler
+    if name not in SAMPLERS and given is None:
+        raise ConfigError(
+            f"sampler {name} is code, which a file alone never imports: "
+            f"give --sampler {name} again (in Python: run(..., sampler=...))"
+        )
+    kind, fault = SAMPLERS.get(name), None
+    if config.objective == "single" and kind is not None and not kind.single_objective:
+        fault = "keeps a front of several objectives: add --objective pareto, or use tpe"
+    elif config.deterministic and (kind is None or not kind.stateless):
+        fault = "keeps a state of its own, which --deterministic cannot restore: leave that out, or use tpe"
+    if fault is not None:
+        raise ConfigError(f"--sampler {name}: {fault}")
+    if name not in SAMPLERS and given is not None:
+        _made(config, given)
+
+
+def guards_notice(config: StudyConfig, given: GivenSampler | None = None) -> str:
+    """A line that says so if the sampler does not heed the guards, or is not known to; else empty."""
+    builtin = config.sampler in SAMPLERS
+    if builtin or given is None:
+        heeds = SAMPLERS[config.sampler].heeds_guards
+    else:
+        heeds = isinstance(_made(config, given), KNOWN_TO_HEED)
+    known = "ignores" if builtin else "is not known to heed"
+    tail = "trials that break one are still never the best"
+    return "" if heeds else f"sampler {config.sampler} {known} the guards: {tail}"
+
+
+def make_sampler(config: StudyConfig, given: GivenSampler | None = None) -> BaseSampler:
+    """The sampler of a search, seeded. Raises `ConfigError` if one that was given cannot be made."""
+    if config.sampler not in SAMPLERS and given is not None:
+        return _made(config, given)
+    kind = SAMPLERS[config.sampler]
+    if not kind.stateless:
+        return kind.make(_seed(config))
+    return PerTrialSeed(lambda number: kind.make(_seed(config, number)))
+
+
+def _made(config: StudyConfig, given: GivenSampler) -> BaseSampler:
+    """A sampler of its own for each search, of what was given."""
+    if isinstance(given, BaseSampler):
+        return copy.deepcopy(given)
+    try:
+        made = given(_seed(config))
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"--sampler {config.sampler}: cannot be made: {said}") from None
+    if not isinstance(made, BaseSampler):
+        raise ConfigError(f"--sampler {config.sampler}: gives a {type(made).__name__}, not an Optuna sampler")
+    return made
+
+
+def _seed(config: StudyConfig, *parts: int) -> int:
+    return derive_seed(config.seed, "sampler", *parts) % 2**32

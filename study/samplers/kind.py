@@ -1,0 +1,23 @@
+"""What a study needs to know of a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from optuna.samplers import BaseSampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerKind:
+    """A kind of sampler: how one is made, and what it can do."""
+
+    make: Callable[[int], BaseSampler]
+    """From a seed."""
+    heeds_guards: bool = True
+    """Whether constraints steer it. Trials that break a guard are never the best, whatever suggested them."""
+    stateless: bool = True
+    """Whether all it knows is in the study's storage: then every trial gets a sampler and a seed of its own, and a
+    resumed or deterministic study goes on as if nothing had happened."""
+    single_objective: bool = True
+    """Whether it is of use where one number is minimized."""
