@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.registry import Registry
@@ -245,12 +245,28 @@ class ModelConfig(Section):
     """`data`: principal axes and k-means on the training rows. `random`: random weights, uniform codebook noise."""
 
 
+QUANTIZERS: Registry[Any] = Registry(
+    "quantizer",
+    {
+        "ema": "spinlock_dist.model.quantizers.ema:EMAQuantizer",
+        "fsq": "spinlock_dist.model.quantizers.fsq:FSQ",
+    },
+)
+
+
+def _known_quantizer(name: str) -> str:
+    try:
+        return QUANTIZERS.check(name)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
 class QuantizerConfig(Section):
     """EMA vector quantizer (van den Oord et al. 2017, appendix A.1) with dead-code expiry, or finite scalars."""
 
-    kind: Literal["ema", "fsq"] = "ema"
-    """`ema`: learned codebooks. `fsq`: every latent dimension rounded to `fsq_levels` values; of the settings here it
-    reads no other."""
+    kind: Annotated[str, AfterValidator(_known_quantizer)] = "ema"
+    """In `QUANTIZERS`. `ema`: learned codebooks. `fsq`: every latent dimension rounded to `fsq_levels` values; of the
+    settings here it reads no other."""
     fsq_levels: int = Field(3, ge=2)
     """Values of a latent dimension (Mentzer et al. 2024)."""
     ema_decay: float = Field(0.95, gt=0, lt=1)

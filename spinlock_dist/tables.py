@@ -11,7 +11,6 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from spinlock_dist.baselines import CodecScore
     from spinlock_dist.categories.category import Category
     from spinlock_dist.metrics.record import EpochMetrics, Metrics
     from spinlock_dist.run import TrialOutcome
@@ -34,7 +33,7 @@ class Arm:
     name: str
     bits: np.ndarray
     """Per sample, of each category `[C]`."""
-    scores: dict[str, Metrics | CodecScore]
+    scores: dict[str, Metrics]
     """By split, `validation` among them."""
 
 
@@ -104,7 +103,7 @@ def codebook_use(score: Metrics, category: str) -> tuple[float, int]:
     return used, sum(book["codes"] - book["used"] for book in books)
 
 
-def totals(score: Metrics | CodecScore, label: str) -> str:
+def totals(score: Metrics, label: str) -> str:
     """Return the figures of one split in three lines, the first beginning with `label`."""
     return (
         f"{label}: imbalance {score.imbalance:.3f}x, FVU mean {score.fvu_mean:.4f}, "

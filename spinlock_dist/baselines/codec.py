@@ -1,4 +1,4 @@
-"""A codec of normalized features: one coder per category behind one face, and the registry of coders."""
+"""A codec of normalized features: one coder per category, and the registry of coders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Generator
 
-from spinlock_dist.baselines.pca_scalar import PCAScalar
-from spinlock_dist.baselines.residual_kmeans import ResidualKMeans
 from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.capacity import CapacityPlan
-from spinlock_dist.errors import ConfigError, DataError, did_you_mean
+from spinlock_dist.errors import DataError
+from spinlock_dist.registry import Registry
 from spinlock_dist.seeding import derive_seed
 
 
@@ -37,7 +36,13 @@ class CategoryCodec(Protocol):
         """Return features `[N, F]` float32."""
 
 
-CODECS: dict[str, type[CategoryCodec]] = {"residual_kmeans": ResidualKMeans, "pca_scalar": PCAScalar}
+CODECS: Registry[type[CategoryCodec]] = Registry(
+    "codec",
+    {
+        "residual_kmeans": "spinlock_dist.baselines.residual_kmeans:ResidualKMeans",
+        "pca_scalar": "spinlock_dist.baselines.pca_scalar:PCAScalar",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -96,10 +101,9 @@ def fit_codec(name: str, values_ND: np.ndarray, categories: Sequence[Category], 
 
     A category's result does not depend on the others. Raises `ConfigError` for an unknown name.
     """
-    if name not in CODECS:
-        raise ConfigError(f"unknown codec '{name}'{did_you_mean(name, CODECS)}")
+    kind = CODECS[CODECS.check(name)]
     coders = []
     for index, category in enumerate(categories):
         generator = torch.Generator().manual_seed(derive_seed(seed, name, category.name))
-        coders.append(CODECS[name].fit(values_ND[:, category.columns], plan.codebook_sizes(index), generator))
+        coders.append(kind.fit(values_ND[:, category.columns], plan.codebook_sizes(index), generator))
     return Codec(name, tuple(categories), tuple(coders))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from spinlock_dist.metrics.scored import Scored
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,27 @@ def codebook_usage(counts_K: np.ndarray) -> CodebookUsage:
 def mean_over_codebooks(values: Sequence[float]) -> float:
     """Return the mean; 1 if there is no codebook, since then no code is wasted."""
     return float(np.mean(values)) if values else 1.0
+
+
+def codebook_metrics(scored: Scored) -> dict[str, Any]:
+    """How the codebooks are used, each and all together, and the bits that they cost."""
+    books = scored.codebooks
+    return {
+        "utilization": mean_over_codebooks([book.train.utilization for book in books]),
+        "utilization_split": mean_over_codebooks([book.split.utilization_of_possible for book in books]),
+        "perplexity_ratio": mean_over_codebooks([book.train.perplexity_ratio for book in books]),
+        "entropy_ratio": mean_over_codebooks([book.train.entropy_ratio for book in books]),
+        "dead_codes": sum(book.train.codes - book.train.used for book in books),
+        "bits_per_sample": float(scored.bits_C.sum()),
+        "codebooks": [
+            {
+                "category": book.category,
+                "level": book.level,
+                "dim": book.dim,
+                "codes": book.train.codes,
+                "used": book.train.used,
+                "perplexity": book.train.perplexity,
+            }
+            for book in books
+        ],
+    }

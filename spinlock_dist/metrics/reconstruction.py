@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from spinlock_dist.categories.category import Category
+from spinlock_dist.metrics.scored import Scored
 
 IMBALANCE_FLOOR = 1e-6
 """A best category below this FVU counts as this, so that a perfect one does not make the ratio infinite."""
@@ -100,9 +102,23 @@ def gini(errors: Iterable[float]) -> float:
     return float(2 * (ranks * values).sum() / (count * total) - (count + 1) / count)
 
 
-def distance_to_reference(errors: Sequence[float], reference: Sequence[float] | np.ndarray) -> float:
-    """Return the geometric mean of errors over reference errors, both floored at 1e-6."""
-    measured, expected = (
-        np.maximum(np.asarray(values, dtype=np.float64), IMBALANCE_FLOOR) for values in (errors, reference)
-    )
-    return float(np.exp(np.log(measured / expected).mean()))
+def reconstruction_metrics(scored: Scored) -> dict[str, Any]:
+    """Errors of every category, normalized and raw, their mean, worst, imbalance and inequality."""
+    target_ND, output_ND, mean_D = scored.target_ND, scored.output_ND, scored.train_mean_D
+    fvu = fvu_by_category(target_ND, output_ND, mean_D, scored.categories)
+    mse_raw = mse_by_category(scored.raw_target_ND, scored.raw_output_ND, scored.categories)
+    worst = max(fvu, key=lambda name: fvu[name])
+    ratio = imbalance(fvu.values())
+    return {
+        "fvu": fvu,
+        "mse_raw": mse_raw,
+        "fvu_mean": fraction_unexplained(target_ND, output_ND, mean_D, range(target_ND.shape[1])),
+        "fvu_worst": fvu[worst],
+        "worst_category": worst,
+        "imbalance": ratio,
+        "log10_imbalance": float(np.log10(ratio)),
+        "imbalance_by_chance": imbalance_by_chance(target_ND, output_ND, mean_D, scored.categories),
+        "imbalance_raw": imbalance(mse_raw.values(), RAW_FLOOR),
+        "gini": gini(fvu.values()),
+        "collapsed": sum(error >= COLLAPSED_FVU for error in fvu.values()),
+    }

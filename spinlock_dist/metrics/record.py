@@ -27,7 +27,7 @@ class Metrics:
     """max fvu / max(min fvu, 1e-6)."""
     log10_imbalance: float
     imbalance_by_chance: float
-    """Median imbalance that resampled rows would show if all categories were equally well rebuilt."""
+    """Median imbalance that resampled rows would show if all categories were equally well reconstructed."""
     imbalance_raw: float
     """The same ratio on `mse_raw`."""
     gini: float
@@ -47,21 +47,23 @@ class Metrics:
     bits_per_sample: float
     """Sum over codebooks of log2 K."""
     reference_fvu: dict[str, float]
-    """Per category: FVU that the Gaussian reference leaves at the category's bits (`compression.limits`)."""
+    """Per category: FVU that the Gaussian reference leaves at the category's bits (`compression.rate_distortion`)."""
     reference_imbalance: float
     """The imbalance of `reference_fvu`: what the allocation alone leads one to expect."""
     reference_distance: float
     """Geometric mean over categories of fvu / reference fvu: 1 at the reference, which non-Gaussian data can beat."""
-    topographic_pre: float
-    """Correlation between pairwise distances in features and in latents before quantization."""
-    topographic_post: float
+    topographic_pre: float | None = None
+    """Correlation between pairwise distances in features and in latents before quantization; a codec has none."""
+    topographic_post: float | None = None
     """The same after quantization."""
     codebooks: list[dict[str, Any]] = field(default_factory=list)
     """One dict a codebook: category, level, dim, codes, used, perplexity."""
+    extra: dict[str, float] = field(default_factory=dict)
+    """What further entries of `METRICS` gave, by name."""
 
     def scalars(self) -> dict[str, float]:
-        """Return the numbers that are one per split, by name."""
-        return {name: value for name, value in self.__dict__.items() if isinstance(value, int | float)}
+        """The numbers that are one per split, by name."""
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, int | float)} | self.extra
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.spatial.distance import pdist
+
+from spinlock_dist.metrics.scored import Scored
 
 MAX_ROWS = 256
 
@@ -21,3 +25,11 @@ def topographic_similarity(features: np.ndarray, latents: np.ndarray) -> float:
     if len(features) < 2 or np.ptp(features) == 0 or np.ptp(latents) == 0:
         return 0.0
     return float(np.corrcoef(features, latents)[0, 1])
+
+
+def topology_metrics(scored: Scored) -> dict[str, Any]:
+    """`topographic_pre` and `topographic_post`; nothing where there is no latent space."""
+    if scored.latents is None or scored.distances is None:
+        return {}
+    before, after = (topographic_similarity(scored.distances, row_distances(side)) for side in scored.latents)
+    return {"topographic_pre": before, "topographic_post": after}

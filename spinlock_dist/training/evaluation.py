@@ -5,28 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spinlock_dist.categories.category import Category
+from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.rate_distortion import gaussian_reference
 from spinlock_dist.features.pipeline import FeaturePipeline
-from spinlock_dist.metrics.codebook import CodebookUsage, codebook_usage, mean_over_codebooks
-from spinlock_dist.metrics.reconstruction import (
-    COLLAPSED_FVU,
-    RAW_FLOOR,
-    distance_to_reference,
-    fvu_by_category,
-    gini,
-    imbalance,
-    imbalance_by_chance,
-    mse_by_category,
-)
+from spinlock_dist.metrics.codebook import CodebookUsage, codebook_usage
 from spinlock_dist.metrics.record import Metrics
-from spinlock_dist.metrics.topology import MAX_ROWS, row_distances, topographic_similarity
+from spinlock_dist.metrics.score import score
+from spinlock_dist.metrics.scored import Codebook, Scored
+from spinlock_dist.metrics.topology import MAX_ROWS, row_distances
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
 from spinlock_dist.model.quantizers import Quantized
 from spinlock_dist.prepare import Split
@@ -36,6 +29,13 @@ CHUNK = 4096
 the next."""
 Usage = dict[tuple[int, int, int], CodebookUsage]
 """Of every codebook that is switched on, by category, level and number within the level."""
+
+
+class _Usages(NamedTuple):
+    """Of one member, on the training rows and on those of the split."""
+
+    train: Usage
+    split: Usage
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def evaluate(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list
     passed = _Pass(model, data, data.split.part(split))
     usage = train_usage if split == "train" else _usage(model, passed.counts)
     model.train(was_training)
-    return [_member_metrics(model, data, split, m, passed, train_usage[m], usage[m]) for m in range(model.members)]
+    usages = [_Usages(train, there) for train, there in zip(train_usage, usage, strict=True)]
+    return [score(_scored(data, split, passed, plan, m, usages[m])) for m, plan in enumerate(model.plans)]
 
 
 class _Pass:
@@ -143,58 +144,31 @@ def _usage(model: HierarchicalVQVAE, counts: Counts) -> list[Usage]:
     ]
 
 
-def _member_metrics(
-    model: HierarchicalVQVAE,
-    data: EvaluationData,
-    split: str,
-    member: int,
-    passed: _Pass,
-    train_usage: Usage,
-    usage: Usage,
-) -> Metrics:
+def _scored(data: EvaluationData, split: str, passed: _Pass, plan: CapacityPlan, member: int, usage: _Usages) -> Scored:
     target_ND, output_ND = data.values_ND[passed.rows], passed.output_MND[member]
-    fvu = fvu_by_category(target_ND, output_ND, data.train_mean_D, data.categories)
-    mse_raw = mse_by_category(data.pipeline.invert(target_ND), data.pipeline.invert(output_ND), data.categories)
-    everything = Category("all", tuple(range(target_ND.shape[1])))
-    ratio = imbalance(fvu.values())
-    plan = model.plans[member]
-    spectra = [each.spectrum for each in data.characteristics]
-    reference = gaussian_reference(spectra, plan.bits.sum(axis=1))
-    latents = [np.concatenate([level[member] for level in side], axis=1) for side in (passed.latents, passed.codes)]
-    worst = max(fvu, key=lambda name: fvu[name])
-    return Metrics(
+    return Scored(
         split=split,
-        fvu=fvu,
-        mse_raw=mse_raw,
-        fvu_mean=fvu_by_category(target_ND, output_ND, data.train_mean_D, [everything])["all"],
-        fvu_worst=fvu[worst],
-        worst_category=worst,
-        imbalance=ratio,
-        log10_imbalance=float(np.log10(ratio)),
-        imbalance_by_chance=imbalance_by_chance(target_ND, output_ND, data.train_mean_D, data.categories),
-        imbalance_raw=imbalance(mse_raw.values(), RAW_FLOOR),
-        gini=gini(fvu.values()),
-        collapsed=sum(error >= COLLAPSED_FVU for error in fvu.values()),
-        utilization=mean_over_codebooks([book.utilization for book in train_usage.values()]),
-        utilization_split=mean_over_codebooks([book.utilization_of_possible for book in usage.values()]),
-        perplexity_ratio=mean_over_codebooks([book.perplexity_ratio for book in train_usage.values()]),
-        entropy_ratio=mean_over_codebooks([book.entropy_ratio for book in train_usage.values()]),
-        dead_codes=sum(book.codes - book.used for book in train_usage.values()),
-        bits_per_sample=plan.bits_per_sample,
-        reference_fvu={category.name: float(left) for category, left in zip(data.categories, reference, strict=True)},
-        reference_imbalance=imbalance(reference),
-        reference_distance=distance_to_reference(list(fvu.values()), reference),
-        topographic_pre=topographic_similarity(passed.distances, row_distances(latents[0])),
-        topographic_post=topographic_similarity(passed.distances, row_distances(latents[1])),
+        target_ND=target_ND,
+        output_ND=output_ND,
+        train_mean_D=data.train_mean_D,
+        raw_target_ND=data.pipeline.invert(target_ND),
+        raw_output_ND=data.pipeline.invert(output_ND),
+        categories=data.categories,
+        spectra=[each.spectrum for each in data.characteristics],
+        bits_C=plan.bits.sum(axis=1),
         codebooks=[
-            {
-                "category": data.categories[group].name,
-                "level": name,
-                "dim": int(plan.dims[group, level]),
-                "codes": codes,
-                "used": train_usage[group, level, book].used,
-                "perplexity": train_usage[group, level, book].perplexity,
-            }
-            for (group, level, book), name, codes in plan.codebooks()
+            Codebook(
+                category=data.categories[place[0]].name,
+                level=name,
+                dim=int(plan.dims[place[:2]]),
+                train=usage.train[place],
+                split=usage.split[place],
+            )
+            for place, name, _ in plan.codebooks()
         ],
+        distances=passed.distances,
+        latents=(
+            np.concatenate([level[member] for level in passed.latents], axis=1),
+            np.concatenate([level[member] for level in passed.codes], axis=1),
+        ),
     )

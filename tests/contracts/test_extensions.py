@@ -248,3 +248,67 @@ def test_a_sampler(package: Path) -> None:
         assert values == {name: parameter.probes()[0] for name, parameter in space.parameters.items() if name in values}
     finally:
         SAMPLERS.unregister("lowest")
+
+
+def test_a_metric_a_quantizer_and_a_codec(package: Path, tmp_path: Path) -> None:
+    from spinlock_dist.baselines import CODECS, fit_codec, score_codec
+    from spinlock_dist.config import QUANTIZERS, TrialConfig
+    from spinlock_dist.metrics.score import METRICS
+    from spinlock_dist.prepare import prepare
+    from spinlock_dist.run import run_trial
+    from tests.synthetic import write_table
+
+    write_module(
+        package,
+        "added",
+        """
+        import numpy as np
+
+        from spinlock_dist.model.quantizers.ema import EMAQuantizer
+
+        made = []
+
+        def median_error(scored):
+            return {"median_error": float(np.median((scored.target_ND - scored.output_ND) ** 2))}
+
+        class Loud(EMAQuantizer):
+            def __init__(self, *sizes):
+                super().__init__(*sizes)
+                made.append(self)
+
+        class Mean:
+            codes = (1,)
+
+            def __init__(self, mean_F):
+                self.mean_F = mean_F
+
+            @classmethod
+            def fit(cls, x_NF, codes_L, generator):
+                return cls(x_NF.mean(axis=0))
+
+            def encode(self, x_NF):
+                return np.zeros((len(x_NF), 1), dtype=np.int64)
+
+            def decode(self, tokens_NS):
+                return np.tile(self.mean_F, (len(tokens_NS), 1)).astype(np.float32)
+        """,
+    )
+    dataset = write_table(tmp_path / "table.npz", rows=120)
+    prepared = {"dataset": str(dataset), "categories": {"count": 3}}
+    METRICS.register("median error", "added:median_error")
+    QUANTIZERS.register("loud", "added:Loud")
+    CODECS.register("mean", "added:Mean")
+    try:
+        config = TrialConfig(prepare=prepared, training={"epochs": 2, "device": "cpu"}, quantizer={"kind": "loud"})
+        data, curve = prepare(config.prepare), []
+        outcome = run_trial(config, data, lambda report: curve.append(report.validation.scalars()))
+        plan = outcome.tokenizer.plan
+        codec = fit_codec("mean", data.values[data.split.train], data.categories, plan, seed=0)
+        of_codec = score_codec(codec, data, "validation")
+    finally:
+        METRICS.unregister("median error")
+        QUANTIZERS.unregister("loud")
+        CODECS.unregister("mean")
+    assert sys.modules["added"].made
+    assert curve[-1]["median_error"] == outcome.validation.extra["median_error"] > 0
+    assert 0.8 < of_codec.fvu_mean < 1.2 and of_codec.extra["median_error"] > outcome.validation.extra["median_error"]

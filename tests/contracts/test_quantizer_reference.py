@@ -12,7 +12,8 @@ from vector_quantize_pytorch import ResidualVQ, VectorQuantize
 
 from spinlock_dist.baselines import PCAScalar, ResidualKMeans
 from spinlock_dist.config import QuantizerConfig
-from spinlock_dist.model.quantizers import FSQ, EMAQuantizer
+from spinlock_dist.model.quantizers.ema import EMAQuantizer
+from spinlock_dist.model.quantizers.fsq import FSQ
 from tests.quantizers import start_on
 
 CODES, DIMS, ROWS, DECAY = 12, 5, 64, 0.9

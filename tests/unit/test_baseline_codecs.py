@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from spinlock_dist.baselines import Codec, PCAScalar, ResidualKMeans, fit_codec, score_codec
-from spinlock_dist.baselines.pca_scalar import Grid
+from spinlock_dist.baselines import Codec, fit_codec, score_codec
+from spinlock_dist.baselines.pca_scalar import Grid, PCAScalar
+from spinlock_dist.baselines.residual_kmeans import ResidualKMeans
 from spinlock_dist.compression.capacity import CapacityPlan, plan_capacity
 from spinlock_dist.compression.rate_distortion import fvu_at_rate
 from spinlock_dist.config import CompressionConfig, PrepareConfig

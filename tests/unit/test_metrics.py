@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from spinlock_dist.categories.category import Category
 from spinlock_dist.metrics.codebook import codebook_usage, mean_over_codebooks
 from spinlock_dist.metrics.reconstruction import (
-    distance_to_reference,
     fraction_unexplained,
     fvu_by_category,
     gini,
@@ -18,6 +17,7 @@ from spinlock_dist.metrics.reconstruction import (
     imbalance_by_chance,
     mse_by_category,
 )
+from spinlock_dist.metrics.reference import distance_to_reference
 from spinlock_dist.metrics.topology import row_distances, topographic_similarity
 
 ADAPTIVE_10K = [0.002159, 5567.56, 4227.75, 1596.63, 0.001311, 3646.67, 2305.67, 4171.04]

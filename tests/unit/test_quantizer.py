@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from spinlock_dist.config import QuantizerConfig
 from spinlock_dist.model.kmeans import assign, kmeans
-from spinlock_dist.model.quantizers import EMAQuantizer
+from spinlock_dist.model.quantizers.ema import EMAQuantizer
 from tests.quantizers import start_on
 
 
