@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from spinlock_dist.config import Section, TrialConfig
 from spinlock_dist.errors import ConfigError
-from study.samplers.registry import check_name
+from spinlock_dist.registry import Registry
 
 
 class GuardsConfig(Section):
@@ -106,6 +106,24 @@ class UntilConfig(Section):
     """Trials at the start that no limit counts; `--extend` sets it to the number there are."""
 
 
+SAMPLERS: Registry[Any] = Registry(
+    "sampler",
+    {
+        "tpe": "study.samplers.optuna_samplers:TPE",
+        "gp": "study.samplers.optuna_samplers:GP",
+        "nsga2": "study.samplers.optuna_samplers:NSGA2",
+        "random": "study.samplers.optuna_samplers:RANDOM",
+        "qmc": "study.samplers.optuna_samplers:QMC",
+    },
+)
+"""A new one is a `study.samplers.kind.SamplerKind` in a module, and a line here; others come by dotted name."""
+
+
+def is_dotted(name: str) -> bool:
+    """Whether a name is that of code elsewhere: `package.Class` or `package.module:factory`."""
+    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*[.:][^\W\d]\w*", name) is not None
+
+
 class StudyConfig(Section):
     """A whole study. The data, model and training that all trials share are in `base`."""
 
@@ -168,7 +186,7 @@ class StudyConfig(Section):
     @classmethod
     def _sampler_is_known(cls, sampler: str) -> str:
         try:
-            return check_name(sampler)
+            return sampler if is_dotted(sampler) else SAMPLERS.check(sampler)
         except ConfigError as error:
             raise ValueError(str(error)) from None
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinlock_dist.errors import run_command
-from study.config import StudyConfig
+from study.config import StudyConfig, is_dotted
 from study.launch_options import make_parser, study_config
-from study.samplers.registry import is_dotted
 
 if TYPE_CHECKING:
     from rich.console import Console

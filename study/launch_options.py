@@ -12,8 +12,7 @@ from spinlock_dist.config import Section
 from spinlock_dist.config_file import parse_config, read_yaml
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.preset import merge, over_preset
-from study.config import StoppingConfig, StudyConfig
-from study.samplers.registry import SAMPLERS
+from study.config import SAMPLERS, StoppingConfig, StudyConfig
 
 
 def choices(setting: str, section: type[Section] = StudyConfig) -> tuple[str, ...]:

@@ -13,12 +13,11 @@ from spinlock_dist.prepare import PreparedData
 from study.cluster.ray_cluster import Cluster, preflight
 from study.cluster.resources import members_per_worker
 from study.cluster.shared_folder import check_lasting
-from study.config import StudyConfig
+from study.config import StudyConfig, is_dotted
 from study.monitor.tensorboard import check_tensorboard
 from study.phases.tournament import Arm, arms
 from study.provenance import FREE_TO_CHANGE, differences, study_space
 from study.samplers.build import GivenSampler, check_sampler, name_of
-from study.samplers.registry import is_dotted
 from study.search.stop_criteria import check_stop_criteria
 from study.search.storage import resolved_url
 from study.search.warm_start import check_fingerprint, earlier_studies

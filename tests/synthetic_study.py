@@ -48,8 +48,9 @@ from spinlock_dist.compression.characteristics import Characteristics, character
 from spinlock_dist.compression.rate_distortion import gaussian_reference
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.features.cleaning import LedgerEntry
-from spinlock_dist.metrics.reconstruction import distance_to_reference, gini, imbalance
+from spinlock_dist.metrics.reconstruction import gini, imbalance
 from spinlock_dist.metrics.record import Metrics
+from spinlock_dist.metrics.reference import distance_to_reference
 from study.config import StudyConfig
 from study.phases.tournament import RANDOM, tournament_arms
 from study.search.constraints import COUNT, guards

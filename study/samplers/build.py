@@ -11,9 +11,8 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.seeding import derive_seed
-from study.config import StudyConfig
+from study.config import SAMPLERS, StudyConfig
 from study.samplers.per_trial_seed import PerTrialSeed
-from study.samplers.registry import SAMPLERS
 
 GivenSampler = BaseSampler | Callable[[int], BaseSampler]
 """A sampler of the user's: an object, or what makes one from a seed."""

@@ -222,9 +222,8 @@ def test_a_sampler(package: Path) -> None:
 
     from results.records.optuna_distributions import suggest
     from search_spaces import load_space
-    from study.config import StudyConfig
+    from study.config import SAMPLERS, StudyConfig
     from study.samplers.build import make_sampler
-    from study.samplers.registry import SAMPLERS
 
     write_module(
         package,

@@ -10,7 +10,8 @@ from torch import Generator
 from vector_quantize_pytorch import FSQ as ReferenceFSQ
 from vector_quantize_pytorch import ResidualVQ, VectorQuantize
 
-from spinlock_dist.baselines import PCAScalar, ResidualKMeans
+from spinlock_dist.baselines.pca_scalar import PCAScalar
+from spinlock_dist.baselines.residual_kmeans import ResidualKMeans
 from spinlock_dist.config import QuantizerConfig
 from spinlock_dist.model.quantizers.ema import EMAQuantizer
 from spinlock_dist.model.quantizers.fsq import FSQ

@@ -24,10 +24,9 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
-from study.config import GuardsConfig, StudyConfig
+from study.config import SAMPLERS, GuardsConfig, StudyConfig
 from study.events import StudyEvents
 from study.samplers.build import check_sampler, make_sampler
-from study.samplers.registry import SAMPLERS
 from study.search.constraints import COUNT, guards
 from study.search.initial_trials import initial_points
 from study.search.searcher import AskTellSearcher, SearchPlan

@@ -91,6 +91,7 @@ OTHERS = [True, False, 1, 2, 3, 16, 0.25, 0.5, 1.5, "x", ["x"], [0.5, 1.0]]
 """Values to try for a setting until one is valid and not the default."""
 TOGETHER = {
     "sampler": "random",
+    "base.quantizer.kind": "fsq",
     "base.prepare.families": {"summary": {"encoder": "identity"}},
     "base.prepare.split": {"train": 0.6, "validation": 0.2, "test": 0.2, "seed": 1, "search_seed": 2},
     "base.prepare.categories": {"mapping": "m.json", "only_mapped": True},

@@ -115,7 +115,7 @@ def test_elsewhere_a_trial_is_a_line(make_record: Callable[..., TrialRecord], se
 
 @pytest.mark.parametrize(("flags", "shown"), [([], True), (["--quiet"], False)])
 def test_quiet_shows_the_result_alone(monkeypatch, capsys, flags, shown):
-    def run(config, *, resume: bool, console: Console) -> SimpleNamespace:
+    def run(config, *, resume: bool, console: Console, **_: object) -> SimpleNamespace:
         console.print("what happens meanwhile")
         return SimpleNamespace(conclusion="found")
 
