@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from results.records.settings import TrialSettings
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
 from spinlock_dist.metrics.record import Metrics
@@ -31,6 +32,8 @@ class SearchStart:
     """Trial batches that can run at a time."""
     baseline: Metrics
     """Of the uniform baseline, on validation rows."""
+    settings: TrialSettings
+    """Of its trials, fixed settings included."""
     addresses: Mapping[str, str]
     """Where else to look, by what is shown there."""
 

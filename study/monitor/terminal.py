@@ -25,8 +25,6 @@ MOST_RUNNING = 12
 OTHER_LINES = 10
 """Lines of the view about everything else, one of which may be broken, and what stands above it."""
 MARKS = {"complete": "", "pruned": "stopped", "diverged": "diverged", "refused": "refused", "failed": "failed"}
-SEARCHED = TrialSettings({})
-"""While a search runs, what all its trials share need not be said with each."""
 
 
 class TerminalView(StudyEvents):
@@ -68,7 +66,9 @@ class TerminalView(StudyEvents):
         self._running.end(record.number)
         if self._live is None and self._search is not None:
             total = self._search.target
-            self.on_message(f"  {len(self._records):>{len(str(total))}}/{total}  {describe(record)}")
+            self.on_message(
+                f"  {len(self._records):>{len(str(total))}}/{total}  {describe(record, self._search.settings)}"
+            )
 
     def on_search_end(self) -> None:
         """Close the view."""
@@ -87,7 +87,7 @@ class TerminalView(StudyEvents):
         rows.add_row(f"{len(running)} running", Text("\n".join(lines(running, search.epochs, most)), no_wrap=True))
         rows.add_row("baseline", score(search.baseline))
         best = best_record(self._records)
-        choices = SEARCHED.in_words(best) if best else ""
+        choices = search.settings.in_words(best) if best else ""
         rows.add_row("best", f"{score(best.metrics)}  trial {best.number}, {choices}" if best else "none feasible")
         rows.add_row("cluster", _utilization())
         left = self._time_left(search)
@@ -109,7 +109,7 @@ def make_terminal(setup: MonitorSetup) -> TerminalView:
     return TerminalView(setup.console)
 
 
-def describe(record: TrialRecord) -> str:
+def describe(record: TrialRecord, settings: TrialSettings) -> str:
     """A trial in a line: number, how it ended, what it scored, which guards it broke."""
     head = f"trial {record.number:<3} {MARKS[record.state]:<8}"
     if record.metrics is None or record.state not in ("complete", "pruned"):
@@ -117,7 +117,7 @@ def describe(record: TrialRecord) -> str:
     broken = record.broken_guards
     verdict = f"breaks {broken}" if broken else "feasible"
     tail = f"epoch {record.epochs}" if record.state == "pruned" else verdict
-    return f"{head} {score(record.metrics)}  {record.seconds:.1f} s  {SEARCHED.in_words(record)}  {tail}"
+    return f"{head} {score(record.metrics)}  {record.seconds:.1f} s  {settings.in_words(record)}  {tail}"
 
 
 def score(metrics: Metrics | None) -> str:

@@ -13,6 +13,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from results.analysis.tables import write_tables
 from results.records.optuna_trials import finished_trials, prior_trials, read_search, warm_records
+from results.records.settings import TrialSettings
 from results.records.trial_record import TrialRecord, full_arm
 from spinlock_dist.metrics.record import Metrics
 from study.context import StudyContext
@@ -151,6 +152,7 @@ class Search:
                 epochs=epochs,
                 concurrent=context.cluster.resources.concurrent,
                 baseline=baseline,
+                settings=TrialSettings.of(context.base),
                 addresses=context.addresses,
             )
         )

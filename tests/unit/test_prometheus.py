@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from results.records.settings import TrialSettings
 from results.records.study_folder import StudyFolder
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
@@ -48,6 +49,7 @@ def test_the_metrics_are_those_of_the_study(monkeypatch, make_metrics, make_reco
             epochs=40,
             concurrent=4,
             baseline=make_metrics(0.6, 0.1),
+            settings=TrialSettings({}),
             addresses={},
         )
     )
@@ -78,6 +80,7 @@ def test_tensorboard_files_hold_curves_and_settings(tmp_path, make_metrics, make
             epochs=10,
             concurrent=1,
             baseline=make_metrics(0.6, 0.1),
+            settings=TrialSettings({}),
             addresses={},
         )
     )

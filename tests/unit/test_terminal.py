@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from results.records.settings import TrialSettings
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
+from spinlock_dist.config import TrialConfig
 from study.events import SearchStart, TrialReport
 from study.launch import main
 from study.monitor.running_trials import Running, RunningTrials, lines
@@ -79,6 +82,7 @@ def search(make_metrics) -> SearchStart:
         epochs=40,
         concurrent=2,
         baseline=make_metrics(0.5, 0.1),
+        settings=TrialSettings({}),
         addresses={"trials": "python -m study.dashboard s"},
     )
 
@@ -111,6 +115,16 @@ def test_elsewhere_a_trial_is_a_line(make_record: Callable[..., TrialRecord], se
     view.on_search_end()
     [line] = console.file.getvalue().splitlines()
     assert line.startswith("   1/10  trial 1")
+
+
+@pytest.mark.parametrize("params", [{}, {"compression.strategy": "feedback"}])
+def test_a_strategy_that_is_fixed_is_in_the_line_too(make_record: Callable[..., TrialRecord], search, params):
+    console = Console(file=io.StringIO(), width=100)
+    view = TerminalView(console)
+    settings = TrialSettings.of(TrialConfig().with_overrides({"compression.strategy": "feedback"}))
+    view.on_search_start(replace(search, settings=settings))
+    view.on_trial_end(make_record(1, 0.5, 0.1, params=params))
+    assert "feedback codes  feasible" in console.file.getvalue()
 
 
 @pytest.mark.parametrize(("flags", "shown"), [([], True), (["--quiet"], False)])
