@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 import torch
 from scipy.stats import qmc
+from units import from_unit
 
-from results.records.optuna_distributions import from_unit
 from search_spaces import SearchSpace, load_space
 from spinlock_dist.atomic_files import replacing
 from spinlock_dist.config import TrialConfig

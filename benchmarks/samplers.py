@@ -25,8 +25,8 @@ import optuna
 import pandas as pd
 from ray.tune.schedulers import TrialScheduler
 from record_trials import BASELINE, KEPT, OUT
+from units import to_unit
 
-from results.records.optuna_distributions import to_unit
 from results.records.trial_record import TrialRecord
 from results.verdict.paired_tests import paired_effect
 from search_spaces import Categorical, SearchSpace, load_space

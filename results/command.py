@@ -7,18 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spinlock_dist.command import command_parser
+
 if TYPE_CHECKING:
     from results.records.study_record import StudyRecord
 
 
-def command_parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
-    """The parser of `python -m results.<command>`, with `--runs`."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m results.{command}",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def study_parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """The parser of `python -m <command>`, with `--runs`."""
+    parser = command_parser(command, description, examples)
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies are kept")
     return parser
 

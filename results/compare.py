@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from results.analysis.trial_summary import count_outcomes
-from results.command import command_parser, read_named
+from results.command import read_named, study_parser
 from results.records.effect import Effect
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
@@ -26,7 +26,7 @@ GIVEN_UP = "use --anyway to compare each with its own baseline only"
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, compare, print. Reads only."""
-    parser = command_parser("compare", "Put studies side by side.", EXAMPLES)
+    parser = study_parser("results.compare", "Put studies side by side.", EXAMPLES)
     parser.add_argument("names", nargs="+", metavar="NAME", help="studies, two or more")
     parser.add_argument(
         "--reach",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.analysis.levelling import levelling
 from results.analysis.pareto import study_front
-from results.command import command_parser, read_named
+from results.command import read_named, study_parser
 from results.records.settings import CAPACITY, STRATEGY
 from results.records.trial_record import ranking
 from spinlock_dist.errors import run_command
@@ -27,7 +27,7 @@ SHOWN = 10
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, print. Reads only; a study may be running meanwhile."""
-    parser = command_parser("leaderboard", "Show the trials of a study, best first.", EXAMPLES)
+    parser = study_parser("results.leaderboard", "Show the trials of a study, best first.", EXAMPLES)
     parser.add_argument("name", help="study")
     parser.add_argument("--rows", type=int, metavar="N", help=f"trials shown (default {SHOWN}, all with --json)")
     parser.add_argument("--json", action="store_true", help="print JSON")

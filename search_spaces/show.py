@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from search_spaces.reader import load_space, preset_names
 from search_spaces.space import Categorical, Parameter, SearchSpace
+from spinlock_dist.command import command_parser
 from spinlock_dist.errors import run_command
 
 EXAMPLES = """examples:
@@ -24,11 +24,8 @@ VALUES_WIDTH = 24
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. Raises `ConfigError` for a space that cannot be run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m search_spaces.show",
-        description="List the search spaces, or check one and show what it varies.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "search_spaces.show", "List the search spaces, or check one and show what it varies.", EXAMPLES
     )
     parser.add_argument("space", nargs="?", metavar="NAME|FILE", help="name of a preset, or a YAML file")
     parser.add_argument("--json", action="store_true", help="print JSON")

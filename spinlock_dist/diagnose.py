@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spinlock_dist.command import command_parser
 from spinlock_dist.errors import ConfigError, DataError, did_you_mean, run_command
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     table = load_table(_source(tokenizer.config.prepare, args.dataset))
     diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation")
     if args.html:
-        from spinlock_dist.diagnosis.page import write_page
+        from spinlock_dist.diagnosis.render import write_page
 
         write_page(args.html, diagnosis)
     if args.json:
@@ -56,11 +57,8 @@ def as_json(diagnosis: Diagnosis, category: str | None = None) -> dict[str, obje
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m spinlock_dist.diagnose",
-        description="Explain a trained tokenizer: which categories it rebuilds worst, and why.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "spinlock_dist.diagnose", "Explain a trained tokenizer: which categories it rebuilds worst, and why.", EXAMPLES
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder that train or a study wrote")
     parser.add_argument(

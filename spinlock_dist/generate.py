@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from spinlock_dist.command import command_parser
 from spinlock_dist.config import SimulatorConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError, run_command
@@ -44,11 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = SimulatorConfig()
-    parser = argparse.ArgumentParser(
-        prog="python -m spinlock_dist.generate",
-        description="Simulate operators on a periodic grid and write their features as an HDF5 dataset.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "spinlock_dist.generate",
+        "Simulate operators on a periodic grid and write their features as an HDF5 dataset.",
+        EXAMPLES,
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="HDF5 file to write")
     for name, text in {

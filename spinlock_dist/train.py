@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinlock_dist.command import command_parser
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import load_config
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError, did_you_mean, run_command
@@ -58,12 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m spinlock_dist.train",
-        description="Train one tokenizer and show it category by category.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("spinlock_dist.train", "Train one tokenizer and show it category by category.", EXAMPLES)
     parser.add_argument("--config", type=Path, metavar="YAML", help="trial config, or one of Spinlock's")
     parser.add_argument("--dataset", metavar="FILE", help="HDF5, .parquet, .csv or .npz (default: simulated operators)")
     parser.add_argument("--epochs", type=int, metavar="N")

@@ -120,8 +120,8 @@ SAMPLERS: Registry[Any] = Registry(
 
 
 def is_dotted(name: str) -> bool:
-    """Whether a name is that of code elsewhere: `package.Class` or `package.module:factory`."""
-    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*[.:][^\W\d]\w*", name) is not None
+    """Whether a name is that of code elsewhere: `package.Class`, `package.module:factory` or `package:Outer.Inner`."""
+    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*[.:][^\W\d]\w*(\.[^\W\d]\w*)*", name) is not None
 
 
 class StudyConfig(Section):

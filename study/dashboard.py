@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from spinlock_dist.command import command_parser
 from spinlock_dist.errors import ConfigError, SpinlockError, run_command
 
 HOST = "127.0.0.1"
@@ -20,11 +20,8 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, then serve until interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m study.dashboard",
-        description="Show the trials of a study in the Optuna dashboard, on this machine alone.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "study.dashboard", "Show the trials of a study in the Optuna dashboard, on this machine alone.", EXAMPLES
     )
     parser.add_argument("name", help="study")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies are kept")

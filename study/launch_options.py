@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
+from spinlock_dist.command import command_parser
 from spinlock_dist.config import Section
 from spinlock_dist.config_file import parse_config, read_yaml
 from spinlock_dist.errors import ConfigError
@@ -146,11 +147,8 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; what is not given is None, so that defaults stand in `StudyConfig` alone."""
-    parser = argparse.ArgumentParser(
-        prog="python -m study.launch",
-        description="Search the compression ratios that reconstruct every category equally well.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "study.launch", "Search the compression ratios that reconstruct every category equally well.", EXAMPLES
     )
     parser.add_argument("--config", metavar="YAML", help="settings of the study; flags override them")
     for flag, (setting, options) in FLAGS.items():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinlock_dist.command import command_parser
 from spinlock_dist.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, print. Reads only; a study may be running meanwhile."""
-    parser = argparse.ArgumentParser(
-        prog="python -m study.status",
-        description="Show where a study stands.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("study.status", "Show where a study stands.", EXAMPLES)
     parser.add_argument("name", nargs="?", help="study; all of them when left out")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies are kept")
     parser.add_argument("--why", type=int, metavar="TRIAL", help="show the story of one trial of the search")

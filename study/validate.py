@@ -13,7 +13,7 @@ from spinlock_dist.prepare import PreparedData
 from study.cluster.ray_cluster import Cluster, preflight
 from study.cluster.resources import members_per_worker
 from study.cluster.shared_folder import check_lasting
-from study.config import StudyConfig, is_dotted
+from study.config import StudyConfig
 from study.monitor.tensorboard import check_tensorboard
 from study.phases.tournament import Arm, arms
 from study.provenance import FREE_TO_CHANGE, differences, study_space
@@ -70,7 +70,7 @@ def validate(config: StudyConfig, *, resume: bool = False, sampler: GivenSampler
     """
     space = study_space(config)
     config = _resolved(config)
-    if sampler is not None and not is_dotted(config.sampler):
+    if sampler is not None:
         config = config.model_copy(update={"sampler": name_of(sampler)})
     check_sampler(config, sampler)
     check_tensorboard(config)

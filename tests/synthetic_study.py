@@ -20,10 +20,11 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from benchmarks.units import from_unit
 from results.analysis.pareto import objectives
 from results.analysis.tables import write_tables
 from results.export.best_folder import export_config, export_readme
-from results.records.optuna_distributions import distribution, from_unit
+from results.records.optuna_distributions import distribution
 from results.records.optuna_trials import ATTEMPTS, CHECKPOINT, DIVERGED, outcome
 from results.records.study_folder import FORMAT, StudyFolder
 from results.records.trial_record import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from results.analysis.trial_summary import WORDS
-from results.command import command_parser, read_named
+from results.command import read_named, study_parser
 from results.export.spinlock import export_spinlock, scores_in_words
 from results.records.guards import excess_in_words
 from results.records.study_record import StudyRecord
@@ -29,8 +29,8 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, write; print the files written, and what their format leaves out."""
-    parser = command_parser(
-        "export", "Write the config of a trial to a file that needs nothing of the study.", EXAMPLES
+    parser = study_parser(
+        "results.export", "Write the config of a trial to a file that needs nothing of the study.", EXAMPLES
     )
     parser.add_argument("name", help="study")
     parser.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from results.command import command_parser
+from results.command import study_parser
 from spinlock_dist.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, write."""
     description = "Write what a study found as one HTML file; also of a study that runs or was interrupted."
-    parser = command_parser("report", description, EXAMPLES)
+    parser = study_parser("results.report", description, EXAMPLES)
     parser.add_argument("name", help="study")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="HTML file (default: report.html in the study's folder)"

@@ -43,10 +43,9 @@ class LevelStack(nn.Module):
                 features,
                 dims_MGL[..., level],
                 codes_MGLS[:, :, level],
-                coarser=widths[:level],
-                encoder_context=self.residual,
-                hidden=config.hidden,
-                quantizer=quantizer,
+                widths[:level],
+                config,
+                quantizer,
             )
             for level in range(len(LEVELS))
         )

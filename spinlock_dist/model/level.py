@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.autograd import Function
 
-from spinlock_dist.config import QuantizerConfig
+from spinlock_dist.config import ModelConfig, QuantizerConfig
 from spinlock_dist.model.quantizers import Quantized, build_quantizer
 
 
@@ -112,8 +112,8 @@ class GroupMLP(nn.Module):
 class Level(nn.Module):
     """Encode, quantize and decode all groups at one level.
 
-    `coarser` are the widths of the coarser levels' codes, which the decoder always sees and the encoder sees if
-    `encoder_context`: what a token means may depend on the coarser ones (as in QINCo, Huijben et al. 2024).
+    `coarser` are the widths of the coarser levels' codes, which the decoder always sees and the encoder sees with
+    residual levels: what a token means may depend on the coarser ones (as in QINCo, Huijben et al. 2024).
     """
 
     def __init__(
@@ -122,17 +122,17 @@ class Level(nn.Module):
         dims_MG: Tensor,
         codes_MGS: Tensor,
         coarser: Sequence[int],
-        encoder_context: bool,
-        hidden: int,
+        config: ModelConfig,
         quantizer: QuantizerConfig,
     ):
         super().__init__()
         members, groups = dims_MG.shape
         width = int(dims_MG.max())
-        self.encoder_context = encoder_context
-        self.encoder = GroupMLP(members, groups, features, coarser if encoder_context else (), hidden, width)
+        self.encoder_context = config.levels == "residual"
+        context = coarser if self.encoder_context else ()
+        self.encoder = GroupMLP(members, groups, features, context, config.hidden, width)
         self.quantizer = build_quantizer(dims_MG, codes_MGS, quantizer)
-        self.decoder = GroupMLP(members, groups, width, coarser, hidden, features)
+        self.decoder = GroupMLP(members, groups, width, coarser, config.hidden, features)
 
     def forward(self, x_MGBF: Tensor, coarser: Sequence[Tensor]) -> Quantized:
         """Quantize what this level is to describe."""

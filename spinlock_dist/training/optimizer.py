@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from spinlock_dist.training.torch_internals import fused_adam
+
 
 class MemberAdam:
     """Adam (Kingma & Ba 2015) on parameters whose first axis is the member.
@@ -63,23 +65,8 @@ class MemberAdam:
         self.steps += 1
         steps = torch.full((), float(self.steps), device=self.weights.device)
         dead_M = (~alive_M).to(self.weights).unbind()
-        for rate, dead, (weights, gradients, first, second) in zip(self.rates, dead_M, self._of_members, strict=True):
-            torch._fused_adam_(
-                weights,
-                gradients,
-                first,
-                second,
-                [],
-                [steps] * len(weights),
-                lr=rate,
-                beta1=self.betas[0],
-                beta2=self.betas[1],
-                weight_decay=0.0,
-                eps=self.epsilon,
-                amsgrad=False,
-                maximize=False,
-                found_inf=dead,  # the kernel's own way to leave everything as it is, without asking the host
-            )
+        for rate, dead, buffers in zip(self.rates, dead_M, self._of_members, strict=True):
+            fused_adam(buffers, steps, rate, self.betas, self.epsilon, skip=dead)
 
 
 def _views(flat: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:

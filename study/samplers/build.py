@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 
@@ -28,17 +30,25 @@ def load_sampler(name: str) -> Callable[[int], BaseSampler]:
     """
     module, _, attribute = name.rpartition(":" if ":" in name else ".")
     try:
-        found = getattr(import_module(module), attribute)
+        found = attrgetter(attribute)(import_module(module))
     except Exception as error:  # whatever the module raises while it is imported
         said = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"--sampler {name}: cannot be imported: {said}") from None
     if not callable(found):
         raise ConfigError(f"--sampler {name}: is neither a sampler's class nor a function that returns a sampler")
 
-    def make(seed: int) -> BaseSampler:
-        return found(seed=seed) if _takes_seed(found) else found()
+    return LoadedSampler(name, found)
 
-    return make
+
+@dataclass(frozen=True)
+class LoadedSampler:
+    """Makes the sampler that was asked for by its dotted name."""
+
+    name: str
+    made_by: Callable[..., BaseSampler]
+
+    def __call__(self, seed: int) -> BaseSampler:
+        return self.made_by(seed=seed) if _takes_seed(self.made_by) else self.made_by()
 
 
 def _takes_seed(function: Callable[..., BaseSampler]) -> bool:
@@ -50,9 +60,11 @@ def _takes_seed(function: Callable[..., BaseSampler]) -> bool:
 
 def name_of(given: GivenSampler) -> str:
     """The dotted name that study.yaml records of a sampler handed in from Python."""
-    kind = type(given) if isinstance(given, BaseSampler) else given
-    name = getattr(kind, "__qualname__", type(kind).__qualname__).replace("<", "").replace(">", "")
-    return f"{kind.__module__}:{name.rpartition('.')[2]}"
+    if isinstance(given, LoadedSampler):
+        return given.name
+    kind = given if inspect.isclass(given) or inspect.isfunction(given) else type(given)
+    local = kind.__qualname__.rpartition("<locals>.")[2].replace("<lambda>", "function")
+    return f"{kind.__module__}:{local}"
 
 
 def check_sampler(config: StudyConfig, given: GivenSampler | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Random streams of the sampler, one for each trial: what is asked does not depend on who asked for how much before."""
+"""A random stream for each trial: what is suggested does not depend on what was drawn before."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from spinlock_dist.seeding import derive_seed
 
 
 class PerTrialSeed(BaseSampler):
-    """Draws every trial, and what is drawn by itself every parameter, from a stream of its own.
+    """Gives every trial, and every parameter drawn independently, a random stream of its own.
 
-    What is asked then depends on the trials told and running, and not on what this process has drawn before: a trial
-    that was interrupted while it was asked for is completed as it would have been. `make` returns a sampler for a
-    stream.
+    A suggestion then depends on the finished and running trials alone, not on what this process drew before: a trial
+    that was interrupted in the middle of its suggestion is completed as it would have been. `make` builds the sampler
+    of a stream.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler]):
@@ -32,7 +32,7 @@ class PerTrialSeed(BaseSampler):
         return self._sampler
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return what is drawn jointly."""
+        """The parameters that are drawn jointly."""
         return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
@@ -49,9 +49,9 @@ class PerTrialSeed(BaseSampler):
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Let the trial's sampler prepare."""
+        """Prepare the sampler of the trial."""
         self._of(trial).before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Let the trial's sampler take note."""
+        """Tell the sampler of the trial how it ended."""
         self._make(trial.number).after_trial(study, trial, state, values)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from spinlock_dist.diagnosis.causes import causes
-from spinlock_dist.diagnosis.page import render_page, write_page
 from spinlock_dist.diagnosis.record import Diagnosis
+from spinlock_dist.diagnosis.render import render_page, write_page
 from spinlock_dist.errors import ConfigError
 from tests.unit.test_diagnose_causes import HEALTHY, among_healthy
 

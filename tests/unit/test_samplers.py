@@ -10,13 +10,15 @@ import pytest
 from optuna.samplers import BaseSampler
 from pydantic import ValidationError
 
-from results.records.optuna_distributions import distributions, from_unit, suggest, to_unit
+from benchmarks.units import from_unit, to_unit
+from results.records.optuna_distributions import distributions, suggest
 from search_spaces import Categorical, Float, Int, Parameter, SearchSpace, load_space, preset_names
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
 from study.samplers.build import check_sampler, guards_notice, load_sampler, make_sampler, name_of
 from study.search.constraints import COUNT
+from study.validate import validate
 
 
 def space_of(**parameters: Parameter) -> SearchSpace:
@@ -198,6 +200,11 @@ class Corner(BaseSampler):
         return param_distribution.low
 
 
+class Nested:
+    class Corner(Corner):
+        """One whose name has two parts."""
+
+
 def broken(seed: int) -> BaseSampler:
     raise ValueError("no licence")
 
@@ -246,6 +253,13 @@ def test_an_object_or_a_function_is_handed_in_and_each_search_has_its_own(module
         assert isinstance(sampler, Corner) and sampler is not corner
         assert suggest(optuna.create_study(sampler=sampler).ask(), space) == {"a": 0.25}
     assert name_of(corner) == name_of(Corner) == f"{__name__}:Corner"
+    assert name_of(Nested.Corner) == f"{__name__}:Nested.Corner"
+    assert name_of(load_sampler("foreign_sampler:Mine")) == "foreign_sampler:Mine"
+
+
+def test_a_study_records_the_sampler_that_it_was_handed(tmp_path):
+    config = StudyConfig(name="s", sampler="old.package:Sampler", runs=str(tmp_path), cluster={"gpus": 0})
+    assert validate(config, sampler=Corner()).config.sampler == f"{__name__}:Corner"
 
 
 @pytest.mark.parametrize(
