@@ -31,7 +31,7 @@ from spinlock_dist.tokenizer import Tokenizer
 WEIGHTS = "model.safetensors"
 
 
-def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epochs: int) -> None:
+def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epochs: int, engine: str) -> None:
     """Write `folder`, replacing an earlier one only when the new one is complete on disk."""
     arrays, pipeline_meta = tokenizer.pipeline.to_state()
     tensors = _tensors("pipeline/", arrays)
@@ -49,6 +49,7 @@ def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epo
         "pipeline": pipeline_meta,
         "metrics": asdict(validation),
         "epochs": epochs,
+        "engine": engine,
     }
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     meta = {"format_version": FORMAT_VERSION, **meta, "versions": versions}

@@ -276,6 +276,9 @@ class QuantizerConfig(Section):
     codes of rare outliers go, which carry much of the squared error of heavy-tailed features."""
     expiry_every: int = Field(5, ge=1)
     """Steps between expiry checks."""
+    beam: int = Field(1, ge=1)
+    """Partial choices that encoding keeps while it chooses the tokens of all levels of a category together, by what the
+    decoder makes of them; 1 takes the encoder's nearest code level by level, and so does a shared decoder."""
 
 
 class LossConfig(Section):
@@ -300,8 +303,15 @@ class TrainingConfig(Section):
     """Adam (Kingma & Ba 2015)."""
     evaluate_every: int = Field(5, ge=1)
     """Epochs between evaluations; the last epoch is always evaluated."""
+    schedule: Literal["constant", "linear", "wsd"] = "constant"
+    """Of the learning rate over the epochs: constant, linear to zero, or constant and then linear to zero."""
+    decay_share: float = Field(0.5, gt=0, le=1)
+    """Share of the training in which `wsd` decays."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without a lower worst-category validation FVU; never when absent."""
+    engine: Literal["auto", "compiled", "torch"] = "auto"
+    """`compiled`: loops for the processor, some times as fast; they lack some losses and quantizers. `auto`: compiled
+    where the config and the device allow it, else torch."""
     device: str = "auto"
     """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`."""
 

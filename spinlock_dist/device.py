@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
 from spinlock_dist.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -46,3 +50,17 @@ def denormals_flushed() -> Iterator[None]:
 def _flushes_denormals() -> bool:
     """Whether this thread does so now: torch can set it but not tell."""
     return (torch.tensor(1e-40) * torch.tensor(0.5)).item() == 0
+
+
+def on_threads(work: Callable[[T], object], items: Sequence[T]) -> None:
+    """Do `work` for every item, on as many threads as torch was given in this process. It has to release the GIL."""
+    threads = min(torch.get_num_threads(), len(items))
+    if threads < 2:
+        for item in items:
+            work(item)
+        return
+    # Whether denormals are flushed is a state of each thread's processor.
+    flushed = _flushes_denormals()
+    with ThreadPoolExecutor(threads, initializer=torch.set_flush_denormal, initargs=(flushed,)) as pool:
+        for _ in pool.map(work, items):
+            pass

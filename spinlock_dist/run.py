@@ -23,10 +23,12 @@ from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
+from spinlock_dist.training.engine import choose_engine
 from spinlock_dist.training.evaluation import EvaluationData
 from spinlock_dist.training.pilots import Planning, plan_by_feedback, run_pilots
 from spinlock_dist.training.snapshot import Snapshots
 from spinlock_dist.training.trainer import Member, MembersReport, identity, restored_members, train
+from spinlock_dist.training.warm_up import warm_up
 
 Report = Callable[[EpochMetrics], None]
 
@@ -38,6 +40,8 @@ class TrialOutcome:
     tokenizer: Tokenizer
     validation: Metrics
     """Of the weights in `tokenizer`: those of the last epoch, or of the best one with early stopping."""
+    engine: str
+    """What trained it: `compiled` or `torch`."""
     epochs: int
     seconds: float
     values: np.ndarray
@@ -55,7 +59,7 @@ class TrialOutcome:
 
     def save(self, folder: Path) -> None:
         """Write a complete checkpoint (model.safetensors + meta.json) as `folder`, atomically."""
-        save_checkpoint(folder, self.tokenizer, self.validation, self.epochs)
+        save_checkpoint(folder, self.tokenizer, self.validation, self.epochs, self.engine)
 
 
 def run_trial(
@@ -98,9 +102,12 @@ def run_members(
     report ended it. Raises `ConfigError` naming the first setting that differs and may not. Snapshots of more members
     than these, of the same data, serve as well.
     """
-    began = time.perf_counter()
     _check_alike(configs)
     device = resolve_device(configs[0].training.device)
+    engine = choose_engine(configs, device)
+    if engine == "compiled":
+        warm_up(configs[0])  # on a node where no study began: not in the middle of a trial, and not in its seconds
+    began = time.perf_counter()
     layout = GroupLayout(data.categories, device)
     prepared = EvaluationData(
         values_ND=data.values,
@@ -112,14 +119,14 @@ def run_members(
     )
     earlier = None
     if snapshots is not None:
-        state = snapshots.load(_surroundings(data, device), [identity(config) for config in configs])
+        state = snapshots.load(_surroundings(data, device, engine), [identity(config) for config in configs])
         if state is not None:
             members, stored = restored_members(state, configs, prepared, layout)
             earlier = state, stored
     if earlier is None:
         members = _planned(configs, data, prepared, layout)
     train(members, prepared, layout, report, began, snapshots, earlier)
-    return [_outcome(member, data) for member in members]
+    return [_outcome(member, data, engine) for member in members]
 
 
 def lockstep_key(config: TrialConfig) -> str:
@@ -127,11 +134,11 @@ def lockstep_key(config: TrialConfig) -> str:
     return config.model_dump_json(exclude=_FREE)
 
 
-def _surroundings(data: PreparedData, device: torch.device) -> str:
+def _surroundings(data: PreparedData, device: torch.device, engine: str) -> str:
     """Return what a training depends on beside its config, as far as a snapshot is concerned, in 64 hexadecimal
     digits."""
     return hashlib.sha256(
-        "\n".join([str(FORMAT_VERSION), data.fingerprint, torch.__version__, device.type]).encode()
+        "\n".join([str(FORMAT_VERSION), data.fingerprint, torch.__version__, device.type, engine]).encode()
     ).hexdigest()
 
 
@@ -175,7 +182,7 @@ def _plan(config: TrialConfig, data: PreparedData) -> CapacityPlan:
     return plan
 
 
-def _outcome(member: Member, data: PreparedData) -> TrialOutcome | SpinlockError | None:
+def _outcome(member: Member, data: PreparedData, engine: str) -> TrialOutcome | SpinlockError | None:
     if member.error is not None or member.stopped:
         return member.error
     assert member.validation is not None and member.model is not None
@@ -190,6 +197,7 @@ def _outcome(member: Member, data: PreparedData) -> TrialOutcome | SpinlockError
     return TrialOutcome(
         tokenizer=tokenizer,
         validation=member.validation,
+        engine=engine,
         epochs=member.epochs,
         seconds=member.seconds,
         values=data.values,

@@ -154,8 +154,10 @@ def _train(configs: list[TrialConfig], data: PreparedData, quiet: bool) -> list[
 
     from spinlock_dist.run import run_members
     from spinlock_dist.tables import epoch_in_words
+    from spinlock_dist.training.warm_up import warm_up
 
     console, epochs = Console(quiet=quiet), configs[0].training.epochs
+    warm_up(configs[0], console.print)
     columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(BAR), TimeRemainingColumn(compact=True))
     with Progress(*columns, TextColumn("{task.fields[state]}"), console=console) as progress:
         task = progress.add_task("training", total=epochs, state="")

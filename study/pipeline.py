@@ -19,6 +19,7 @@ from results.verdict.verdict import Verdict, conclude
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import run_members
+from spinlock_dist.training.warm_up import warm_up
 from study.cluster.ray_cluster import Cluster, running
 from study.cluster.shared_folder import check_storage
 from study.config import StudyConfig
@@ -138,6 +139,7 @@ def _prepared(study: ValidatedStudy, cluster: Cluster, objective: Objective, eve
     study.check_data(data)
     rows, features = data.values.shape
     events.on_message(f"  {rows} rows, {features} features in {len(data.categories)} categories")
+    warm_up(study.config.base, events.on_message)
     return StudyContext(
         config=study.config,
         space=study.space,

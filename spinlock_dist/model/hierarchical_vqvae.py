@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.config import LEVELS, ModelConfig, QuantizerConfig
+from spinlock_dist.model import beam
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.model.level import Level
 from spinlock_dist.model.quantizers import Quantized
@@ -78,12 +79,21 @@ class LevelStack(nn.Module):
             coarser = [*coarser, levels[-1].straight_MGBZ]
         return levels, partial
 
-    def decode(self, codes_MGBZ: Sequence[Tensor]) -> Tensor:
-        """Return the reconstruction `[M, G, B, F]` of the codes of all levels."""
+    def decode(self, codes_MGBZ: Sequence[Tensor]) -> list[Tensor]:
+        """What the codes of all levels up to each give, `[M, G, B, F]`: the last is the reconstruction."""
         partial: list[Tensor] = []
         for levels in range(1, len(codes_MGBZ) + 1):
             partial.append(self._rebuild(codes_MGBZ[:levels], partial))
-        return partial[-1]
+        return partial
+
+    def with_tokens(self, result: Reconstruction, tokens_MGBS: Sequence[Tensor]) -> Reconstruction:
+        """The same rows with other tokens, `[M, G, B, S]` of each level."""
+        levels = []
+        for level, quantized, tokens in zip(self.levels, result.levels, tokens_MGBS, strict=True):
+            codes = level.quantizer.lookup(tokens)
+            levels.append(Quantized(quantized.latent_MGBZ, codes, codes, tokens, []))
+        partial = self.decode([level.codes_MGBZ for level in levels])
+        return Reconstruction(result.target_MGBF, partial[-1], partial, levels)
 
     def _rebuild(self, codes_MGBZ: Sequence[Tensor], partial_MGBF: list[Tensor]) -> Tensor:
         *coarser, own_MGBZ = codes_MGBZ
@@ -138,9 +148,27 @@ class HierarchicalVQVAE(nn.Module):
         outputs = self.shared([[level.straight_MGBZ for level in result.levels] for result in results])
         return [replace(result, output_MGBF=output) for result, output in zip(results, outputs, strict=True)]
 
-    def encode(self, x_MBGF: Tensor) -> list[list[Quantized]]:
-        """Quantize as `forward` does, at every level, bucket by bucket."""
-        return [stack.encode(x_MGBF)[0] for stack, x_MGBF in zip(self.stacks, self._split(x_MBGF), strict=True)]
+    @property
+    def searches(self) -> bool:
+        """Whether tokens are chosen by beam search: it asks each category's own decoder what codes are worth."""
+        return self.quantizer_config.beam > 1 and self.quantizer_config.kind == "ema" and self.shared is None
+
+    @torch.no_grad()
+    def tokens(self, x_MBGF: Tensor) -> list[list[Tensor]]:
+        """The tokens `[M, G, B, S]` of each level, bucket by bucket: by beam search, or the encoders' nearest codes."""
+        parts = zip(self.stacks, self._split(x_MBGF), strict=True)
+        if self.searches:
+            return [beam.search(stack.levels, x_MGBF, self.quantizer_config.beam) for stack, x_MGBF in parts]
+        return [[level.tokens_MGBS for level in stack.encode(x_MGBF)[0]] for stack, x_MGBF in parts]
+
+    @torch.no_grad()
+    def reconstruct(self, x_MBGF: Tensor) -> list[Reconstruction]:
+        """As `forward`, with the tokens that encoding chooses; latents are the encoders', of their own choices."""
+        results = self(x_MBGF)
+        if not self.searches:
+            return results
+        chosen = zip(self.stacks, results, self.tokens(x_MBGF), strict=True)
+        return [stack.with_tokens(result, tokens) for stack, result, tokens in chosen]
 
     def _split(self, x_MBGF: Tensor) -> list[Tensor]:
         return [part_MBGF.transpose(1, 2).contiguous() for part_MBGF in self.layout.split(x_MBGF)]
@@ -153,7 +181,7 @@ class HierarchicalVQVAE(nn.Module):
         ]
         if self.shared:
             return self.join(self.shared(codes))
-        return self.join([stack.decode(part) for stack, part in zip(self.stacks, codes, strict=True)])
+        return self.join([stack.decode(part)[-1] for stack, part in zip(self.stacks, codes, strict=True)])
 
     def join(self, parts_MGBF: Sequence[Tensor]) -> Tensor:
         """Return what every bucket gave, `[M, G, B, F]` each, as features `[M, B, G, F]` of all groups."""

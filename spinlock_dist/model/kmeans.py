@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from spinlock_dist import compiled
+
 
 def kmeans(x_NZ: Tensor, clusters: int, iterations: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Return centres `[K, Z]` and the rows nearest to each `[K]` by Lloyd's algorithm from a k-means++ start.
@@ -12,7 +14,23 @@ def kmeans(x_NZ: Tensor, clusters: int, iterations: int, generator: Generator) -
     A cluster that loses all its rows restarts at the row farthest from its centre. With fewer distinct rows than
     clusters some centres coincide. `generator` lives on the CPU, so that a seed gives one result on every device.
     """
-    centres_KZ = _plus_plus(x_NZ, clusters, generator)
+    draws_K = torch.rand(clusters, generator=generator, dtype=torch.float64)
+    if x_NZ.device.type == "cpu" and x_NZ.dtype == torch.float32 and compiled.missing() is None:
+        return _compiled(x_NZ, draws_K, iterations)
+    return lloyd(x_NZ, draws_K.to(x_NZ.device), iterations)
+
+
+def _compiled(x_NZ: Tensor, draws_K: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    from spinlock_dist.compiled.kmeans import kmeans as kernel
+
+    centres_KZ, nearest_N = kernel(x_NZ.T.contiguous().numpy(), draws_K.numpy(), iterations)
+    return torch.from_numpy(centres_KZ), torch.bincount(torch.from_numpy(nearest_N), minlength=len(centres_KZ))
+
+
+def lloyd(x_NZ: Tensor, draws_K: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """What `kmeans` returns, in torch, from uniform `draws` in [0, 1)."""
+    clusters = len(draws_K)
+    centres_KZ = _plus_plus(x_NZ, draws_K)
     for _ in range(iterations):
         nearest_N, distance_N = assign(x_NZ, centres_KZ)
         counts_K = torch.bincount(nearest_N, minlength=clusters)
@@ -30,9 +48,8 @@ def assign(x_NZ: Tensor, centres_KZ: Tensor) -> tuple[Tensor, Tensor]:
     return nearest, distance.square()
 
 
-def _plus_plus(x_NZ: Tensor, clusters: int, generator: Generator) -> Tensor:
+def _plus_plus(x_NZ: Tensor, draws: Tensor) -> Tensor:
     """Return a k-means++ start (Arthur & Vassilvitskii 2007): rows drawn in proportion to squared distance."""
-    draws = torch.rand(clusters, generator=generator, dtype=torch.float64).to(x_NZ.device)
     first = (draws[0] * len(x_NZ)).long()
     chosen = [x_NZ[first]]
     distance_N = (x_NZ - chosen[0]).square().sum(dim=1)

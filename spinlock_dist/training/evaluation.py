@@ -21,7 +21,6 @@ from spinlock_dist.metrics.score import score
 from spinlock_dist.metrics.scored import Codebook, Scored
 from spinlock_dist.metrics.topology import MAX_ROWS, row_distances
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
-from spinlock_dist.model.quantizers import Quantized
 from spinlock_dist.prepare import Split
 
 CHUNK = 4096
@@ -81,7 +80,7 @@ class _Pass:
         self.codes: list[np.ndarray] = []
         for results in passes(model, data.grouped_NGF, rows):
             outputs.append(model.layout.unpack(model.join([result.output_MGBF for result in results])).cpu())
-            _add_counts(self.counts, [result.levels for result in results])
+            _add_counts(self.counts, [[level.tokens_MGBS for level in result.levels] for result in results])
             if not self.latents:
                 levels = [level for result in results for level in result.levels]
                 self.latents = [_flat_rows(level.latent_MGBZ) for level in levels]
@@ -95,7 +94,7 @@ def _flat_rows(x_MGBZ: Tensor) -> np.ndarray:
 
 def passes(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[list[Reconstruction]]:
     """Pass the given rows through every member, a chunk at a time."""
-    yield from (model(x_MBGF) for x_MBGF in _chunks(model, grouped_NGF, rows))
+    yield from (model.reconstruct(x_MBGF) for x_MBGF in _chunks(model, grouped_NGF, rows))
 
 
 def _chunks(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[Tensor]:
@@ -116,17 +115,17 @@ def _no_counts(model: HierarchicalVQVAE) -> Counts:
     return [[torch.zeros(*codes.shape, int(codes.max()), device=device) for codes in levels] for levels in sizes]
 
 
-def _add_counts(counts: Counts, found: Sequence[list[Quantized]]) -> None:
+def _add_counts(counts: Counts, found: Sequence[Sequence[Tensor]]) -> None:
     for counted, levels in zip(counts, found, strict=True):
-        for count_MGSK, quantized in zip(counted, levels, strict=True):
-            tokens_MGSB = quantized.tokens_MGBS.movedim(-1, 2)
+        for count_MGSK, tokens_MGBS in zip(counted, levels, strict=True):
+            tokens_MGSB = tokens_MGBS.movedim(-1, 2)
             count_MGSK.scatter_add_(3, tokens_MGSB, torch.ones_like(tokens_MGSB, dtype=count_MGSK.dtype))
 
 
 def _count_codes(model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray) -> Counts:
     counts = _no_counts(model)
     for x_MBGF in _chunks(model, data.grouped_NGF, rows):
-        _add_counts(counts, model.encode(x_MBGF))
+        _add_counts(counts, model.tokens(x_MBGF))
     return counts
 
 

@@ -22,9 +22,12 @@ from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.seeding import derive_seed
 from spinlock_dist.training import losses
+from spinlock_dist.training.compiled_epochs import CompiledEpochs
 from spinlock_dist.training.early_stopping import EarlyStopping
+from spinlock_dist.training.engine import choose_engine
 from spinlock_dist.training.evaluation import EvaluationData, evaluate
 from spinlock_dist.training.optimizer import MemberAdam
+from spinlock_dist.training.schedule import rate_factor
 from spinlock_dist.training.snapshot import Snapshots, State
 
 TERMS = ("reconstruction", "commitment", "informativeness", "orthogonality", "topographic")
@@ -82,6 +85,7 @@ class Trainer:
         self.train_NGF = data.grouped_NGF[torch.as_tensor(data.split.train, device=device)]
         self.spread = losses.Spread.of(model.layout.split(self.train_NGF.var(dim=0, unbiased=False)))
         self.batch_size = min(self.shared.training.batch_size, len(self.train_NGF))
+        self.engine = choose_engine([member.config for member in members], device)
         self.active_terms = [term for term in TERMS if any(_weight(member.config, term) for member in members)]
         self.steps = self.epochs = 0
         self.seconds = 0.0
@@ -100,6 +104,9 @@ class Trainer:
         self.alive_M = torch.ones(len(batch), dtype=torch.bool, device=device)
         self.checked = [*(f"the {term} loss" for term in self.active_terms), "the gradient"]
         self.failed_TM = torch.zeros(len(self.checked), len(batch), dtype=torch.bool, device=device)
+        self.compiled = None
+        if self.engine == "compiled":
+            self.compiled = CompiledEpochs(model, self.optimizer, self.train_NGF, self.spread, configs)
 
     def fit(self, report: MembersReport, snapshots: Snapshots | None = None) -> None:
         """Train every member to its end: epoch by epoch, evaluating and reporting.
@@ -109,8 +116,9 @@ class Trainer:
         began = time.perf_counter() - self.seconds
         while self.batch:
             self.epochs += 1
-            means = self.epoch()
+            means = {term: dict(zip(self.batch, each.tolist(), strict=True)) for term, each in self.epoch().items()}
             self._mark_diverged(self.epochs)
+            self._compact()  # what diverged may hold anything: it is not evaluated
             due = [index for index in self.batch if self._is_due(index, self.epochs)]
             self.seconds = time.perf_counter() - began
             if due:
@@ -160,14 +168,40 @@ class Trainer:
         """Pass once over the training rows; return the mean of each loss term `[M]`. No host sync in a step."""
         rows = len(self.train_NGF)
         order_MN = torch.stack([torch.randperm(rows, generator=self.members[index].order) for index in self.batch])
+        batches = rows // self.batch_size
+        rates_SM = self._rates(batches)
+        if self.compiled is not None:
+            return self._compiled_epoch(order_MN, rates_SM)
         order_MN = order_MN.to(self.train_NGF.device)
         sums: dict[str, Tensor] = {}
-        batches = rows // self.batch_size
         for batch in range(batches):
+            self.optimizer.rates = rates_SM[batch]
             index_MB = order_MN[:, batch * self.batch_size : (batch + 1) * self.batch_size]
             for term, value_M in self.step(self.train_NGF[index_MB]).items():
                 sums[term] = sums.get(term, 0) + value_M / batches
         return sums
+
+    def _rates(self, batches: int) -> list[list[float]]:
+        """The learning rate of each member at each step of the epoch. What pilots spent is no part of the schedule."""
+        configs = [(self.members[index].config.training, self.members[index].spent) for index in self.batch]
+        return [
+            [
+                config.learning_rate * rate_factor(config, self.steps + batch, batches * (config.epochs - spent))
+                for config, spent in configs
+            ]
+            for batch in range(batches)
+        ]
+
+    def _compiled_epoch(self, order_MN: Tensor, rates_SM: list[list[float]]) -> dict[str, Tensor]:
+        assert self.compiled is not None
+        means_MT, failed_MT = self.compiled.epoch(order_MN.numpy(), np.array(rates_SM).T)
+        self.steps += len(rates_SM)
+        means = {term: torch.from_numpy(means_MT[:, at]) for at, term in enumerate(self.compiled.terms)}
+        checked = [*self.compiled.terms, "gradient"]
+        self.failed_TM = torch.from_numpy(failed_MT.T)[[checked.index(of) for of in (*self.active_terms, "gradient")]]
+        active = {term: means[term] for term in self.active_terms}
+        total_M = torch.stack([self.weights[term] * value_M for term, value_M in active.items()]).sum(dim=0)
+        return {**active, "total": total_M}
 
     def step(self, x_MBGF: Tensor) -> dict[str, Tensor]:
         """Forward, backward, update weights and codebooks; return the unweighted terms and their weighted total."""
@@ -198,7 +232,7 @@ class Trainer:
         return {term: compute[term]() for term in self.active_terms}
 
     def _mark_diverged(self, epoch: int) -> None:
-        """Give every member that failed in this epoch its error; the only host sync of an epoch."""
+        """Give every member that failed in this epoch its error."""
         for index, failed in zip(self.batch, self.failed_TM.T.tolist(), strict=True):
             if any(failed):
                 member = self.members[index]
@@ -212,10 +246,9 @@ class Trainer:
         return epoch + self.members[index].spent >= self.shared.training.epochs
 
     def _evaluate(
-        self, due: list[int], epoch: int, means: dict[str, Tensor], seconds: float, report: MembersReport
+        self, due: list[int], epoch: int, means: dict[str, dict[int, float]], seconds: float, report: MembersReport
     ) -> None:
         measured = dict(zip(self.batch, evaluate(self.model, self.data, "validation"), strict=True))
-        losses_M = {term: dict(zip(self.batch, value_M.tolist(), strict=True)) for term, value_M in means.items()}
         made = {}
         for index in due:
             member, metrics = self.members[index], measured[index]
@@ -230,7 +263,7 @@ class Trainer:
                 epoch=member.epochs,
                 trained=epoch,
                 finished=member.finished,
-                losses={term: values[index] for term, values in losses_M.items()},
+                losses={term: values[index] for term, values in means.items()},
                 validation=metrics,
                 seconds=seconds,
             )

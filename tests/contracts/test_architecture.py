@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOUSE = ("spinlock_dist", "search_spaces", "results", "study")
 CORE = (
     ("errors", "command", "seeding", "atomic_files", "registry", "preset", "config", "config_file", "device"),
+    ("compiled",),
     ("simulator",),
     ("data",),
     ("features",),

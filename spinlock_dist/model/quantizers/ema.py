@@ -121,7 +121,7 @@ class EMAQuantizer(Quantizer):
     ) -> Tensor:
         """Place a group's codes by k-means on latents; sizes start at the cluster sizes, scaled to one batch."""
         left_NZ = latent_NZ
-        for book, codes in enumerate(self._learned(member, group)):
+        for book, codes in enumerate(self.learned(member, group)):
             centres_KZ, counts_K = kmeans(left_NZ, codes, self.config.kmeans_iterations, generator)
             size_K = counts_K.to(latent_NZ.dtype).clamp(min=1) * (batch_size / len(latent_NZ))
             self._place(member, group, book, centres_KZ, size_K)
@@ -132,11 +132,11 @@ class EMAQuantizer(Quantizer):
     def start_from_noise(self, member: int, group: int, generator: Generator) -> None:
         """Place a group's codes uniformly in +-1/K, as the reference implementation of VQ-VAE does."""
         dims = int(self.dims_MG[member, group])
-        for book, codes in enumerate(self._learned(member, group)):
+        for book, codes in enumerate(self.learned(member, group)):
             noise_KZ = (torch.rand(codes, dims, generator=generator) * 2 - 1) / codes
             self._place(member, group, book, noise_KZ.to(self.codebook_MGSKZ), torch.ones(codes))
 
-    def _learned(self, member: int, group: int) -> list[int]:
+    def learned(self, member: int, group: int) -> list[int]:
         """Return the sizes of a group's codebooks; a further one of one code is none."""
         first, *further = self.codes_MGS[member, group].tolist()
         return [first, *takewhile(lambda codes: codes > 1, further)]
