@@ -2,34 +2,43 @@
 #
 #   make study                  run the default study        make study ARGS="--trials 64"
 #   make test                   run every test               make test ARGS="tests/unit -k space"
+#   make test-fast              run those that start no Ray
 #   make test-faults            inject every fault and print what became of it (minutes; `make test` runs a short form)
+#   make test-lowest            run test-fast on the lowest versions that pyproject.toml allows, in .venv-lowest
+#   make coverage               run test-fast and print which lines it does not reach
 #   make check                  style and types
 #   make bench                  measure speed, part by part (an hour)    make bench NAME=step ARGS=--help
-#   make clean                  remove .venv and tool caches; runs/ and the dataset cache stay
+#   make clean                  remove the environments and tool caches; runs/ and the dataset cache stay
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install -c constraints.txt
 ARGS ?=
 
-.PHONY: study test test-faults check bench clean
+.PHONY: study test test-fast test-faults test-lowest coverage check bench clean
 
 study: .venv/installed
 	$(BIN)/python -m study.launch $(ARGS)
 
-# First what computes, in a process a core; then studies on Ray, which take all cores themselves.
-ON_RAY := tests/integration tests/faults
+# A module's tests stay in one process, a process a core; the modules that start Ray come first (tests/conftest.py).
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+SPREAD := -n logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+FAST := $(SPREAD) -m "unit or contract or golden"
 
 test: .venv/installed-dev
-ifdef ARGS
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
-else
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadscope --maxprocesses 8 $(ON_RAY:%=--ignore %)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ON_RAY)
-endif
+	$(PYTEST) $(or $(ARGS),$(SPREAD))
+
+test-fast: .venv/installed-dev
+	$(PYTEST) $(FAST) $(ARGS)
 
 test-faults: .venv/installed-dev
-	FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/faults $(ARGS)
+	FAULTS=1 $(PYTEST) -o faulthandler_timeout=0 tests/faults $(ARGS)
+
+test-lowest: .venv-lowest/installed
+	$(subst $(BIN),.venv-lowest/bin,$(PYTEST)) $(FAST) $(ARGS)
+
+coverage: .venv/installed-dev
+	$(PYTEST) $(FAST) --cov --cov-report=term:skip-covered $(ARGS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check
@@ -47,7 +56,7 @@ else
 endif
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # torch first and alone: resolved together with the rest, pip may settle on another build of it and fetch both.
 .venv/installed: pyproject.toml constraints.txt
@@ -61,4 +70,9 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(PIP) -e '.[dev]'
+	@touch $@
+
+.venv-lowest/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip --quiet --disable-pip-version-check install -c constraints-lowest.txt -e '.[dev]'
 	@touch $@

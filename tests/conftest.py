@@ -1,4 +1,4 @@
-"""A home of their own for the tests, before anything imports Ray.
+"""A home of their own for the tests, before anything imports Ray; the tiers; and one Ray for all tests that share it.
 
 Ray probes cloud metadata addresses unless `~/ray_bootstrap_config.yaml` exists, and reports usage unless told not to.
 Simulated data is kept in the repository's `.cache`, so that it is made once.
@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -32,6 +36,9 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",
 )
 os.environ.setdefault("SPINLOCK_DIST_CACHE", str(REPOSITORY / ".cache"))
+# A shell that runs the tests in the background has them ignore Ctrl-C, and every process that they start inherits it.
+with suppress(ValueError):  # not the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same inputs at every run of CI, so that a change is judged by what it changes; elsewhere new ones each time.
 # No deadline: how fast a machine is belongs in benchmarks/.
 settings.register_profile("anywhere", deadline=None)
@@ -39,9 +46,59 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "anywhere")
 
 
+TIERS = {"faults": "faults", "integration": "ray", "unit": "unit", "contracts": "contract", "golden": "golden"}
+"""The marker of each folder, the slowest first."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with its tier, and put the slow tiers first: the others then fill the cores beside them."""
+
+    def folder(item: pytest.Item) -> str:
+        return item.path.relative_to(REPOSITORY / "tests").parts[0]
+
+    for item in items:
+        item.add_marker(TIERS[folder(item)])
+    items.sort(key=lambda item: list(TIERS).index(folder(item)))
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture of the test
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Stop the shared Ray before a test that knows nothing of it."""
+    if "shared_ray" not in getattr(item, "fixturenames", ()):
+        stop_shared_ray()
+
+
+def pytest_sessionfinish() -> None:
+    stop_shared_ray()
+
+
 def pytest_unconfigure() -> None:
     """Remove the home when the tests are over."""
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+_shared_ray: list[Any] = []
+"""What `ray.init` returned, while the shared Ray runs."""
+
+
+@pytest.fixture
+def shared_ray() -> None:
+    """A cluster of eight CPUs and eight GPUs, which are logical: Ray hands them out, torch finds none.
+
+    It is started once for all tests that ask for it and come one after another.
+    """
+    import ray
+
+    if not _shared_ray:
+        cluster = {"address": "local", "num_cpus": 8, "num_gpus": 8, "include_dashboard": False}
+        _shared_ray.append(ray.init(**cluster, log_to_driver=False))
+
+
+def stop_shared_ray() -> None:
+    if _shared_ray:
+        _shared_ray.clear()
+        sys.modules["ray"].shutdown()
 
 
 @pytest.fixture(scope="session")

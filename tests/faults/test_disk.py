@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import ray
 from rich.console import Console
 
 from results.records.optuna_trials import read_journal, read_search
@@ -29,11 +28,7 @@ from tests.toy import ONE_PARAMETER, make_toy, small_study
 TRIALS = 12
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import ray
 
 from results.records.trial_record import TrialRecord
 from spinlock_dist.config import TrialConfig
@@ -20,14 +19,7 @@ from tests.toy import ONE_PARAMETER, make_toy, small_study, write_dataset
 NEVER_FEASIBLE = GuardsConfig(fvu_worst_limit=0.001)
 """There are no finals then."""
 
-pytestmark = pytest.mark.usefixtures("two_slots")
-
-
-@pytest.fixture(scope="module")
-def two_slots():
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 @pytest.fixture
