@@ -40,7 +40,7 @@ from spinlock_dist.device import denormals_flushed
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
-from spinlock_dist.prepare import Split
+from spinlock_dist.split import Split
 from spinlock_dist.training.evaluation import EvaluationData
 from spinlock_dist.training.trainer import Member, Trainer
 

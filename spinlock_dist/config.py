@@ -6,6 +6,7 @@ A config is *given*; what follows from it and the data (sizes, codes, bits) is *
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
@@ -20,6 +21,18 @@ class Section(BaseModel):
     """A group of settings: keyword-only, unknown names refused, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def known_in(registry: Registry[Any]) -> Callable[[str], str]:
+    """What checks, when a config is read, that a name is registered; it imports nothing."""
+
+    def check(name: str) -> str:
+        try:
+            return registry.check(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    return check
 
 
 # ---------------------------------------------------------------- data: fixed for a study, never searched
@@ -192,11 +205,26 @@ class LevelBounds(Section):
         return [(bounds.low, bounds.high) for bounds in (self.L0, self.L1, self.L2)]
 
 
+STRATEGIES: Registry[Any] = Registry(
+    "strategy",
+    {
+        "uniform": "spinlock_dist.compression.strategies.uniform:UNIFORM",
+        "variance": "spinlock_dist.compression.strategies.variance:VARIANCE",
+        "dimensionality": "spinlock_dist.compression.strategies.dimensionality:DIMENSIONALITY",
+        "information": "spinlock_dist.compression.strategies.information:INFORMATION",
+        "balanced": "spinlock_dist.compression.strategies.balanced:BALANCED",
+        "waterfill": "spinlock_dist.compression.strategies.waterfill:WATERFILL",
+        "feedback": "spinlock_dist.compression.strategies.feedback:FEEDBACK",
+    },
+)
+"""A new one is a `compression.strategies.Strategy` in a module, and a line here."""
+
+
 class FeedbackConfig(Section):
     """Pilots of the strategy `feedback`: short trainings on three quarters of the training rows, each scored on another
     quarter."""
 
-    start: str = "waterfill"
+    start: Annotated[str, AfterValidator(known_in(STRATEGIES))] = "waterfill"
     """Strategy whose allocation the first pilot measures."""
     rounds: int = Field(1, ge=1)
     """Pilots as long as the training after them, which share `training.epochs` with it; four of one epoch come first.
@@ -208,8 +236,8 @@ class FeedbackConfig(Section):
 class CompressionConfig(Section):
     """How capacity is shared out among the categories and levels."""
 
-    strategy: str = "balanced"
-    """A name registered in `spinlock_dist.compression.strategies`."""
+    strategy: Annotated[str, AfterValidator(known_in(STRATEGIES))] = "balanced"
+    """In `STRATEGIES`."""
     rule: Literal["graded", "spinlock"] = "graded"
     """`graded` spreads needs over the bounds; `spinlock` looks ratios up in the published tables."""
     capacity: Literal["latent", "codes"] = "codes"
@@ -254,17 +282,10 @@ QUANTIZERS: Registry[Any] = Registry(
 )
 
 
-def _known_quantizer(name: str) -> str:
-    try:
-        return QUANTIZERS.check(name)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-
-
 class QuantizerConfig(Section):
     """EMA vector quantizer (van den Oord et al. 2017, appendix A.1) with dead-code expiry, or finite scalars."""
 
-    kind: Annotated[str, AfterValidator(_known_quantizer)] = "ema"
+    kind: Annotated[str, AfterValidator(known_in(QUANTIZERS))] = "ema"
     """In `QUANTIZERS`. `ema`: learned codebooks. `fsq`: every latent dimension rounded to `fsq_levels` values; of the
     settings here it reads no other."""
     fsq_levels: int = Field(3, ge=2)

@@ -18,7 +18,7 @@ from spinlock_dist.errors import DataError
 from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, stack_tokens
-from spinlock_dist.prepare import split_rows
+from spinlock_dist.split import split_rows
 from spinlock_dist.training.evaluation import CHUNK, EvaluationData, evaluate, passes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,6 +131,9 @@ def match_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_code
         _within_caps(wanted_bits, budget, np.log2(max_codes), max_codebooks), max_codes, max_codebooks
     )
     codes = np.stack([_round_category(row.ravel(), max_codes).reshape(row.shape) for row in share])
+    # Rounded category by category the total is near the budget, above or below. Above it codes are taken away until it
+    # fits; then they are added while any fits. The second loop ends, since every code costs bits and the budget is
+    # finite; what is left at its end is less than the cheapest further code.
     while np.log2(codes).sum() > budget + 1e-9:
         _change_one(codes, share, -1, codes > 1)
     while True:
@@ -147,6 +150,10 @@ def _round_category(share_K: np.ndarray, max_codes: int) -> np.ndarray:
     From the nearest codes on, one codebook or two against each other change by a code as long as that helps. A bit
     off in all counts as much as ten between codebooks: the error of a category follows from its bits together.
     """
+    # Why not the nearest codes alone: 2.6 codes round to 3, which is 0.2 bits too many, and over the codebooks of a
+    # category such errors add up; half a bit is a quarter of the error of a category of three components. So from the
+    # nearest codes on, single codes and pairs against each other are tried, and the best is taken until none helps.
+    # Every change lowers the misfit and there are finitely many codes, so that it ends.
     single = np.eye(len(share_K), dtype=int)
     changes_MK = np.concatenate([single, -single, (single[:, None] - single).reshape(-1, len(share_K))])
     changes_MK = changes_MK[(changes_MK[:, share_K == 0] == 0).all(axis=1)]
@@ -168,6 +175,8 @@ def _round_category(share_K: np.ndarray, max_codes: int) -> np.ndarray:
 def _change_one(codes: np.ndarray, share: np.ndarray, change: int, allowed: np.ndarray) -> None:
     """Change one `allowed` codebook of `codes` `[C, L, S]` by a code, in place: that which by the bit adds least to the
     sum of squared relative errors of the categories' bits against `share`."""
+    # With e_c = (bits of c - wanted_c) / wanted_c, a change of b bits turns e_c^2 into (e_c +- b / wanted_c)^2: it adds
+    # b * (b - 2 * change * missing_c) / wanted_c^2. Per bit of change that is the expression below.
     wanted = np.maximum(share.sum(axis=(1, 2), keepdims=True), 1e-9)
     missing = wanted - np.log2(codes).sum(axis=(1, 2), keepdims=True)
     bits = np.abs(np.log2(np.maximum(codes + change, 1) / codes))
@@ -177,15 +186,14 @@ def _change_one(codes: np.ndarray, share: np.ndarray, change: int, allowed: np.n
 
 def _within_caps(wanted_bits: np.ndarray, budget: float, cap: float, max_codebooks: int) -> np.ndarray:
     """Return bits `[C, L]` in proportion to `wanted_bits` that sum to `budget`, no codebook holding more than `cap`."""
-    levels = wanted_bits.shape[1]
-    of_category = _scale_to_budget(wanted_bits.sum(axis=1), budget, cap * levels * max_codebooks)
+    levels, wanted_C = wanted_bits.shape[1], wanted_bits.sum(axis=1)
+    of_category = _scaled_to(budget, lambda scale: np.minimum(wanted_C * scale, cap * levels * max_codebooks))
     books = np.maximum(1, np.ceil(of_category / (cap * levels) - 1e-9)) if cap > 0 else np.ones(len(of_category))
-    return np.stack(
-        [
-            _scale_to_budget(row, bits, cap * count)
-            for row, bits, count in zip(wanted_bits, of_category, books, strict=True)
-        ]
-    )
+
+    def levels_of(row_L: np.ndarray, bits: float, most: float) -> np.ndarray:
+        return _scaled_to(bits, lambda scale: np.minimum(row_L * scale, most))
+
+    return np.stack([levels_of(*each) for each in zip(wanted_bits, of_category, cap * books, strict=True)])
 
 
 def _split_levels(bits: np.ndarray, max_codes: int, max_codebooks: int) -> np.ndarray:
@@ -200,18 +208,21 @@ def _without_unused(codes: np.ndarray) -> np.ndarray:
     return codes[..., : int(used_S.max(initial=0)) + 1]
 
 
-def _scale_to_budget(wanted: np.ndarray, budget: float, cap: float) -> np.ndarray:
-    """Return min(wanted * s, cap) with the common factor s for which the sum is `budget`, by bisection."""
+def _scaled_to(total: float, shares_at: Callable[[float], np.ndarray]) -> np.ndarray:
+    """The shares whose sum is `total`, by bisection over their common scale; `shares_at` must not fall with it.
+
+    Where caps keep the sum below `total` whatever the scale, the largest shares there are.
+    """
     low, high = 0.0, 1.0
-    while np.minimum(wanted * high, cap).sum() < budget and high < 1e12:
+    while shares_at(high).sum() < total and high < 1e12:
         high *= 2
     for _ in range(100):
         middle = (low + high) / 2
-        if np.minimum(wanted * middle, cap).sum() < budget:
+        if shares_at(middle).sum() < total:
             low = middle
         else:
             high = middle
-    return np.minimum(wanted * low, cap)
+    return shares_at(low)
 
 
 def match_dims(wanted_dims: np.ndarray, budget: int) -> np.ndarray:
@@ -219,21 +230,9 @@ def match_dims(wanted_dims: np.ndarray, budget: int) -> np.ndarray:
 
     `budget` is itself a sum of as many multiples of 4, so it is met exactly; rounding follows largest remainder.
     """
-    share = _scale_to_total(wanted_dims, budget)
+    share = _scaled_to(budget, lambda scale: np.maximum(wanted_dims * scale, DIM_STEP))
     dims = DIM_STEP * np.maximum(1, np.floor(share / DIM_STEP + 1e-9)).astype(int)
     while dims.sum() < budget:
         choice = np.unravel_index(int((share - dims).argmax()), dims.shape)
         dims[choice] += DIM_STEP
     return dims
-
-
-def _scale_to_total(wanted: np.ndarray, budget: int) -> np.ndarray:
-    """Return max(wanted * s, 4) with the common factor s for which the sum is `budget`, by bisection."""
-    low, high = 0.0, budget / float(wanted.min())
-    for _ in range(100):
-        middle = (low + high) / 2
-        if np.maximum(wanted * middle, DIM_STEP).sum() < budget:
-            low = middle
-        else:
-            high = middle
-    return np.maximum(wanted * low, DIM_STEP)

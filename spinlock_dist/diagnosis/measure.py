@@ -26,7 +26,8 @@ from spinlock_dist.errors import DataError
 from spinlock_dist.metrics.codebook import codebook_usage
 from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, RAW_FLOOR, fraction_unexplained, imbalance
 from spinlock_dist.model.hierarchical_vqvae import stack_tokens
-from spinlock_dist.prepare import fingerprint, split_rows
+from spinlock_dist.prepare import fingerprint
+from spinlock_dist.split import split_rows
 from spinlock_dist.tokenizer import Tokenizer
 
 FAR_OUT = 3.0

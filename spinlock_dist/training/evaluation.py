@@ -21,7 +21,7 @@ from spinlock_dist.metrics.score import score
 from spinlock_dist.metrics.scored import Codebook, Scored
 from spinlock_dist.metrics.topology import MAX_ROWS, row_distances
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
-from spinlock_dist.prepare import Split
+from spinlock_dist.split import Split
 
 CHUNK = 4096
 """Rows per forward pass, of all members together; bounds memory, and keeps within caches what one operation hands to

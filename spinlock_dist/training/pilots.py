@@ -15,8 +15,8 @@ from spinlock_dist.compression.strategies.feedback import reallocate
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError
 from spinlock_dist.model.layout import GroupLayout
-from spinlock_dist.prepare import Split
 from spinlock_dist.seeding import derive_seed
+from spinlock_dist.split import Split
 from spinlock_dist.training.evaluation import EvaluationData
 from spinlock_dist.training.trainer import Member, train
 

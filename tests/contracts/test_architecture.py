@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each part may import those above it, never those below.
 HOUSE = ("spinlock_dist", "search_spaces", "results", "study")
 CORE = (
-    ("errors", "command", "seeding", "atomic_files", "registry", "preset", "config", "config_file", "device"),
+    ("errors", "command", "seeding", "atomic_files", "registry", "preset", "config", "config_file", "split", "device"),
     ("compiled",),
     ("simulator",),
     ("data",),

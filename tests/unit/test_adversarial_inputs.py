@@ -23,7 +23,7 @@ from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import PrepareConfig, SplitConfig
 from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import run_command
-from spinlock_dist.prepare import split_rows
+from spinlock_dist.split import split_rows
 from spinlock_dist.train import main
 
 ROWS, COLUMNS = 120, 12

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spinlock_dist.config import Bounds, Section, TrialConfig
+from spinlock_dist.config import STRATEGIES, Bounds, Section, TrialConfig
 from spinlock_dist.config_file import dump_config, load_config
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.features.encoders.identity import IdentityEncoder
@@ -60,7 +60,7 @@ overrides = st.fixed_dictionaries(
         "prepare.dataset": st.none() | st.text(),
         "prepare.families": st.none() | families.map(lambda given: {k: v.model_dump() for k, v in given.items()}),
         "prepare.normalization": st.sampled_from(["standard", "robust", "quantile"]),
-        "compression.strategy": st.text(),
+        "compression.strategy": st.sampled_from(sorted(STRATEGIES)),
         "compression.bounds.L1": bounds().map(Bounds.model_dump),
         "compression.sharpness": st.floats(1e-6, 1e6),
         "model.levels": st.sampled_from(["residual", "parallel"]),
@@ -227,3 +227,10 @@ def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
 )
 def test_known_traps_are_refused(tmp_path: Path, text: str) -> None:
     assert refused(tmp_path, text).count("\n") <= 1
+
+
+@pytest.mark.parametrize("setting", ["strategy", "feedback: {start"])
+def test_a_strategy_that_is_not_there_is_refused_with_its_line(tmp_path: Path, setting: str) -> None:
+    end = "}" if "{" in setting else ""
+    said = refused(tmp_path, f"compression:\n  {setting}: waterfil{end}\n")
+    assert "line 2" in said and "unknown strategy 'waterfil'; did you mean 'waterfill'?" in said

@@ -17,7 +17,8 @@ from spinlock_dist.config import PrepareConfig, SplitConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import ConfigError, DataError
-from spinlock_dist.prepare import PreparedData, prepare, split_rows
+from spinlock_dist.prepare import PreparedData, prepare
+from spinlock_dist.split import split_rows
 
 NAMES = [f"{'initial' if column < 8 else 'summary'}::f{column}" for column in range(24)]
 
