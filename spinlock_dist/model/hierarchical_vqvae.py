@@ -56,6 +56,11 @@ class LevelStack(nn.Module):
         """The levels, coarse to fine."""
         return [cast(Level, module) for module in self.level_modules]
 
+    @property
+    def dims_MGL(self) -> Tensor:
+        """Latent dimensions in use, on the host; the rest is padding."""
+        return torch.stack([level.quantizer.dims_MG for level in self.levels], dim=-1)
+
     def forward(self, x_MGBF: Tensor) -> Reconstruction:
         """Encode, quantize and reconstruct."""
         levels, partial = self.encode(x_MGBF)

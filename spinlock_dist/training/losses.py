@@ -103,20 +103,25 @@ def commitment(results: Results, spread: Spread, by: str) -> Tensor:
     return torch.stack(terms).mean(dim=0)
 
 
-def orthogonality(results: Results) -> Tensor:
-    """Mean squared correlation between latent dimensions of different levels of a category. Reaches encoders."""
+def orthogonality(results: Results, dims: Sequence[Tensor]) -> Tensor:
+    """Mean squared correlation between latent dimensions of different levels of a category, averaged over categories.
+    Reaches encoders.
+
+    `dims` are the latent dimensions in use, `[M, G, L]` bucket by bucket. Padded ones correlate with nothing and must
+    not count: how many there are depends on the other members and categories in the batch.
+    """
     depth = range(len(results[0].levels))
     pairs = [(coarse, fine) for coarse in depth for fine in depth[coarse + 1 :]]
-    latents = [[_standardize(level.latent_MGBZ) for level in result.levels] for result in results]
-    groups = sum(levels[0].shape[1] for levels in latents)
-    rows = latents[0][0].shape[2]
-    widths = [max(levels[place].shape[-1] for levels in latents) for place in depth]
-    terms = [
-        (levels[a].mT @ levels[b] / rows).square().sum(dim=(1, 2, 3)) / (groups * widths[a] * widths[b])
-        for levels in latents
-        for a, b in pairs
-    ]
-    return torch.stack(terms).sum(dim=0) / len(pairs)
+    rows = results[0].target_MGBF.shape[2]
+    terms_MG = []
+    for result, dims_MGL in zip(results, dims, strict=True):
+        latents = [_standardize(level.latent_MGBZ) for level in result.levels]
+        squares = [
+            (latents[a].mT @ latents[b] / rows).square().sum(dim=(2, 3)) / (dims_MGL[..., a] * dims_MGL[..., b])
+            for a, b in pairs
+        ]
+        terms_MG.append(torch.stack(squares).mean(dim=0))
+    return torch.cat(terms_MG, dim=1).mean(dim=1)
 
 
 def topographic(results: Results) -> Tensor:

@@ -101,6 +101,7 @@ class Trainer:
         }
         rates_M = torch.tensor([config.training.learning_rate for config in configs])
         self.optimizer = MemberAdam(model.parameters(), rates_M)
+        self.dims = [stack.dims_MGL.to(device) for stack in model.stacks]
         self.alive_M = torch.ones(len(batch), dtype=torch.bool, device=device)
         self.checked = [*(f"the {term} loss" for term in self.active_terms), "the gradient"]
         self.failed_TM = torch.zeros(len(self.checked), len(batch), dtype=torch.bool, device=device)
@@ -226,7 +227,7 @@ class Trainer:
             "reconstruction": lambda: losses.reconstruction(results, spread, by),
             "commitment": lambda: losses.commitment(results, spread, by),
             "informativeness": lambda: losses.informativeness(results, spread),
-            "orthogonality": lambda: losses.orthogonality(results),
+            "orthogonality": lambda: losses.orthogonality(results, self.dims),
             "topographic": lambda: losses.topographic(results),
         }
         return {term: compute[term]() for term in self.active_terms}

@@ -14,10 +14,11 @@ from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.config import ModelConfig, QuantizerConfig
 from spinlock_dist.model import layout
-from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, select_members
 from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.training import losses
+from spinlock_dist.training.trainer import TERMS
 
 SIZES = (5, 3)
 
@@ -32,6 +33,10 @@ def model_and_data(**settings: str) -> tuple[HierarchicalVQVAE, Tensor]:
     grouped = layout.pack(rows)
     initialize(model, grouped, [0, 1], batch_size=300)
     return model, grouped.expand(2, -1, -1, -1)
+
+
+def dims_of(model: HierarchicalVQVAE) -> list[Tensor]:
+    return [stack.dims_MGL for stack in model.stacks]
 
 
 @pytest.fixture
@@ -56,7 +61,7 @@ def test_who_receives_gradient(forward: tuple) -> None:
     assert receivers(model, losses.reconstruction([result], spread, "features")) == {"encoder", "decoder"}
     assert receivers(model, losses.informativeness([result], spread)) == {"encoder", "decoder"}
     assert receivers(model, losses.commitment([result], spread, "features")) == {"encoder"}
-    assert receivers(model, losses.orthogonality([result])) == {"encoder"}
+    assert receivers(model, losses.orthogonality([result], dims_of(model))) == {"encoder"}
     assert receivers(model, losses.topographic([result])) == {"encoder"}
 
 
@@ -99,11 +104,11 @@ def test_commitment_is_the_mean_squared_distance_over_the_variance(forward: tupl
 
 
 def test_orthogonality_is_zero_for_independent_and_large_for_equal_latents(forward: tuple) -> None:
-    _, result, _, _ = forward
+    model, result, _, _ = forward
     level = result.levels[0]
-    same = losses.orthogonality([replace(result, levels=[level, level])])
+    same = losses.orthogonality([replace(result, levels=[level, level])], [dims_of(model)[0][..., [0, 0]]])
     assert (same > 0.2).all()
-    assert (losses.orthogonality([result]) < same).all()
+    assert (losses.orthogonality([result], dims_of(model)) < same).all()
 
 
 def test_topographic_is_zero_when_codes_keep_all_distances(forward: tuple) -> None:
@@ -139,6 +144,57 @@ def test_no_term_depends_on_how_groups_share_buckets(decoder: str, monkeypatch: 
         results, spread = model(x), losses.Spread.of(model.layout.split(x[0].var(dim=0, unbiased=False)))
         terms = [losses.reconstruction(results, spread, by) for by in ("features", "categories")]
         terms += [losses.informativeness(results, spread), losses.commitment(results, spread, "features")]
-        terms += [losses.orthogonality(results), losses.topographic(results)]
+        terms += [losses.orthogonality(results, dims_of(model)), losses.topographic(results)]
         found.append(torch.stack(terms))
     torch.testing.assert_close(*found)
+
+
+def plan_of(*dims: tuple[int, int, int]) -> CapacityPlan:
+    return CapacityPlan(np.ones((2, 3)), np.array(dims), np.array([[[6], [4], [3]], [[5], [3], [2]]]))
+
+
+@pytest.mark.parametrize("levels", ["residual", "parallel"])
+@pytest.mark.parametrize("decoder", ["category", "shared"])
+def test_no_term_of_a_member_depends_on_the_others_in_its_batch(levels: str, decoder: str) -> None:
+    categories = [Category("a", tuple(range(5))), Category("b", tuple(range(5, 8)))]
+    layout = GroupLayout(categories)
+    plans = [plan_of((3, 2, 1), (2, 1, 1)), plan_of((9, 7, 5), (6, 4, 3))]
+    config = ModelConfig(hidden=8, levels=levels, decoder=decoder)
+    model = HierarchicalVQVAE(layout, plans, config, QuantizerConfig())
+    grouped = layout.pack(torch.randn(300, 8, generator=torch.Generator().manual_seed(0)))
+    initialize(model, grouped, [0, 1], batch_size=300)
+    spread = losses.Spread.of(layout.split(grouped.var(dim=0, unbiased=False)))
+
+    def terms(of: HierarchicalVQVAE) -> dict[str, Tensor]:
+        results = of(grouped.expand(len(of.plans), -1, -1, -1))
+        values = {
+            f"{term} by {by}": getattr(losses, term)(results, spread, by)
+            for term in ("reconstruction", "commitment")
+            for by in ("features", "categories", "worst")
+        }
+        values |= {"informativeness": losses.informativeness(results, spread)}
+        return values | {
+            "orthogonality": losses.orthogonality(results, dims_of(of)),
+            "topographic": losses.topographic(results),
+        }
+
+    together = terms(model)
+    assert {name.split()[0] for name in together} == set(TERMS)
+    for member in range(2):
+        alone = terms(select_members(model, [member]))
+        for name, value_M in together.items():
+            assert value_M[member].item() == pytest.approx(alone[name].item(), rel=1e-4, abs=1e-6), name
+
+
+def test_orthogonality_is_the_mean_squared_correlation(forward: tuple) -> None:
+    model, result, _, _ = forward
+    means = []
+    for group, dims in enumerate(dims_of(model)[0][0].tolist()):
+        latents = [
+            level.latent_MGBZ[0, group, :, :width].detach().numpy()
+            for level, width in zip(result.levels, dims, strict=True)
+        ]
+        for (one, width), (other, _) in itertools.combinations(zip(latents, dims, strict=True), 2):
+            means.append(np.square(np.corrcoef(one.T, other.T)[:width, width:]).mean())
+    value = losses.orthogonality([result], dims_of(model))[0].item()
+    assert value == pytest.approx(np.mean(means), rel=1e-3)

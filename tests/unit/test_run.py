@@ -103,6 +103,28 @@ def test_members_trained_together_equal_each_alone(
         assert member.evaluate("validation").fvu == pytest.approx(member.validation.fvu, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression.capacity": "latent", "loss.orthogonality": 1.0},
+        {"compression.capacity": "latent", "loss.topographic": 0.1, "loss.informativeness": 1.0},
+        {"compression.capacity": "latent", "quantizer.kind": "fsq", "loss.orthogonality": 1.0},
+        {"loss.orthogonality": 1.0, "loss.topographic": 0.1, "loss.reconstruction_balance": "worst"},
+    ],
+    ids=lambda options: ",".join(name.split(".")[1] for name in options),
+)
+def test_losses_and_latent_sizes_of_a_member_do_not_depend_on_the_others(
+    config: TrialConfig, data: PreparedData, options: dict[str, object]
+) -> None:
+    configs = [
+        config.with_overrides({**options, "seed": seed, "compression.strategy": strategy})
+        for seed, strategy in enumerate(("uniform", "dimensionality", "balanced"))
+    ]
+    for member, each in zip(run_members(configs, data), configs, strict=True):
+        assert isinstance(member, TrialOutcome)
+        assert member.validation.fvu == pytest.approx(run_trial(each, data).validation.fvu, rel=1e-3, abs=1e-4)
+
+
 def test_eight_members_equal_each_alone(config: TrialConfig, data: PreparedData) -> None:
     configs = [config.with_overrides({"seed": seed, "loss.commitment": 1.0 + seed}) for seed in range(8)]
     together = run_members(configs, data)
