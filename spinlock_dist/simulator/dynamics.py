@@ -60,7 +60,8 @@ def convolution(
 
     def step(state: Tensor) -> Tensor:
         response = (kernel @ _neighbourhoods(state)).view_as(state)
-        return keep * state + push * activation(response + parameters["bias"])
+        response += parameters["bias"]
+        return activation(response).mul_(push).add_(keep * state)
 
     return Dynamics(step=step, noise_scale=parameters["amplitude"])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +40,10 @@ def total_variation(x: Tensor) -> Tensor:
 
 def laplacian(x: Tensor) -> Tensor:
     """Return the five-point Laplacian `[..., H, W]`, in units of cells ** -2."""
-    return x.roll(1, -1) + x.roll(-1, -1) + x.roll(1, -2) + x.roll(-1, -2) - 4 * x
+    total = x.roll(1, -1)
+    for shift, axis in ((-1, -1), (1, -2), (-1, -2)):
+        total += x.roll(shift, axis)
+    return total.sub_(4 * x)
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
@@ -58,7 +62,7 @@ def channel_covariance(x: Tensor) -> Tensor:
 
 def quantiles(x: Tensor, shares: tuple[float, ...]) -> tuple[Tensor, ...]:
     """Return the given quantiles of the cells, linearly interpolated."""
-    ordered = x.flatten(-2).sort(-1).values
+    ordered = torch.from_numpy(np.sort(x.flatten(-2).numpy(), axis=-1))  # several times as fast as torch
     places = [share * (ordered.shape[-1] - 1) for share in shares]
     return tuple(
         torch.lerp(ordered[..., int(p)], ordered[..., min(int(p) + 1, ordered.shape[-1] - 1)], p % 1) for p in places

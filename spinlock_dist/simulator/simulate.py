@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from spinlock_dist.simulator.dynamics import DYNAMICS, Dynamics
+from spinlock_dist.simulator.dynamics import DYNAMICS
 from spinlock_dist.simulator.initial_conditions import CHANNELS, draw_initial_fields
 from spinlock_dist.simulator.parameters import Parameters
 from spinlock_dist.simulator.recording import Recording
@@ -32,23 +32,22 @@ def simulate(
     for step in range(steps):
         if step == TWIN_STEPS:
             state = state[:realizations]
-        state = _noisy_step(dynamics, state, realizations, noise_level, generator)
-        frames[step] = state[:realizations, :, :CHANNELS]
+        state = dynamics.step(state)
+        _add_noise(state, noise_level, generator, frames[step])
         if step < TWIN_STEPS:
             distances.append(_distance(state))
     divergence = torch.stack(distances[1:]) / distances[0]
     return Recording(initial=start[:, :CHANNELS].contiguous(), frames=frames, divergence=divergence)
 
 
-def _noisy_step(
-    dynamics: Dynamics, state: Tensor, realizations: int, noise_level: Tensor, generator: Generator
-) -> Tensor:
-    state = dynamics.step(state)
-    observed = state[:, :, :CHANNELS]
-    noise = noise_level * torch.randn(realizations, *observed.shape[1:], generator=generator)
-    observed[:realizations] += noise
+def _add_noise(state: Tensor, noise_level: Tensor, generator: Generator, frame: Tensor) -> None:
+    """Add noise to the observed channels of `state` and copy them into `frame` `[R, B, C, H, W]`."""
+    noise = torch.randn(frame.shape, generator=generator)
+    noise *= noise_level
+    observed, realizations = state[:, :, :CHANNELS], len(frame)
+    torch.add(observed[:realizations], noise, out=frame)
+    observed[:realizations] = frame
     observed[realizations:] += noise[:1]  # the twin, while there is one
-    return state
 
 
 def _displaced(start: Tensor, generator: Generator) -> Tensor:
