@@ -185,12 +185,12 @@ class Bounds(Section):
 
 def _high_of(low: Any, span: Any) -> float:
     try:
-        low, span = float(low), float(span)
+        lowest, factor = float(low), float(span)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"low and span must be numbers, are {low!r} and {span!r}") from None
-    if not 1 < span < math.inf:
-        raise ValueError(f"span must be above 1, is {span:g}")
-    return min(4.0, low * span)
+    if not 1 < factor < math.inf:
+        raise ValueError(f"span must be above 1, is {factor:g}")
+    return min(4.0, lowest * factor)
 
 
 class LevelBounds(Section):

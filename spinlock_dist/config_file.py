@@ -16,7 +16,7 @@ from spinlock_dist.preset import over_preset
 T = TypeVar("T", bound=BaseModel)
 
 
-def parse_config(model: type[T], tree: Any, source: str, lines: dict[tuple, int] | None = None) -> T:
+def parse_config(model: type[T], tree: Any, source: str, lines: dict[tuple[Any, ...], int] | None = None) -> T:
     """Validate `tree` as `model`. Raises `ConfigError` naming `source`, the line if known, and the nearest name."""
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: expected a mapping of settings, found {type(tree).__name__}")
@@ -26,7 +26,9 @@ def parse_config(model: type[T], tree: Any, source: str, lines: dict[tuple, int]
         raise ConfigError(_explain(model, error, tree, source, lines or {})) from None
 
 
-def _explain(model: type[BaseModel], error: ValidationError, tree: Any, source: str, lines: dict[tuple, int]) -> str:
+def _explain(
+    model: type[BaseModel], error: ValidationError, tree: Any, source: str, lines: dict[tuple[Any, ...], int]
+) -> str:
     first = error.errors()[0]
     path = tuple(key for key in first["loc"])
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
@@ -41,7 +43,7 @@ def _explain(model: type[BaseModel], error: ValidationError, tree: Any, source: 
     return f"{where}: {name}: {first['msg'][0].lower()}{first['msg'][1:]}{found}"
 
 
-def _section_at(model: type[BaseModel], tree: Any, path: tuple) -> type[BaseModel]:
+def _section_at(model: type[BaseModel], tree: Any, path: tuple[Any, ...]) -> type[BaseModel]:
     """The section at `path`: through nested sections, and to the encoder that `tree` names there."""
     for key in path:
         tree = tree[key]
@@ -54,7 +56,7 @@ def _section_at(model: type[BaseModel], tree: Any, path: tuple) -> type[BaseMode
     return model
 
 
-def read_yaml(path: str | Path) -> tuple[Any, dict[tuple, int]]:
+def read_yaml(path: str | Path) -> tuple[Any, dict[tuple[Any, ...], int]]:
     """Return the content of a YAML file and the 1-based line of every key path in it.
 
     Raises `ConfigError` if the file is missing, not text, not YAML, or gives a key twice.
@@ -68,7 +70,7 @@ def read_yaml(path: str | Path) -> tuple[Any, dict[tuple, int]]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)
-        lines: dict[tuple, int] = {}
+        lines: dict[tuple[Any, ...], int] = {}
         _collect_lines(root, (), lines, set())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -79,7 +81,9 @@ def read_yaml(path: str | Path) -> tuple[Any, dict[tuple, int]]:
     return tree, lines
 
 
-def _collect_lines(node: yaml.Node | None, path: tuple, lines: dict[tuple, int], seen: set[int]) -> None:
+def _collect_lines(
+    node: yaml.Node | None, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int], seen: set[int]
+) -> None:
     if id(node) in seen:  # an alias; following it again could go round for ever
         return
     seen.add(id(node))

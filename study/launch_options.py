@@ -197,7 +197,7 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
     return _extended(config, args.extend) if args.extend else config
 
 
-def _file(path: str, other_space: bool) -> tuple[dict[str, Any], dict[tuple, int]]:
+def _file(path: str, other_space: bool) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
     """Return the settings in a YAML file and their lines; of a `study.yaml`, what its study was asked to do.
 
     Raises `ConfigError`, also when the search space of that study is no longer what it was, unless another is given.

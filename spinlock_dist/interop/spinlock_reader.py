@@ -147,7 +147,7 @@ class _Reading:
 
     source: str
     settings: dict[str, Any] = field(default_factory=dict)
-    lines: dict[tuple, int] = field(default_factory=dict)
+    lines: dict[tuple[Any, ...], int] = field(default_factory=dict)
     not_mapped: dict[str, list[str]] = field(default_factory=dict)
     """Keys per reason."""
 
@@ -155,7 +155,7 @@ class _Reading:
         self.settings[name] = value
         self.mark(tuple(name.split(".")), line)
 
-    def mark(self, path: tuple, line: int | None) -> None:
+    def mark(self, path: tuple[Any, ...], line: int | None) -> None:
         if line is not None:
             self.lines[path] = line
 
@@ -191,7 +191,9 @@ def load_spinlock_yaml(path: Path) -> tuple[TrialConfig, list[str]]:
     return parse_spinlock(tree, lines, str(path))
 
 
-def parse_spinlock(tree: dict[Any, Any], lines: dict[tuple, int], source: str) -> tuple[TrialConfig, list[str]]:
+def parse_spinlock(
+    tree: dict[Any, Any], lines: dict[tuple[Any, ...], int], source: str
+) -> tuple[TrialConfig, list[str]]:
     """Return what `load_spinlock_yaml` does, of a file's content and the lines of its keys."""
     reading = _Reading(source)
     given = _flattened(tree, lines, reading)
@@ -205,7 +207,7 @@ def parse_spinlock(tree: dict[Any, Any], lines: dict[tuple, int], source: str) -
     return config, [f"{', '.join(keys)} ({reason})" for reason, keys in reading.not_mapped.items()]
 
 
-def _flattened(tree: dict[Any, Any], lines: dict[tuple, int], reading: _Reading) -> Given:
+def _flattened(tree: dict[Any, Any], lines: dict[tuple[Any, ...], int], reading: _Reading) -> Given:
     """Return keys without their sections; of a key in two of them the later counts, as in Spinlock."""
     places: list[tuple[tuple, Any]] = [((key,), value) for key, value in tree.items() if key not in SECTIONS]
     for section in SECTIONS:
@@ -242,7 +244,7 @@ def _read_key(key: str, value: Any, line: int | None, reading: _Reading) -> None
 # ---------------------------------------------------------------- families
 
 
-def _read_families(given: Given, lines: dict[tuple, int], reading: _Reading) -> None:
+def _read_families(given: Given, lines: dict[tuple[Any, ...], int], reading: _Reading) -> None:
     """Set the encoder of each family the file names; without any, every family in the dataset passes as it is."""
     families, line = given.get("families", (None, None))
     if families is None:

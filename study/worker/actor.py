@@ -25,7 +25,7 @@ def trial_actor(
     """
     wrapped: Any = function_trainable(function, f"trials of {study}")
 
-    class TrialActor(wrapped):
+    class TrialActor(wrapped):  # type: ignore[misc]  # made by Ray, of no type
         @classmethod
         def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
             return reserved(config)

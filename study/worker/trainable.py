@@ -29,8 +29,9 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import DivergedError, SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.prepare import PreparedData
-from spinlock_dist.run import MembersReport, TrialOutcome
+from spinlock_dist.run import TrialOutcome
 from spinlock_dist.training.snapshot import Snapshots
+from spinlock_dist.training.trainer import MembersReport
 from study.cluster.resources import Resources
 from study.worker.actor import trial_name
 from study.worker.retry_policy import failure_kind
