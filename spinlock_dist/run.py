@@ -27,7 +27,7 @@ from spinlock_dist.training.engine import choose_engine
 from spinlock_dist.training.evaluation import EvaluationData
 from spinlock_dist.training.pilots import Planning, plan_by_feedback, run_pilots
 from spinlock_dist.training.snapshot import Snapshots
-from spinlock_dist.training.trainer import Member, MembersReport, identity, restored_members, train
+from spinlock_dist.training.trainer import Member, MembersReport, Session, identity, restored_members, train
 from spinlock_dist.training.warm_up import warm_up
 
 Report = Callable[[EpochMetrics], None]
@@ -125,7 +125,7 @@ def run_members(
             earlier = state, stored
     if earlier is None:
         members = _planned(configs, data, prepared, layout)
-    train(members, prepared, layout, report, began, snapshots, earlier)
+    train(members, prepared, layout, report, Session(began, snapshots, earlier))
     return [_outcome(member, data, engine) for member in members]
 
 

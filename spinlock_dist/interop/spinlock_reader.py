@@ -209,7 +209,7 @@ def parse_spinlock(
 
 def _flattened(tree: dict[Any, Any], lines: dict[tuple[Any, ...], int], reading: _Reading) -> Given:
     """Return keys without their sections; of a key in two of them the later counts, as in Spinlock."""
-    places: list[tuple[tuple, Any]] = [((key,), value) for key, value in tree.items() if key not in SECTIONS]
+    places: list[tuple[tuple[Any, ...], Any]] = [((key,), value) for key, value in tree.items() if key not in SECTIONS]
     for section in SECTIONS:
         inner = reading.mapping(tree.get(section), section, lines.get((section,)))
         places += [((section, key), value) for key, value in inner.items()]

@@ -18,7 +18,7 @@ from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.seeding import derive_seed
 from spinlock_dist.split import Split
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.trainer import Member, train
+from spinlock_dist.training.trainer import Member, Session, train
 
 FOLDS = 4
 """Parts of the training rows. A pilot trains on all but one and is measured on that one, each in its turn: validation
@@ -137,7 +137,7 @@ def _measure(pilots: Sequence[Pilot], data: EvaluationData, layout: GroupLayout)
     split = _without_fold(data.split, _folds(data.split.train, first.config.seed), first.fold)
     only_end = {"training.epochs": first.epochs, "training.evaluate_every": first.epochs, "training.patience": None}
     members = [Member(pilot.config.with_overrides(only_end), pilot.plan) for pilot in pilots]
-    train(members, replace(data, split=split), layout, lambda _: (), time.perf_counter())
+    train(members, replace(data, split=split), layout, lambda _: (), Session(time.perf_counter()))
     return [_fvu(member) for member in members]
 
 

@@ -283,33 +283,37 @@ class Trainer:
             member.model = select_members(self.model, [self.batch.index(index)])
 
 
+@dataclass(frozen=True)
+class Session:
+    """Where a training stands in time."""
+
+    began: float
+    """The `time.perf_counter()` from which seconds are counted, so that pilots and the start count as well."""
+    snapshots: Snapshots | None = None
+    """Where it is saved, if at all."""
+    earlier: tuple[State, Sequence[int]] | None = None
+    """The state that members were restored from, and where in it each stands."""
+
+
 def train(
-    members: Sequence[Member],
-    data: EvaluationData,
-    layout: GroupLayout,
-    report: MembersReport,
-    began: float,
-    snapshots: Snapshots | None = None,
-    earlier: tuple[State, Sequence[int]] | None = None,
+    members: Sequence[Member], data: EvaluationData, layout: GroupLayout, report: MembersReport, session: Session
 ) -> None:
     """Train the members that have not ended on `data`; see `Trainer`.
 
-    `began` is the `time.perf_counter()` from which seconds are counted, so that pilots and the start count as well.
-    With `earlier`, the state they were restored from and where in it each stands, they go on from there: first the
-    reports they had made are repeated.
+    Restored members resume where they were; first the reports they had made are repeated.
     """
     _repeat(members, report)
     running = [member for member in members if not member.ended]
     if not running:
         return
     trainer = Trainer(build_model(running, data, layout), members, data)
-    if earlier is None:
+    if session.earlier is None:
         initialize(trainer.model, trainer.train_NGF, [member.config.seed for member in running], trainer.batch_size)
-        trainer.seconds = time.perf_counter() - began
+        trainer.seconds = time.perf_counter() - session.began
     else:
-        trainer.restore(*earlier)
+        trainer.restore(*session.earlier)
     with denormals_flushed():
-        trainer.fit(report, snapshots)
+        trainer.fit(report, session.snapshots)
 
 
 def _repeat(members: Sequence[Member], report: MembersReport) -> None:
