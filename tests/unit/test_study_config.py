@@ -92,6 +92,8 @@ OTHERS = [True, False, 1, 2, 3, 16, 0.25, 0.5, 1.5, "x", ["x"], [0.5, 1.0]]
 TOGETHER = {
     "sampler": "random",
     "base.quantizer.kind": "fsq",
+    "base.compression.strategy": "uniform",
+    "base.compression.feedback.start": "uniform",
     "base.prepare.families": {"summary": {"encoder": "identity"}},
     "base.prepare.split": {"train": 0.6, "validation": 0.2, "test": 0.2, "seed": 1, "search_seed": 2},
     "base.prepare.categories": {"mapping": "m.json", "only_mapped": True},
