@@ -297,7 +297,7 @@ class QuantizerConfig(Section):
     codes of rare outliers go, which carry much of the squared error of heavy-tailed features."""
     expiry_every: int = Field(5, ge=1)
     """Steps between expiry checks."""
-    beam: int = Field(1, ge=1)
+    beam: int = Field(4, ge=1)
     """Partial choices that encoding keeps while it chooses the tokens of all levels of a category together, by what the
     decoder makes of them; 1 takes the encoder's nearest code level by level, and so does a shared decoder."""
 
@@ -318,13 +318,13 @@ class LossConfig(Section):
 class TrainingConfig(Section):
     """Optimization of one trial."""
 
-    epochs: int = Field(40, ge=1)
-    batch_size: int = Field(256, ge=2)
-    learning_rate: float = Field(1e-3, gt=0)
-    """Adam (Kingma & Ba 2015)."""
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(5e-3, gt=0)
+    """Adam (Kingma & Ba 2015); with a schedule, its highest. Measured with epochs and batch size: docs/training.md."""
     evaluate_every: int = Field(5, ge=1)
     """Epochs between evaluations; the last epoch is always evaluated."""
-    schedule: Literal["constant", "linear", "wsd"] = "constant"
+    schedule: Literal["constant", "linear", "wsd"] = "wsd"
     """Of the learning rate over the epochs: constant, linear to zero, or constant and then linear to zero."""
     decay_share: float = Field(0.5, gt=0, le=1)
     """Share of the training in which `wsd` decays."""

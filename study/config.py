@@ -33,8 +33,9 @@ class StoppingConfig(Section):
     rule: Literal["asha", "median", "none"] = "asha"
     """Asynchronous successive halving (Li et al. 2020); or the median rule: stop a trial that is worse than the median
     of the other trials' running means (Golovin et al. 2017)."""
-    grace: int = Field(15, ge=1)
-    """Epochs before a trial can be stopped."""
+    grace: int = Field(5, ge=1)
+    """Epochs before a trial can be stopped. With the default schedule rungs lie at 5 and 10 epochs of 20, before the
+    rate decays and every score falls."""
     reduction: float = Field(2, gt=1)
     """ASHA: at each rung the best 1 / reduction of the trials continue, to `reduction` times as many epochs."""
     least_trials: int = Field(5, ge=1)

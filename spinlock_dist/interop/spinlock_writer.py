@@ -37,6 +37,7 @@ REASONS: dict[str, str] = {
     "model.initialization": "codebooks start as noise",
     "quantizer": "codebooks follow by moving averages, and their care is its own",
     "loss.reconstruction_balance": "errors are weighed by feature",
+    "training.schedule": "its schedules of the rate are others",
 }
 
 
