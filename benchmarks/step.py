@@ -4,12 +4,12 @@
     python benchmarks/step.py --parts reference members   some of: reference members peak growth
 
 Everything is measured side by side in one run, interleaved, medians over repeats, on one thread. Times are those of the
-processor, so that other work on the machine is not counted. `reference`: epochs per second of the batched step and of
-`benchmarks/reference.py` with a DataLoader, both from the same weights; operator calls a step, and which of them are
-kernels, that is, compute: a view or a detach only looks at a tensor otherwise. `members`: M trainings in lock step
-against M single ones. `peak`: floating-point operations per second of the step as a share of what one large matmul
-reaches here; the part without padding; and what of the time is left with next to no rows, which is calls. `growth`:
-seconds an epoch as one size grows.
+processor, so that other work on the machine is not counted. `reference`: epochs per second of the compiled step, of
+torch's batched one and of `benchmarks/reference.py` with a DataLoader, all from the same weights; operator calls a
+step, and which of them are kernels, that is, compute: a view or a detach only looks at a tensor otherwise. `members`: M
+trainings in lock step against M single ones, in torch. `peak`: floating-point operations per second of the steps as a
+share of what one large matmul reaches here; of torch's the part without padding, and what of the time is left with next
+to no rows, which is calls. `growth`: seconds an epoch as one size grows, compiled.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from spinlock_dist.training.trainer import Member, Trainer
 SIZES = (14, 14, 33, 9, 7, 28, 13, 21)
 """Features of the categories of the source's 10,000-sample comparison."""
 ROWS, BATCH, REPEATS = 10_000, 512, 5
+TORCH = {"training.engine": "torch"}
 PARTS = ("reference", "members", "peak", "growth")
 
 
@@ -140,11 +141,12 @@ def plain_epoch(plain: PlainVQVAE, values: Tensor) -> Callable[[], None]:
 
 
 def reference() -> dict[str, float]:
-    """Measure the batched step against the plain one."""
+    """Measure the compiled and the batched step against the plain one."""
     values = table(ROWS, SIZES)
-    trainer = make_trainer(values, SIZES)
+    compiled, trainer = make_trainer(values, SIZES), make_trainer(values, SIZES, **TORCH)
     plain = from_batched(trainer.model, values.var(dim=0, unbiased=False), trainer.shared)
-    seconds = interleaved({"batched": trainer.epoch, "plain": plain_epoch(plain, values)})
+    arms = {"compiled": compiled.epoch, "batched": trainer.epoch, "plain": plain_epoch(plain, values)}
+    seconds = interleaved(arms)
     index = torch.arange(BATCH)[None]
     with CallCounter() as ours:
         trainer.step(trainer.train_NGF[index])
@@ -155,9 +157,11 @@ def reference() -> dict[str, float]:
         optimizer.step()
         plain.update_codebooks()
     return {
+        "epochs per second, compiled": 1 / seconds["compiled"],
         "epochs per second, batched": 1 / seconds["batched"],
         "epochs per second, plain": 1 / seconds["plain"],
-        "ratio": seconds["plain"] / seconds["batched"],
+        "ratio, compiled": seconds["plain"] / seconds["compiled"],
+        "ratio, batched": seconds["plain"] / seconds["batched"],
         "operator calls a step, batched": ours.calls,
         "operator calls a step, plain": theirs.calls,
         "calls, ratio": theirs.calls / ours.calls,
@@ -170,11 +174,11 @@ def reference() -> dict[str, float]:
 def members() -> dict[str, float]:
     """Measure M members in lock step against as many single trainings, and the memory of each member."""
     values = table(ROWS, SIZES)
-    single = make_trainer(values, SIZES)
+    single = make_trainer(values, SIZES, **TORCH)
     arms: dict[str, Callable[[], object]] = {"1": single.epoch}
     cells = {}
     for count in (2, 4, 8, 16, 32):
-        trainer = make_trainer(values, SIZES, count)
+        trainer = make_trainer(values, SIZES, count, **TORCH)
         arms[str(count)] = trainer.epoch
         cells[count] = 4 * trainer.optimizer.weights.numel() / count  # bytes of float32
     seconds = interleaved(arms, repeats=3)
@@ -182,7 +186,7 @@ def members() -> dict[str, float]:
         f"{count} members, times as fast as single runs": int(count) * seconds["1"] / s for count, s in seconds.items()
     }
     for count in (1, 32):
-        trainer = make_trainer(values, SIZES, count)
+        trainer = make_trainer(values, SIZES, count, **TORCH)
         with CallCounter() as counter:
             trainer.step(trainer.train_NGF[torch.arange(BATCH).expand(count, -1)])
         found[f"kernels a step, {count} members"] = counter.kernels
@@ -191,9 +195,9 @@ def members() -> dict[str, float]:
 
 
 def peak() -> dict[str, float]:
-    """Measure the step's floating-point operations per second against one large matmul."""
+    """Measure the steps' floating-point operations per second against one large matmul."""
     values = table(ROWS, SIZES)
-    trainer = make_trainer(values, SIZES)
+    trainer, compiled = make_trainer(values, SIZES, **TORCH), make_trainer(values, SIZES)
     batch = trainer.train_NGF[torch.arange(BATCH)[None]]
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place_flops}) as counter:
         trainer.step(batch)
@@ -204,10 +208,12 @@ def peak() -> dict[str, float]:
         {
             "step": lambda: [trainer.step(batch) for _ in range(20)],
             "few": lambda: [trainer.step(few) for _ in range(20)],
+            "compiled": compiled.epoch,
             "matmul": lambda: a @ b,
         },
         9,
     )
+    needed, compiled_step = operations(compiled), seconds["compiled"] / (ROWS // BATCH)
     rate, most = 20 * counter.get_total_flops() / seconds["step"], 2 * size**3 / seconds["matmul"]
     return {
         "GFLOP a step (matmuls)": counter.get_total_flops() / 1e9,
@@ -215,9 +221,27 @@ def peak() -> dict[str, float]:
         "GFLOP/s of one matmul": most / 1e9,
         "share of the peak": rate / most,
         "share of the weights that is not padding": share_in_use(trainer),
+        "GFLOP a step without padding": needed / 1e9,
+        "ms a step, compiled": 1000 * compiled_step,
+        "GFLOP/s of the compiled step": needed / compiled_step / 1e9,
+        "share of the peak, compiled": needed / compiled_step / most,
         "ms a step": 50 * seconds["step"],
         "ms a step of two rows": 50 * seconds["few"],
     }
+
+
+def operations(trainer: Trainer) -> float:
+    """The operations of a step's products, without any padding: forward, and what of the backward pass is needed."""
+    layout, plan, hidden = trainer.model.layout, trainer.model.plans[0], trainer.shared.model.hidden
+    total = 0
+    for size, dims in zip(layout.sizes, plan.dims.tolist(), strict=True):
+        for level, dim in enumerate(dims):
+            seen = sum(dims[:level])
+            weights = 2 * size * dim + (size + 2 * seen + dim) * hidden + (dim + size) * hidden
+            # no gradient of what an encoder sees of the features
+            to_inputs = size * dim + (2 * seen + dim) * hidden + (dim + size) * hidden
+            total += 2 * weights + to_inputs
+    return 2.0 * BATCH * total
 
 
 def in_place_flops(total: Sequence[int], left: Sequence[int], right: Sequence[int], **_: Any) -> int:
@@ -241,10 +265,10 @@ def growth() -> dict[str, float]:
     """Measure seconds an epoch as samples, features, categories and codes double."""
     arms: dict[str, Callable[[], object]] = {}
     for name, rows, sizes, settings in (
-        ("10,000 rows, 139 features, 8 categories", ROWS, SIZES),
-        ("rows x 2", 2 * ROWS, SIZES),
-        ("features x 2", ROWS, tuple(2 * size for size in SIZES)),
-        ("categories x 2", ROWS, (*SIZES, *SIZES)),
+        ("10,000 rows, 139 features, 8 categories", ROWS, SIZES, {}),
+        ("rows x 2", 2 * ROWS, SIZES, {}),
+        ("features x 2", ROWS, tuple(2 * size for size in SIZES), {}),
+        ("categories x 2", ROWS, (*SIZES, *SIZES), {}),
         ("hidden x 2", ROWS, SIZES, {"model.hidden": 64}),
         ("codes x 2", ROWS, SIZES, {"codes": 2}),
     ):
