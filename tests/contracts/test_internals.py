@@ -1,4 +1,4 @@
-"""What is used of Ray and Optuna without being public is there in the installed versions, and does what it did."""
+"""What is used of Ray, Optuna and torch without being public: it is there, and does what it did."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import ray
+import torch
 from optuna.trial import TrialState
 from ray.tune import Trainable
 from ray.tune.experiment.trial import _TemporaryTrialState
 from ray.tune.schedulers import TrialScheduler
 
+from spinlock_dist.training.torch_internals import fused_adam
 from study.cluster import ray_internals
 from study.search import optuna_internals
 
 OPTUNA = f"Optuna {version('optuna')} is not as study/search/optuna_internals.py takes it to be (checked on 5.0.0): "
 RAY = f"Ray {version('ray')} is not as study/cluster/ray_internals.py takes it to be (checked on 2.59 and 2.60): "
+TORCH = (
+    f"torch {version('torch')} is not as spinlock_dist/training/torch_internals.py takes it to be (checked on 2.13): "
+)
 
 
 @pytest.fixture(params=["memory", "journal"])
@@ -94,3 +99,18 @@ def test_tune_starts_trials_in_order_where_a_scheduler_chooses_none():
     source = inspect.getsource(TuneController)
     assert "if trial_to_run:" in source, RAY + "a scheduler that chooses no trial leaves the choice to Tune"
     assert "choose_trial_to_run" in vars(TrialScheduler), RAY + "TrialScheduler.choose_trial_to_run"
+
+
+def test_torch_takes_a_step_of_adam_in_one_call_or_leaves_it_out():
+    weights, reference = torch.tensor([1.0, -2.0]), torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    gradients = torch.tensor([0.5, 3.0])
+    buffers = [[weights], [gradients], [torch.zeros(2)], [torch.zeros(2)]]
+    adam = torch.optim.Adam([reference], lr=0.1)
+    reference.grad = gradients.clone()
+    adam.step()
+    fused_adam(buffers, torch.tensor(1.0), 0.1, (0.9, 0.999), 1e-8, skip=torch.tensor(0.0))
+    assert torch.allclose(weights, reference), TORCH + "torch._fused_adam_"
+    kept = [each.clone() for [each] in buffers]
+    gradients[0] = kept[1][0] = torch.inf
+    fused_adam(buffers, torch.tensor(2.0), 0.1, (0.9, 0.999), 1e-8, skip=torch.tensor(1.0))
+    assert all(torch.equal(each, before) for [each], before in zip(buffers, kept, strict=True)), TORCH + "found_inf"
