@@ -42,7 +42,8 @@ from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.split import Split
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.trainer import Member, Trainer
+from spinlock_dist.training.member import Member
+from spinlock_dist.training.trainer import Trainer
 
 SIZES = (14, 14, 33, 9, 7, 28, 13, 21)
 """Features of the categories of the source's 10,000-sample comparison."""

@@ -25,9 +25,10 @@ from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.engine import choose_engine
 from spinlock_dist.training.evaluation import EvaluationData
+from spinlock_dist.training.member import Member, config_hash, restored_members
 from spinlock_dist.training.pilots import Planning, plan_by_feedback, run_pilots
 from spinlock_dist.training.snapshot import Snapshots
-from spinlock_dist.training.trainer import Member, MembersReport, Session, identity, restored_members, train
+from spinlock_dist.training.trainer import MembersReport, Session, train
 from spinlock_dist.training.warm_up import warm_up
 
 Report = Callable[[EpochMetrics], None]
@@ -46,7 +47,6 @@ class TrialOutcome:
     seconds: float
     values: np.ndarray
     """The normalized features `[N, D]` it was trained on."""
-    """What family encoders that trained with it saw of the same rows."""
 
     @property
     def config(self) -> TrialConfig:
@@ -119,13 +119,13 @@ def run_members(
     )
     earlier = None
     if snapshots is not None:
-        state = snapshots.load(_surroundings(data, device, engine), [identity(config) for config in configs])
+        state = snapshots.load(_surroundings(data, device, engine), [config_hash(config) for config in configs])
         if state is not None:
-            members, stored = restored_members(state, configs, prepared, layout)
+            members, stored = restored_members(state, configs, prepared)
             earlier = state, stored
     if earlier is None:
-        members = _planned(configs, data, prepared, layout)
-    train(members, prepared, layout, report, Session(began, snapshots, earlier))
+        members = _planned(configs, data, prepared)
+    train(members, prepared, report, Session(began, snapshots, earlier))
     return [_outcome(member, data, engine) for member in members]
 
 
@@ -142,9 +142,7 @@ def _surroundings(data: PreparedData, device: torch.device, engine: str) -> str:
     ).hexdigest()
 
 
-def _planned(
-    configs: Sequence[TrialConfig], data: PreparedData, prepared: EvaluationData, layout: GroupLayout
-) -> list[Member]:
+def _planned(configs: Sequence[TrialConfig], data: PreparedData, prepared: EvaluationData) -> list[Member]:
     """Return a member for each config, with its sizes, or with the error that it ended with before it began."""
     rows = len(data.split.train)
     found: dict[int, tuple[CapacityPlan | None, int] | SpinlockError] = {}
@@ -156,7 +154,7 @@ def _planned(
                 measured[index] = plan_by_feedback(config, data.characteristics, rows)
         except ConfigError as error:
             found[index] = error
-    found |= dict(zip(measured, run_pilots(list(measured.values()), prepared, layout), strict=True))
+    found |= dict(zip(measured, run_pilots(list(measured.values()), prepared), strict=True))
     members = []
     for index, config in enumerate(configs):
         planned = found[index]

@@ -106,7 +106,7 @@ def make_toy(fault: Fault | None = None, seconds: float = 0) -> Objective:
 
     def toy(configs: Sequence[TrialConfig], data, report, snapshots) -> list:
         earlier = snapshots.load("toy")
-        begun = earlier.facts["epoch"] if earlier else 0
+        begun = earlier.metadata["epoch"] if earlier else 0
         outcomes: list = [outcome_of(config) for config in configs]
         going = list(range(len(configs)))
         for epoch in range(1, configs[0].training.epochs + 1):

@@ -85,8 +85,9 @@ def _room(features, codes, hidden, most):
 
 
 @inlined
-def _score(tables, stage, x_NF, row, beams, beam, room):
-    """How well each code's linear part fills what is left: half of |left|^2 - |left - code|^2."""
+def _score(tables, stage, x_NF, beams, place, room):
+    """How well each code's linear part fills what is left: half of |left|^2 - |left - code|^2; `place`: row, beam."""
+    row, beam = place
     count = tables.codes_S[stage]
     for k in range(count):
         room.score_K[k] = -tables.half_SK[stage, k]
@@ -186,7 +187,7 @@ def search(tables, x_NF, width, most):
         for stage in range(stages):
             room.found_1[0] = 0
             for beam in range(used):
-                _score(tables, stage, x_NF, n, beams, beam, room)
+                _score(tables, stage, x_NF, beams, (n, beam), room)
                 _propose(tables, stage, beams, beam, room, most)
             for at in range(room.found_1[0]):
                 error = np.float32(0)

@@ -21,6 +21,7 @@ from spinlock_dist.metrics.score import score
 from spinlock_dist.metrics.scored import Codebook, Scored
 from spinlock_dist.metrics.topology import MAX_ROWS, row_distances
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction
+from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.split import Split
 
 CHUNK = 4096
@@ -47,6 +48,11 @@ class EvaluationData:
     categories: tuple[Category, ...]
     characteristics: tuple[Characteristics, ...]
     pipeline: FeaturePipeline
+
+    @cached_property
+    def layout(self) -> GroupLayout:
+        """How groups lie in `grouped_NGF`."""
+        return GroupLayout(self.categories, self.grouped_NGF.device)
 
     @cached_property
     def train_mean_D(self) -> np.ndarray:

@@ -14,11 +14,11 @@ from spinlock_dist.compression.ratios import ratios_of_factor
 from spinlock_dist.compression.strategies.feedback import reallocate
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError
-from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.seeding import derive_seed
 from spinlock_dist.split import Split
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.trainer import Member, Session, train
+from spinlock_dist.training.member import Member
+from spinlock_dist.training.trainer import Session, train
 
 FOLDS = 4
 """Parts of the training rows. A pilot trains on all but one and is measured on that one, each in its turn: validation
@@ -77,9 +77,7 @@ def plan_by_feedback(config: TrialConfig, categories: Sequence[Characteristics],
     return plan_of(np.mean(moves[-AVERAGED:], axis=0)), spent
 
 
-def run_pilots(
-    plannings: Sequence[Planning], data: EvaluationData, layout: GroupLayout
-) -> list[tuple[CapacityPlan, int] | SpinlockError]:
+def run_pilots(plannings: Sequence[Planning], data: EvaluationData) -> list[tuple[CapacityPlan, int] | SpinlockError]:
     """Return what every planning leads to, or the error it ends with; pilots of several are trained in lock step.
 
     Those can be that train on the same rows for as long.
@@ -99,7 +97,7 @@ def run_pilots(
                 ended[index] = error
         answers = {}
         for pilots in alike.values():
-            for index, found in zip(pilots, _measure(list(pilots.values()), data, layout), strict=True):
+            for index, found in zip(pilots, _measure(list(pilots.values()), data), strict=True):
                 if isinstance(found, DivergedError):
                     ended[index] = found
                 else:
@@ -131,13 +129,13 @@ def _without_fold(split: Split, folds: Sequence[np.ndarray], held_out: int) -> S
     return Split(train=np.sort(rest), validation=np.sort(folds[held_out]), test=split.test)
 
 
-def _measure(pilots: Sequence[Pilot], data: EvaluationData, layout: GroupLayout) -> list[np.ndarray | DivergedError]:
+def _measure(pilots: Sequence[Pilot], data: EvaluationData) -> list[np.ndarray | DivergedError]:
     """Train pilots of one seed, fold and length in lock step, and return the FVU of every category of each."""
     first = pilots[0]
     split = _without_fold(data.split, _folds(data.split.train, first.config.seed), first.fold)
     only_end = {"training.epochs": first.epochs, "training.evaluate_every": first.epochs, "training.patience": None}
     members = [Member(pilot.config.with_overrides(only_end), pilot.plan) for pilot in pilots]
-    train(members, replace(data, split=split), layout, lambda _: (), Session(time.perf_counter()))
+    train(members, replace(data, split=split), lambda _: (), Session(time.perf_counter()))
     return [_fvu(member) for member in members]
 
 

@@ -26,10 +26,14 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 @dataclass(frozen=True)
 class State:
-    """Everything that the rest of a training depends on. `facts` are plain data, floats exact."""
+    """Everything that the rest of a training depends on. `metadata` is plain data, its floats exact."""
 
     tensors: dict[str, Tensor]
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, by the rest of their names."""
+        return {name.removeprefix(prefix): each for name, each in self.tensors.items() if name.startswith(prefix)}
 
 
 class Snapshots:
@@ -56,8 +60,8 @@ class Snapshots:
         present = [path for path in (self.path, _before(self.path)) if path.exists()]
         for path in present:
             state = _read(path)
-            if state is not None and state.facts["identity"] == identity and _has(state, members):
-                self.epoch = state.facts["epoch"]
+            if state is not None and state.metadata["identity"] == identity and _has(state, members):
+                self.epoch = state.metadata["epoch"]
                 if path is not present[0]:
                     self.notice = f"{present[0]} is damaged: went on from the one before, epoch {self.epoch}"
                 return state
@@ -72,9 +76,9 @@ class Snapshots:
 
     def save(self, state: State) -> None:
         """Write a snapshot; the last one is kept beside it. Raises `OSError`."""
-        facts = json.dumps({**state.facts, "identity": self._identity})
+        metadata = json.dumps({**state.metadata, "identity": self._identity})
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.tensors.items()}
-        content = save(tensors, {"facts": facts})
+        content = save(tensors, {"facts": metadata})
         with replacing(self.path) as draft:
             draft.write_bytes(hashlib.sha256(content).digest() + content)
             if self.path.exists():
@@ -89,7 +93,7 @@ def discard(path: Path) -> None:
 
 
 def _has(state: State, members: Sequence[str]) -> bool:
-    return not Counter(members) - Counter(facts["identity"] for facts in state.facts.get("members", ()))
+    return not Counter(members) - Counter(member["identity"] for member in state.metadata.get("members", ()))
 
 
 def _before(path: Path) -> Path:

@@ -1,73 +1,34 @@
-"""Training of M members in lock step: the step, the epoch, and what is kept of each member."""
+"""Training of M members in lock step: train an epoch, validate, keep the best; and the step that an epoch repeats."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import denormals_flushed
-from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError
+from spinlock_dist.errors import DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, select_members, take_members
 from spinlock_dist.model.initialization import initialize
-from spinlock_dist.model.layout import GroupLayout
-from spinlock_dist.seeding import derive_seed
 from spinlock_dist.training import losses
 from spinlock_dist.training.compiled_epochs import CompiledEpochs
-from spinlock_dist.training.early_stopping import EarlyStopping
 from spinlock_dist.training.engine import choose_engine
 from spinlock_dist.training.evaluation import EvaluationData, evaluate
+from spinlock_dist.training.member import Member, build_model
 from spinlock_dist.training.optimizer import MemberAdam
 from spinlock_dist.training.schedule import rate_factor
 from spinlock_dist.training.snapshot import Snapshots, State
 
 TERMS = ("reconstruction", "commitment", "informativeness", "orthogonality", "topographic")
 
-PLAN = ("ratios", "dims", "codes")
-
-ERRORS: dict[str, type[SpinlockError]] = {error.__name__: error for error in (ConfigError, DivergedError)}
-
 MembersReport = Callable[[Mapping[int, EpochMetrics]], Collection[int]]
 """Takes what was measured of members, by index, and returns the indices of those that are to end there."""
-
-
-@dataclass
-class Member:
-    """One config in training, with its plan and the epochs that it spent before, on pilots.
-
-    It ends when it has `finished`, when a report has it `stopped`, or with an `error`: it met a non-finite number, or
-    has no plan. `model` is what comes of it: with the weights of its last epoch, or of the best with early stopping.
-    """
-
-    config: TrialConfig
-    plan: CapacityPlan | None
-    spent: int = 0
-    validation: Metrics | None = None
-    epochs: int = 0
-    seconds: float = 0.0
-    finished: bool = False
-    stopped: bool = False
-    error: SpinlockError | None = None
-    model: HierarchicalVQVAE | None = None
-    reports: list[EpochMetrics] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.order = Generator().manual_seed(derive_seed(self.config.seed, "batch order"))
-        self.stopping = EarlyStopping(self.config.training.patience)
-
-    @property
-    def ended(self) -> bool:
-        """Whether it trains no further."""
-        return self.finished or self.stopped or self.error is not None
 
 
 class Trainer:
@@ -118,12 +79,12 @@ class Trainer:
         while self.batch:
             self.epochs += 1
             means = {term: dict(zip(self.batch, each.tolist(), strict=True)) for term, each in self.epoch().items()}
-            self._mark_diverged(self.epochs)
+            self._mark_diverged()
             self._compact()  # what diverged may hold anything: it is not evaluated
-            due = [index for index in self.batch if self._is_due(index, self.epochs)]
             self.seconds = time.perf_counter() - began
-            if due:
-                self._evaluate(due, self.epochs, means, self.seconds, report)
+            made = self._validate(means)
+            for index in report(made) if made else ():
+                self.members[index].stopped = True
             self._compact()
             if snapshots is not None and snapshots.due and self.batch:
                 snapshots.save(self.state())
@@ -144,26 +105,6 @@ class Trainer:
         self._arrange(select_members(self.model, left), batch)
         self.optimizer.steps = optimizer.steps
         take_members(self.optimizer.moments(), optimizer.moments(), left)
-
-    def state(self) -> State:
-        """Return everything that the epochs to come depend on: a training restored from it ends bit for bit alike."""
-        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"optimizer/{name}": tensor for name, tensor in self.optimizer.moments().items()}
-        for index, member in enumerate(self.members):
-            tensors[f"order/{index}"] = member.order.get_state()
-            kept = member.model.state_dict() if member.model is not None else {}
-            tensors |= {f"kept/{index}/{name}": tensor for name, tensor in kept.items()}
-        progress = {"epoch": self.epochs, "steps": self.steps, "seconds": self.seconds, "batch": self.batch}
-        return State(tensors, {**progress, "members": [_facts(member) for member in self.members]})
-
-    def restore(self, state: State, stored: Sequence[int]) -> None:
-        """Go back to where `state` was taken. `stored`: where in it each member stands."""
-        tensors, facts = state.tensors, state.facts
-        self.epochs, self.seconds = facts["epoch"], facts["seconds"]
-        self.steps = self.optimizer.steps = facts["steps"]
-        places = [facts["batch"].index(stored[index]) for index in self.batch]
-        take_members(self.model.state_dict(), _below("model/", tensors), places)
-        take_members(self.optimizer.moments(), _below("optimizer/", tensors), places)
 
     def epoch(self) -> dict[str, Tensor]:
         """Pass once over the training rows; return the mean of each loss term `[M]`. No host sync in a step."""
@@ -232,47 +173,51 @@ class Trainer:
         }
         return {term: compute[term]() for term in self.active_terms}
 
-    def _mark_diverged(self, epoch: int) -> None:
+    def _mark_diverged(self) -> None:
         """Give every member that failed in this epoch its error."""
         for index, failed in zip(self.batch, self.failed_TM.T.tolist(), strict=True):
             if any(failed):
                 member = self.members[index]
-                member.error = DivergedError(epoch + member.spent, self.checked[failed.index(True)])
+                member.error = DivergedError(self.epochs + member.spent, self.checked[failed.index(True)])
 
-    def _is_due(self, index: int, epoch: int) -> bool:
-        last = epoch % self.shared.training.evaluate_every == 0 or self._is_last(index, epoch)
-        return last and not self.members[index].ended
+    def _validate(self, means: dict[str, dict[int, float]]) -> dict[int, EpochMetrics]:
+        """Evaluate the members that are due for it and keep the best of each; `means` are the losses of the epoch.
 
-    def _is_last(self, index: int, epoch: int) -> bool:
-        return epoch + self.members[index].spent >= self.shared.training.epochs
-
-    def _evaluate(
-        self, due: list[int], epoch: int, means: dict[str, dict[int, float]], seconds: float, report: MembersReport
-    ) -> None:
+        A member with a metric that is not finite ends there, and is not among what is returned.
+        """
+        due = [index for index in self.batch if self._is_due(index)]
+        if not due:
+            return {}
         measured = dict(zip(self.batch, evaluate(self.model, self.data, "validation"), strict=True))
         made = {}
         for index in due:
             member, metrics = self.members[index], measured[index]
             bad = next((name for name, value in metrics.scalars().items() if not np.isfinite(value)), None)
             if bad:
-                member.error = DivergedError(epoch + member.spent, f"the metric {bad}")
+                member.error = DivergedError(self.epochs + member.spent, f"the metric {bad}")
                 continue
-            member.epochs, member.seconds = epoch + member.spent, seconds
-            self._keep(index, metrics)
-            member.finished = self._is_last(index, epoch) or member.stopping.exhausted
+            member.epochs, member.seconds = self.epochs + member.spent, self.seconds
+            self._keep_best(index, metrics)
+            member.finished = self._is_last(index) or member.stopping.exhausted
             made[index] = EpochMetrics(
                 epoch=member.epochs,
-                trained=epoch,
+                trained=self.epochs,
                 finished=member.finished,
                 losses={term: values[index] for term, values in means.items()},
                 validation=metrics,
-                seconds=seconds,
+                seconds=self.seconds,
             )
             member.reports.append(made[index])
-        for index in report(made) if made else ():
-            self.members[index].stopped = True
+        return made
 
-    def _keep(self, index: int, metrics: Metrics) -> None:
+    def _is_due(self, index: int) -> bool:
+        due = self.epochs % self.shared.training.evaluate_every == 0 or self._is_last(index)
+        return due and not self.members[index].ended
+
+    def _is_last(self, index: int) -> bool:
+        return self.epochs + self.members[index].spent >= self.shared.training.epochs
+
+    def _keep_best(self, index: int, metrics: Metrics) -> None:
         """Take these metrics as the member's; with early stopping only if they are its best, and the model too."""
         member = self.members[index]
         improved = member.stopping.update(metrics.fvu_worst)
@@ -281,6 +226,26 @@ class Trainer:
         elif improved:
             member.validation = metrics
             member.model = select_members(self.model, [self.batch.index(index)])
+
+    def state(self) -> State:
+        """Everything that the epochs to come depend on: a training restored from it ends bit for bit alike."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in self.optimizer.moments().items()}
+        for index, member in enumerate(self.members):
+            tensors[f"order/{index}"] = member.order.get_state()
+            kept = member.model.state_dict() if member.model is not None else {}
+            tensors |= {f"kept/{index}/{name}": tensor for name, tensor in kept.items()}
+        progress = {"epoch": self.epochs, "steps": self.steps, "seconds": self.seconds, "batch": self.batch}
+        return State(tensors, {**progress, "members": [member.metadata() for member in self.members]})
+
+    def restore(self, state: State, stored: Sequence[int]) -> None:
+        """Go back to where `state` was taken. `stored`: the place of each member in it."""
+        metadata = state.metadata
+        self.epochs, self.seconds = metadata["epoch"], metadata["seconds"]
+        self.steps = self.optimizer.steps = metadata["steps"]
+        places = [metadata["batch"].index(stored[index]) for index in self.batch]
+        take_members(self.model.state_dict(), state.below("model/"), places)
+        take_members(self.optimizer.moments(), state.below("optimizer/"), places)
 
 
 @dataclass(frozen=True)
@@ -295,18 +260,16 @@ class Session:
     """The state that members were restored from, and where in it each stands."""
 
 
-def train(
-    members: Sequence[Member], data: EvaluationData, layout: GroupLayout, report: MembersReport, session: Session
-) -> None:
+def train(members: Sequence[Member], data: EvaluationData, report: MembersReport, session: Session) -> None:
     """Train the members that have not ended on `data`; see `Trainer`.
 
-    Restored members resume where they were; first the reports they had made are repeated.
+    Restored members resume where they were; first the reports they had made are made again.
     """
-    _repeat(members, report)
+    _repeat_reports(members, report)
     running = [member for member in members if not member.ended]
     if not running:
         return
-    trainer = Trainer(build_model(running, data, layout), members, data)
+    trainer = Trainer(build_model(running, data), members, data)
     if session.earlier is None:
         initialize(trainer.model, trainer.train_NGF, [member.config.seed for member in running], trainer.batch_size)
         trainer.seconds = time.perf_counter() - session.began
@@ -316,72 +279,11 @@ def train(
         trainer.fit(report, session.snapshots)
 
 
-def _repeat(members: Sequence[Member], report: MembersReport) -> None:
+def _repeat_reports(members: Sequence[Member], report: MembersReport) -> None:
     for epoch in sorted({made.trained for member in members for made in member.reports}):
-        told = {index: made for index, member in enumerate(members) for made in member.reports if made.trained == epoch}
-        for index in report(told) if told else ():
+        again = {i: made for i, member in enumerate(members) for made in member.reports if made.trained == epoch}
+        for index in report(again):
             members[index].stopped = True
-
-
-def build_model(members: Sequence[Member], data: EvaluationData, layout: GroupLayout) -> HierarchicalVQVAE:
-    """Return a model that has yet to be started, on the device of the data."""
-    shared = members[0].config
-    plans = [cast(CapacityPlan, member.plan) for member in members]
-    model = HierarchicalVQVAE(layout, plans, shared.model, shared.quantizer)
-    return model.to(data.grouped_NGF.device)
-
-
-def restored_members(
-    state: State, configs: Sequence[TrialConfig], data: EvaluationData, layout: GroupLayout
-) -> tuple[list[Member], list[int]]:
-    """Return the members of a stored training that have these configs, and where in it they stand."""
-    there = [facts["identity"] for facts in state.facts["members"]]
-    stored: list[int] = []
-    for config in configs:
-        stored.append(next(at for at, each in enumerate(there) if each == identity(config) and at not in stored))
-    members = []
-    for at, config in zip(stored, configs, strict=True):
-        facts = state.facts["members"][at]
-        sizes = {name: np.array(each) for name, each in (facts["plan"] or {}).items()}
-        member = Member(config, CapacityPlan(**sizes) if sizes else None, facts["spent"])
-        member.epochs, member.seconds = facts["reached"]
-        member.finished, member.stopped = facts["finished"], facts["stopped"]
-        member.order.set_state(state.tensors[f"order/{at}"])
-        member.stopping.best, member.stopping.since_best = facts["stopping"]
-        member.validation = Metrics(**facts["validation"]) if facts["validation"] else None
-        member.error = ERRORS[facts["error"][0]](*facts["error"][1]) if facts["error"] else None
-        for made in facts["reports"]:
-            member.reports.append(EpochMetrics(**{**made, "validation": Metrics(**made["validation"])}))
-        if kept := _below(f"kept/{at}/", state.tensors):
-            member.model = build_model([member], data, layout)
-            member.model.load_state_dict(kept)
-        members.append(member)
-    return members, stored
-
-
-def identity(config: TrialConfig) -> str:
-    """Return what tells the training of one config from that of another, in 64 hexadecimal digits."""
-    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
-
-
-def _facts(member: Member) -> dict[str, Any]:
-    plan, error = member.plan, member.error
-    return {
-        "identity": identity(member.config),
-        "plan": {name: getattr(plan, name).tolist() for name in PLAN} if plan is not None else None,
-        "spent": member.spent,
-        "stopping": [member.stopping.best, member.stopping.since_best],
-        "validation": asdict(member.validation) if member.validation else None,
-        "reached": [member.epochs, member.seconds],
-        "finished": member.finished,
-        "stopped": member.stopped,
-        "error": [type(error).__name__, error.args] if error else None,
-        "reports": [asdict(report) for report in member.reports],
-    }
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _weight(config: TrialConfig, term: str) -> float:

@@ -21,7 +21,8 @@ from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import run_trial
 from spinlock_dist.training.engine import choose_engine
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.trainer import Member, Trainer
+from spinlock_dist.training.member import Member
+from spinlock_dist.training.trainer import Trainer
 from tests.synthetic import write_table
 
 pytest.importorskip("numba")

@@ -14,7 +14,8 @@ from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.training.evaluation import EvaluationData
-from spinlock_dist.training.trainer import Member, Trainer
+from spinlock_dist.training.member import Member
+from spinlock_dist.training.trainer import Trainer
 from tests.synthetic import write_table
 
 SETTINGS = {"quantizer.expiry_every": 3, "compression.strategy": "balanced", "compression.max_codebooks": 1}

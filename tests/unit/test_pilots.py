@@ -21,8 +21,8 @@ from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, run_members, run_trial
+from spinlock_dist.training.member import Member
 from spinlock_dist.training.pilots import FOLDS, _folds, _without_fold, pilot_lengths
-from spinlock_dist.training.trainer import Member
 from tests.synthetic import write_table
 
 
