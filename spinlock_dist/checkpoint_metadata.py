@@ -14,7 +14,7 @@ META = "meta.json"
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Return the metadata of a checkpoint. Raises `CheckpointError` if there is none, or of another version."""
+    """The metadata of a checkpoint. Raises `CheckpointError` if there is none, or of another version."""
     folder = Path(folder)
     if not folder.exists():
         restore(folder)

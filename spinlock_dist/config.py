@@ -306,8 +306,8 @@ class LossConfig(Section):
     """Weights of the loss terms; every term is in units of FVU."""
 
     commitment: float = Field(3.0, ge=0)
-    """In these units straight-through gradients push a latent off its code with weight 1 per level, which as a mean
-    over the three levels is 3: much below, latents run away; much above, they cannot move."""
+    """In these units straight-through gradients push the finest latents off their codes with weight 1, which in a mean
+    over three levels takes 3 to undo: much below, latents run away; much above, they cannot move."""
     informativeness: float = Field(0.1, ge=0)
     orthogonality: float = Field(0.0, ge=0)
     topographic: float = Field(0.0, ge=0)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is CUDA if there is one.
+    """The device for `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is CUDA if there is one.
 
     Raises `ConfigError` for an unknown name or a CUDA device that is not there.
     """

@@ -54,7 +54,7 @@ class TrialOutcome:
         return self.tokenizer.config
 
     def evaluate(self, split: str) -> Metrics:
-        """Return the metrics on `train`, `validation` or `test`. Only finals and export may look at `test`."""
+        """The metrics on `train`, `validation` or `test`. Only finals and export may look at `test`."""
         return self.tokenizer.evaluate_values(self.values, split)
 
     def save(self, folder: Path) -> None:
@@ -130,12 +130,12 @@ def run_members(
 
 
 def lockstep_key(config: TrialConfig) -> str:
-    """Return what configs that are trained together must have in common, as text."""
+    """What configs that are trained together must have in common, as text."""
     return config.model_dump_json(exclude=_FREE)
 
 
 def _surroundings(data: PreparedData, device: torch.device, engine: str) -> str:
-    """Return what a training depends on beside its config, as far as a snapshot is concerned, in 64 hexadecimal
+    """What a training depends on beside its config, as far as a snapshot is concerned, in 64 hexadecimal
     digits."""
     return hashlib.sha256(
         "\n".join([str(FORMAT_VERSION), data.fingerprint, torch.__version__, device.type, engine]).encode()
@@ -143,7 +143,7 @@ def _surroundings(data: PreparedData, device: torch.device, engine: str) -> str:
 
 
 def _planned(configs: Sequence[TrialConfig], data: PreparedData, prepared: EvaluationData) -> list[Member]:
-    """Return a member for each config, with its sizes, or with the error that it ended with before it began."""
+    """A member for each config, with its sizes, or with the error that it ended with before it began."""
     rows = len(data.split.train)
     found: dict[int, tuple[CapacityPlan | None, int] | SpinlockError] = {}
     measured: dict[int, Planning] = {}
@@ -166,7 +166,7 @@ def _planned(configs: Sequence[TrialConfig], data: PreparedData, prepared: Evalu
 
 
 def _plan(config: TrialConfig, data: PreparedData) -> CapacityPlan:
-    """Return the sizes for a config.
+    """The sizes for a config.
 
     Raises `ConfigError` if no codebook is left with two codes: whatever was trained, tokens would carry nothing.
     """

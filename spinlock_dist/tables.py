@@ -38,7 +38,7 @@ class Arm:
 
 
 def epoch_in_words(epoch: EpochMetrics, width: int) -> str:
-    """Return losses, worst category, imbalance and utilization in at most `width` characters.
+    """Losses, worst category, imbalance and utilization in at most `width` characters.
 
     Of the loss terms, the total first, there are as many as fit; at least the total.
     """
@@ -51,7 +51,7 @@ def epoch_in_words(epoch: EpochMetrics, width: int) -> str:
 
 
 def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> Table:
-    """Return the sizes, errors and codebook use of every category; errors on the validation rows."""
+    """The sizes, errors and codebook use of every category; errors on the validation rows."""
     score, plan = outcome.validation, outcome.tokenizer.plan
     table = _table(
         "validation, by category", ["category", "features", "dims", "codes", "bits", "FVU", "raw MSE", "used", "dead"]
@@ -73,7 +73,7 @@ def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> Tab
 
 
 def comparison_table(baseline: Arm, arm: Arm, categories: Sequence[Category]) -> Table:
-    """Return bits and FVU of every category under both, and how much lower or higher the second's error is."""
+    """Bits and FVU of every category under both, and how much lower or higher the second's error is."""
     names = [each.name.replace("_", "_\n") for each in (baseline, arm)]  # so that long ones fit in 80 columns
     headings = [f"{what}\n{name}" for what in ("bits", "FVU") for name in names]
     table = _table("validation, side by side", ["category", "features", *headings, "change"])
@@ -92,7 +92,7 @@ def comparison_table(baseline: Arm, arm: Arm, categories: Sequence[Category]) ->
 
 
 def codebook_use(score: Metrics, category: str) -> tuple[float, int]:
-    """Return the mean share of codes in use over a category's codebooks, and how many codes are dead.
+    """The mean share of codes in use over a category's codebooks, and how many codes are dead.
 
     On the training rows, as `Metrics.utilization`. A category whose levels are all switched off has none: (1.0, 0).
     """
@@ -104,7 +104,7 @@ def codebook_use(score: Metrics, category: str) -> tuple[float, int]:
 
 
 def totals(score: Metrics, label: str) -> str:
-    """Return the figures of one split in three lines, the first beginning with `label`."""
+    """The figures of one split in three lines, the first beginning with `label`."""
     return (
         f"{label}: imbalance {score.imbalance:.3f}x, FVU mean {score.fvu_mean:.4f}, "
         f"worst {score.fvu_worst:.4f} ({score.worst_category}),\n"

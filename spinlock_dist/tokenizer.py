@@ -49,7 +49,7 @@ class Tokenizer:
         return codes.shape if codes.shape[2] > 1 else codes.shape[:2]
 
     def encode(self, table: FeatureTable) -> np.ndarray:
-        """Return the tokens `[N, C, L]` or `[N, C, L, S]` int64 of raw features; see `token_shape`.
+        """The tokens `[N, C, L]` or `[N, C, L, S]` int64 of raw features; see `token_shape`.
 
         Raises `DataError` unless the columns are the same.
         """
@@ -63,7 +63,7 @@ class Tokenizer:
         yield from passes(self.model, self._group(values_ND), np.arange(len(values_ND)))
 
     def decode(self, tokens: np.ndarray) -> np.ndarray:
-        """Return the features `[N, D]` float64 that tokens stand for, in raw units of the cleaned columns.
+        """The features `[N, D]` float64 that tokens stand for, in raw units of the cleaned columns.
 
         Raises `DataError` for tokens of another shape or beyond a codebook.
         """
@@ -79,11 +79,11 @@ class Tokenizer:
         return self.pipeline.invert(normalized)
 
     def evaluate(self, table: FeatureTable, split: str) -> Metrics:
-        """Return the metrics on a split of the table it was trained on. Only finals and export may look at `test`."""
+        """The metrics on a split of the table it was trained on. Only finals and export may look at `test`."""
         return self.evaluate_values(self.pipeline.transform(table), split)
 
     def evaluate_values(self, values_ND: np.ndarray, split: str) -> Metrics:
-        """Return the metrics on a split of all rows of the training table, given normalized."""
+        """The metrics on a split of all rows of the training table, given normalized."""
         data = EvaluationData(
             values_ND=values_ND,
             grouped_NGF=self._group(values_ND),

@@ -30,10 +30,10 @@ class CategoryCodec(Protocol):
         """Sizes of the S codebooks."""
 
     def encode(self, x_NF: np.ndarray) -> np.ndarray:
-        """Return tokens `[N, S]` int64."""
+        """Tokens `[N, S]` int64."""
 
     def decode(self, tokens_NS: np.ndarray) -> np.ndarray:
-        """Return features `[N, F]` float32."""
+        """Features `[N, F]` float32."""
 
 
 CODECS: Registry[type[CategoryCodec]] = Registry(
@@ -74,14 +74,14 @@ class Codec:
         return float(self.bits.sum())
 
     def encode(self, values_ND: np.ndarray) -> np.ndarray:
-        """Return the tokens `[N, C, S]` int64 of normalized values `[N, D]`."""
+        """The tokens `[N, C, S]` int64 of normalized values `[N, D]`."""
         tokens_NCS = np.zeros((len(values_ND), *self.codes.shape), dtype=np.int64)
         for index, (category, coder) in enumerate(zip(self.categories, self.coders, strict=True)):
             tokens_NCS[:, index, : len(coder.codes)] = coder.encode(values_ND[:, category.columns])
         return tokens_NCS
 
     def decode(self, tokens_NCS: np.ndarray) -> np.ndarray:
-        """Return the normalized values `[N, D]` float32 of tokens.
+        """The normalized values `[N, D]` float32 of tokens.
 
         Raises `DataError` for tokens of another shape or beyond a codebook.
         """

@@ -28,7 +28,7 @@ class Grid:
 
     @classmethod
     def fit(cls, scores_N: np.ndarray, cells: int) -> Self:
-        """Return the grid of `cells` cells with the least squared error on these scores."""
+        """The grid of `cells` cells with the least squared error on these scores."""
         grids = [cls._between(scores_N, cells, *np.quantile(scores_N, [tail, 1 - tail])) for tail in TAILS]
         return min(grids, key=lambda grid: float(np.square(scores_N - grid.values[grid.encode(scores_N)]).sum()))
 
@@ -43,7 +43,7 @@ class Grid:
         return cls(low, step, np.divide(sums_K, counts_K, out=middles_K, where=counts_K > 0))
 
     def encode(self, scores_N: np.ndarray) -> np.ndarray:
-        """Return the cell of each score."""
+        """The cell of each score."""
         cells = np.floor((scores_N - self.low) / self.step)
         return np.clip(cells, 0, len(self.values) - 1).astype(np.int64)
 
@@ -82,7 +82,7 @@ class PCAScalar:
         return tuple(len(grid.values) for grid in self.grids)
 
     def encode(self, x_NF: np.ndarray) -> np.ndarray:
-        """Return the tokens `[N, P]`: the cell of every component."""
+        """The tokens `[N, P]`: the cell of every component."""
         scores_NP = (np.asarray(x_NF, dtype=np.float64) - self.mean_F) @ self.axes_PF.T
         tokens_NP = np.empty(scores_NP.shape, dtype=np.int64)
         for component, grid in enumerate(self.grids):
@@ -90,7 +90,7 @@ class PCAScalar:
         return tokens_NP
 
     def decode(self, tokens_NP: np.ndarray) -> np.ndarray:
-        """Return the features `[N, F]` float32 that the cells stand for."""
+        """The features `[N, F]` float32 that the cells stand for."""
         scores_NP = np.empty(tokens_NP.shape)
         for component, grid in enumerate(self.grids):
             scores_NP[:, component] = grid.values[tokens_NP[:, component]]

@@ -26,12 +26,12 @@ class ResidualKMeans:
     @classmethod
     def fit(cls, x_NF: np.ndarray, codes_L: np.ndarray, generator: Generator) -> Self:
         """Fit one codebook a level with the sizes `codes_L` `[L]`."""
-        left_NF = torch.from_numpy(np.ascontiguousarray(x_NF, dtype=np.float32))
+        residual_NF = torch.from_numpy(np.ascontiguousarray(x_NF, dtype=np.float32))
         codebooks = []
         for codes in codes_L.tolist():
-            centres_KF, _ = kmeans(left_NF, codes, ITERATIONS, generator)
+            centres_KF, _ = kmeans(residual_NF, codes, ITERATIONS, generator)
             codebooks.append(centres_KF)
-            left_NF = left_NF - centres_KF[assign(left_NF, centres_KF)[0]]
+            residual_NF = residual_NF - centres_KF[assign(residual_NF, centres_KF)[0]]
         return cls(tuple(codebooks))
 
     @property
@@ -40,16 +40,16 @@ class ResidualKMeans:
         return tuple(len(centres_KF) for centres_KF in self.codebooks)
 
     def encode(self, x_NF: np.ndarray) -> np.ndarray:
-        """Return the tokens `[N, L]`: at each level the centre nearest to what is left."""
-        left_NF = torch.from_numpy(np.ascontiguousarray(x_NF, dtype=np.float32))
+        """The tokens `[N, L]`: at each level the centre nearest to what is left."""
+        residual_NF = torch.from_numpy(np.ascontiguousarray(x_NF, dtype=np.float32))
         tokens = []
         for centres_KF in self.codebooks:
-            nearest_N, _ = assign(left_NF, centres_KF)
+            nearest_N, _ = assign(residual_NF, centres_KF)
             tokens.append(nearest_N)
-            left_NF = left_NF - centres_KF[nearest_N]
+            residual_NF = residual_NF - centres_KF[nearest_N]
         return torch.stack(tokens, dim=1).numpy()
 
     def decode(self, tokens_NL: np.ndarray) -> np.ndarray:
-        """Return the sum of the chosen centres `[N, F]` float32."""
+        """The sum of the chosen centres `[N, F]` float32."""
         chosen = [centres_KF.numpy()[tokens_NL[:, level]] for level, centres_KF in enumerate(self.codebooks)]
         return np.sum(chosen, axis=0)

@@ -32,7 +32,7 @@ Rule = Callable[[CategoryDiagnosis, Diagnosis], str | None]
 
 
 def causes(category: CategoryDiagnosis, diagnosis: Diagnosis) -> list[str]:
-    """Return what the rules find in a category, as clauses to follow its name; one that says so if that is nothing."""
+    """What the rules find in a category, as clauses to follow its name; one that says so if that is nothing."""
     found = [sentence for rule in RULES if (sentence := rule(category, diagnosis)) is not None]
     return found or [
         f"shows no fault: FVU {category.fvu:.3f} is {category.distance:.1f} times the Gaussian reference "
@@ -118,7 +118,7 @@ def large_scale(category: CategoryDiagnosis, diagnosis: Diagnosis) -> str | None
 
 
 def raw_imbalance(diagnosis: Diagnosis) -> str:
-    """Return the split of the raw imbalance in a sentence."""
+    """The split of the raw imbalance in a sentence."""
     raw = diagnosis.raw
     if raw.log10_imbalance == 0:
         return "the raw errors of all categories are equal"
@@ -129,7 +129,7 @@ def raw_imbalance(diagnosis: Diagnosis) -> str:
 
 
 def changed_data(diagnosis: Diagnosis) -> str | None:
-    """Return a warning if rows were picked by a split that need not be the one of the training."""
+    """A warning if rows were picked by a split that need not be the one of the training."""
     if diagnosis.is_training_data or diagnosis.rows == "all":
         return None
     return (
@@ -154,7 +154,7 @@ def _scale_share(raw: RawImbalance) -> str:
 
 
 def _most_raw_error(category: CategoryDiagnosis) -> list[FeatureDiagnosis]:
-    """Return the fewest features that carry `MOST_RAW_ERROR` of the category's raw error."""
+    """The fewest features that carry `MOST_RAW_ERROR` of the category's raw error."""
     left = MOST_RAW_ERROR * sum(feature.mse_raw for feature in category.features)
     few: list[FeatureDiagnosis] = []
     for feature in sorted(category.features, key=lambda each: -each.mse_raw):
@@ -170,7 +170,7 @@ def _count(features: Sequence[FeatureDiagnosis]) -> str:
 
 
 def _families(features: Sequence[FeatureDiagnosis]) -> str:
-    """Return e.g. "9 temporal features" or "9 features (7 temporal, 2 summary)"."""
+    """E.g. "9 temporal features" or "9 features (7 temporal, 2 summary)"."""
     counts = Counter(feature.family for feature in features).most_common()
     if len(counts) == 1:
         return _count(features).replace(" ", f" {counts[0][0]} ", 1)
@@ -178,7 +178,7 @@ def _families(features: Sequence[FeatureDiagnosis]) -> str:
 
 
 def _round_down(value: float) -> float:
-    """Return a positive number cut to two significant digits: "from 60 up" stays true."""
+    """A positive number cut to two significant digits: "from 60 up" stays true."""
     if value <= 0:
         return 0.0
     step = 10.0 ** (floor(log10(value)) - 1)
@@ -186,5 +186,5 @@ def _round_down(value: float) -> float:
 
 
 def _power(log10_ratio: float) -> str:
-    """Return a ratio given by its logarithm, e.g. 3.6 or 4.2e+06."""
+    """A ratio given by its logarithm, e.g. 3.6 or 4.2e+06."""
     return f"{10**log10_ratio:.3g}"

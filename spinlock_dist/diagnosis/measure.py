@@ -73,7 +73,7 @@ def diagnose(tokenizer: Tokenizer, table: FeatureTable, split: str | None = "val
 
 
 def split_raw_imbalance(categories: Sequence[CategoryDiagnosis]) -> RawImbalance:
-    """Return how much of the raw imbalance between the worst and the best category is scale and how much FVU."""
+    """How much of the raw imbalance between the worst and the best category is scale and how much FVU."""
     worst = max(categories, key=lambda category: category.mse_raw)
     best = min(categories, key=lambda category: category.mse_raw)
     total, scale, fvu = (
@@ -91,14 +91,14 @@ def split_raw_imbalance(categories: Sequence[CategoryDiagnosis]) -> RawImbalance
 
 
 def outlier_share(x_ND: np.ndarray) -> np.ndarray:
-    """Return per column `[D]` the share of values more than `FAR_OUT` interquartile ranges beyond the quartiles."""
+    """Per column `[D]`, the share of values more than `FAR_OUT` interquartile ranges beyond the quartiles."""
     q1, q3 = np.percentile(x_ND, (25, 75), axis=0)
     fence = FAR_OUT * (q3 - q1)
     return ((x_ND < q1 - fence) | (x_ND > q3 + fence)).mean(axis=0)
 
 
 def kurtosis(x_ND: np.ndarray) -> np.ndarray:
-    """Return per column `[D]` the fourth standardized moment, 3 for a normal; 0 for a column that does not vary."""
+    """Per column `[D]`, the fourth standardized moment, 3 for a normal; 0 for a column that does not vary."""
     std = x_ND.std(axis=0)
     deviation = np.divide(x_ND - x_ND.mean(axis=0), std, out=np.zeros_like(x_ND), where=std > 0)
     return (deviation**4).mean(axis=0)
@@ -115,7 +115,7 @@ def _is_training_data(tokenizer: Tokenizer, values_ND: np.ndarray) -> bool:
 
 
 def _reconstruct(tokenizer: Tokenizer, values_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the reconstruction `[N, D]`, normalized, and the tokens `[N, C, L, S]`."""
+    """The reconstruction `[N, D]`, normalized, and the tokens `[N, C, L, S]`."""
     model = tokenizer.model
     outputs, tokens = [], []
     for results in tokenizer.reconstruct(values_ND):
@@ -218,7 +218,7 @@ class _Scores:
         ]
 
     def _error_shares(self) -> np.ndarray:
-        """Return for every feature `[D]` its share of the squared error of its category."""
+        """For every feature `[D]`, its share of the squared error of its category."""
         share = np.zeros_like(self.mse_D)
         for category in self.tokenizer.categories:
             columns = list(category.columns)

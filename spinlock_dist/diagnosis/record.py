@@ -63,7 +63,7 @@ class CategoryDiagnosis:
     bits_per_feature: float
     fvu: float
     reference_fvu: float
-    """What the Gaussian reference leaves at these bits (`compression.limits`)."""
+    """What the Gaussian reference leaves at these bits (`compression.rate_distortion`)."""
     distance: float
     """fvu / reference_fvu, both at least 1e-6; 1 is at the reference, which data that is not Gaussian can beat."""
     mse_raw: float

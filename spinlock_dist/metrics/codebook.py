@@ -44,7 +44,7 @@ class CodebookUsage:
 
 
 def codebook_usage(counts_K: np.ndarray) -> CodebookUsage:
-    """Return the usage behind counts `[K]` of how often each code was chosen."""
+    """The usage behind counts `[K]` of how often each code was chosen."""
     rows = int(counts_K.sum())
     shares = counts_K[counts_K > 0] / rows
     perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
@@ -52,7 +52,7 @@ def codebook_usage(counts_K: np.ndarray) -> CodebookUsage:
 
 
 def mean_over_codebooks(values: Sequence[float]) -> float:
-    """Return the mean; 1 if there is no codebook, since then no code is wasted."""
+    """The mean; 1 if there is no codebook, since then no code is wasted."""
     return float(np.mean(values)) if values else 1.0
 
 

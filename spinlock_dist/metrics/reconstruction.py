@@ -21,7 +21,7 @@ COLLAPSED_FVU = 0.98
 def fraction_unexplained(
     target_ND: np.ndarray, output_ND: np.ndarray, train_mean_D: np.ndarray, columns: Sequence[int]
 ) -> float:
-    """Return squared error / squares about the training mean over some columns: 0 perfect, 1 = the training mean.
+    """Squared error / squares about the training mean over some columns: 0 perfect, 1 = the training mean.
 
     Columns that do not vary on these rows count as perfect if rebuilt exactly and as unexplained otherwise.
     """
@@ -37,7 +37,7 @@ def fraction_unexplained(
 def fvu_by_category(
     target_ND: np.ndarray, output_ND: np.ndarray, train_mean_D: np.ndarray, categories: Sequence[Category]
 ) -> dict[str, float]:
-    """Return `fraction_unexplained` of every category, by name."""
+    """`fraction_unexplained` of every category, by name."""
     return {
         category.name: fraction_unexplained(target_ND, output_ND, train_mean_D, category.columns)
         for category in categories
@@ -45,13 +45,13 @@ def fvu_by_category(
 
 
 def mse_by_category(target_ND: np.ndarray, output_ND: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:
-    """Return the mean squared error per feature, averaged over each category's features, by name."""
+    """The mean squared error per feature, averaged over each category's features, by name."""
     squares_D = np.square(np.asarray(target_ND, np.float64) - np.asarray(output_ND, np.float64)).mean(axis=0)
     return {category.name: float(squares_D[list(category.columns)].mean()) for category in categories}
 
 
 def imbalance(errors: Iterable[float], floor: float = IMBALANCE_FLOOR) -> float:
-    """Return max / max(min, floor), at least 1."""
+    """Max / max(min, floor), at least 1."""
     values = list(errors)
     return max(1.0, max(values) / max(min(values), floor))
 
@@ -59,7 +59,7 @@ def imbalance(errors: Iterable[float], floor: float = IMBALANCE_FLOOR) -> float:
 def imbalance_by_chance(
     target_ND: np.ndarray, output_ND: np.ndarray, train_mean_D: np.ndarray, categories: Sequence[Category]
 ) -> float:
-    """Return the median imbalance that rows like these would show if all categories were equally well rebuilt.
+    """The median imbalance that rows like these would show if all categories were equally well rebuilt.
 
     Rows are resampled with replacement (Efron 1979); how each category's log FVU strays from its own value is what
     few rows and heavy tails do to it, whatever the truth. An imbalance of this size shows no difference between the
@@ -87,12 +87,12 @@ def imbalance_by_chance(
 
 @lru_cache(maxsize=2)
 def _resamples(rows: int) -> np.ndarray:
-    """Return how often each row is drawn in each of 200 resamples `[R, N]`; always the same."""
+    """How often each row is drawn in each of 200 resamples `[R, N]`; always the same."""
     return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=200).astype(np.float64)
 
 
 def gini(errors: Iterable[float]) -> float:
-    """Return the Gini coefficient of non-negative errors: 0 when all are equal, towards 1 when one has it all."""
+    """The Gini coefficient of non-negative errors: 0 when all are equal, towards 1 when one has it all."""
     values = np.sort(np.fromiter(errors, dtype=np.float64))
     total = values.sum()
     if total == 0:

@@ -25,7 +25,7 @@ def reference_metrics(scored: Scored) -> dict[str, Any]:
 
 
 def distance_to_reference(errors: Sequence[float], reference: Sequence[float] | np.ndarray) -> float:
-    """Return the geometric mean of errors over reference errors, both floored at 1e-6."""
+    """The geometric mean of errors over reference errors, both floored at 1e-6."""
     measured, expected = (
         np.maximum(np.asarray(values, dtype=np.float64), IMBALANCE_FLOOR) for values in (errors, reference)
     )

@@ -13,12 +13,12 @@ MAX_ROWS = 256
 
 
 def row_distances(x_ND: np.ndarray) -> np.ndarray:
-    """Return the distances `[pairs]` between the first 256 rows."""
+    """The distances `[pairs]` between the first 256 rows."""
     return pdist(np.asarray(x_ND[:MAX_ROWS], dtype=np.float64))
 
 
 def topographic_similarity(features: np.ndarray, latents: np.ndarray) -> float:
-    """Return the Pearson correlation between the distances of rows in features and in latents; see `row_distances`.
+    """The Pearson correlation between the distances of rows in features and in latents; see `row_distances`.
 
     0 if either has no two rows that differ.
     """

@@ -64,13 +64,13 @@ class LevelStack(nn.Module):
     def forward(self, x_MGBF: Tensor) -> Reconstruction:
         """Encode, quantize and reconstruct."""
         levels, partial = self.encode(x_MGBF)
-        partial.append(self._rebuild([level.straight_MGBZ for level in levels], partial))
+        partial.append(self._rebuild([level.straight_through_MGBZ for level in levels], partial))
         return Reconstruction(x_MGBF, partial[-1], partial, levels)
 
     def encode(self, x_MGBF: Tensor) -> tuple[list[Quantized], list[Tensor]]:
         """Quantize at every level; also return what each level but the finest rebuilds with those before it.
 
-        With residual levels, level l sees what the levels before it left.
+        With residual levels, level l encodes what the levels before it left unexplained.
         """
         levels: list[Quantized] = []
         partial: list[Tensor] = []
@@ -79,9 +79,9 @@ class LevelStack(nn.Module):
             if coarser:
                 partial.append(self._rebuild(coarser, partial))
             # Detached: straight-through, a finer level would seem to undo any change of a coarser one exactly.
-            left_MGBF = x_MGBF - partial[-1].detach() if self.residual and partial else x_MGBF
-            levels.append(level(left_MGBF, coarser))
-            coarser = [*coarser, levels[-1].straight_MGBZ]
+            residual_MGBF = x_MGBF - partial[-1].detach() if self.residual and partial else x_MGBF
+            levels.append(level(residual_MGBF, coarser))
+            coarser = [*coarser, levels[-1].straight_through_MGBZ]
         return levels, partial
 
     def decode(self, codes_MGBZ: Sequence[Tensor]) -> list[Tensor]:
@@ -141,7 +141,7 @@ class HierarchicalVQVAE(nn.Module):
         return len(self.plans)
 
     def level_of(self, group: int, level: int) -> tuple[Level, int]:
-        """Return the level that holds a group, and the group's place in it."""
+        """The level that holds a group, and the group's place in it."""
         bucket, row = self.layout.places[group]
         return self.stacks[bucket].levels[level], row
 
@@ -150,7 +150,7 @@ class HierarchicalVQVAE(nn.Module):
         results = [stack(x_MGBF) for stack, x_MGBF in zip(self.stacks, self._split(x_MBGF), strict=True)]
         if self.shared is None:
             return results
-        outputs = self.shared([[level.straight_MGBZ for level in result.levels] for result in results])
+        outputs = self.shared([[level.straight_through_MGBZ for level in result.levels] for result in results])
         return [replace(result, output_MGBF=output) for result, output in zip(results, outputs, strict=True)]
 
     @property
@@ -179,7 +179,7 @@ class HierarchicalVQVAE(nn.Module):
         return [part_MBGF.transpose(1, 2).contiguous() for part_MBGF in self.layout.split(x_MBGF)]
 
     def decode(self, tokens_MGBLS: Tensor) -> Tensor:
-        """Return the reconstruction `[M, B, G, F]` of tokens."""
+        """The reconstruction `[M, B, G, F]` of tokens."""
         codes = [
             [level.quantizer.lookup(part_MGBLS[..., at, :]) for at, level in enumerate(stack.levels)]
             for stack, part_MGBLS in zip(self.stacks, self.layout.select(tokens_MGBLS, 1), strict=True)
@@ -189,7 +189,7 @@ class HierarchicalVQVAE(nn.Module):
         return self.join([stack.decode(part)[-1] for stack, part in zip(self.stacks, codes, strict=True)])
 
     def join(self, parts_MGBF: Sequence[Tensor]) -> Tensor:
-        """Return what every bucket gave, `[M, G, B, F]` each, as features `[M, B, G, F]` of all groups."""
+        """What every bucket gave, `[M, G, B, F]` each, as features `[M, B, G, F]` of all groups."""
         return self.layout.join(parts_MGBF, dim=1).transpose(1, 2)
 
     def update_codebooks(self, results: Sequence[Reconstruction], alive_M: Tensor, expire: bool) -> None:
@@ -200,20 +200,20 @@ class HierarchicalVQVAE(nn.Module):
 
 
 def stack_tokens(layout: GroupLayout, results: Sequence[Reconstruction]) -> np.ndarray:
-    """Return the tokens `[B, G, L, S]` of a model with one member."""
+    """The tokens `[B, G, L, S]` of a model with one member."""
     parts_GBLS = [torch.stack([level.tokens_MGBS[0] for level in result.levels], dim=2) for result in results]
     return layout.join(parts_GBLS, dim=0).transpose(0, 1).cpu().numpy()
 
 
 def _stack_codes(plans: Sequence[CapacityPlan]) -> np.ndarray:
-    """Return the codes of all members `[M, G, L, S]`; a member with fewer codebooks has further ones of one code."""
+    """The codes of all members `[M, G, L, S]`; a member with fewer codebooks has further ones of one code."""
     most = max(plan.codes.shape[2] for plan in plans)
     pad = [(0, 0), (0, 0)]
     return np.stack([np.pad(plan.codes, [*pad, (0, most - plan.codes.shape[2])], constant_values=1) for plan in plans])
 
 
 def select_members(model: HierarchicalVQVAE, members: Sequence[int]) -> HierarchicalVQVAE:
-    """Return some members as a model of their own, on the same device, without the padding that only others needed."""
+    """Some members as a model of their own, on the same device, without the padding that only others needed."""
     plans = [model.plans[member] for member in members]
     fewer = HierarchicalVQVAE(model.layout, plans, model.config, model.quantizer_config)
     fewer.to(model.layout.mask.device)

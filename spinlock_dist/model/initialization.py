@@ -55,27 +55,27 @@ def _start_member_at_random(model: HierarchicalVQVAE, member: int, seed: int) ->
 
 
 def _start_member_on_data(model: HierarchicalVQVAE, member: int, train_NGF: Tensor, seed: int, batch_size: int) -> None:
-    left_GNF = train_NGF.transpose(0, 1).contiguous()
+    residual_GNF = train_NGF.transpose(0, 1).contiguous()
     for index in range(len(LEVELS)):
         _start_hidden(model, index, member, seed)
         dims_G = model.dims_MGL[member, :, index]
-        axes_GFZ = _principal_axes(left_GNF, dims_G, int(dims_G.max())) * model.layout.mask[..., None]
+        axes_GFZ = _principal_axes(residual_GNF, dims_G, int(dims_G.max())) * model.layout.mask[..., None]
         generator = _generator(seed, "codebook", index)
         for group, (features, dims) in enumerate(zip(model.layout.sizes, dims_G.tolist(), strict=True)):
             level, row = model.level_of(group, index)
             axes_FZ = axes_GFZ[group, :features, :dims]
             level.encoder.linear_MGIO[member, row, :features, :dims] = axes_FZ
-            latent_NZ = left_GNF[group, :, :features] @ axes_FZ
+            latent_NZ = residual_GNF[group, :, :features] @ axes_FZ
             codes_NZ = level.quantizer.start_from_data(member, row, latent_NZ, generator, batch_size)
             if model.config.levels == "parallel" and index > 0:
                 continue  # the same input again: the finer decoders start silent and learn what the first lacks
             level.decoder.linear_MGIO[member, row, :dims, :features] = axes_FZ.mT
             if model.config.levels == "residual":
-                left_GNF[group, :, :features] -= codes_NZ @ axes_FZ.mT
+                residual_GNF[group, :, :features] -= codes_NZ @ axes_FZ.mT
 
 
 def _principal_axes(x_GNF: Tensor, dims_G: Tensor, width: int) -> Tensor:
-    """Return the leading principal axes of each group `[G, F, Z]`, zero beyond its `dims_G` and, with fewer rows than
+    """The leading principal axes of each group `[G, F, Z]`, zero beyond its `dims_G` and, with fewer rows than
     features, beyond the rows' number."""
     groups, rows, features = x_GNF.shape
     if rows < features:

@@ -9,7 +9,7 @@ from spinlock_dist import compiled
 
 
 def kmeans(x_NZ: Tensor, clusters: int, iterations: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Return centres `[K, Z]` and the rows nearest to each `[K]` by Lloyd's algorithm from a k-means++ start.
+    """Centres `[K, Z]` and the number of rows nearest to each `[K]` by Lloyd's algorithm from a k-means++ start.
 
     A cluster that loses all its rows restarts at the row farthest from its centre. With fewer distinct rows than
     clusters some centres coincide. `generator` lives on the CPU, so that a seed gives one result on every device.
@@ -43,13 +43,13 @@ def lloyd(x_NZ: Tensor, draws_K: Tensor, iterations: int) -> tuple[Tensor, Tenso
 
 
 def assign(x_NZ: Tensor, centres_KZ: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each row's nearest centre `[N]` and its squared distance `[N]`."""
+    """Each row's nearest centre `[N]` and its squared distance `[N]`."""
     distance, nearest = torch.cdist(x_NZ, centres_KZ).min(dim=1)
     return nearest, distance.square()
 
 
 def _plus_plus(x_NZ: Tensor, draws: Tensor) -> Tensor:
-    """Return a k-means++ start (Arthur & Vassilvitskii 2007): rows drawn in proportion to squared distance."""
+    """A k-means++ start (Arthur & Vassilvitskii 2007): rows drawn in proportion to squared distance."""
     first = (draws[0] * len(x_NZ)).long()
     chosen = [x_NZ[first]]
     distance_N = (x_NZ - chosen[0]).square().sum(dim=1)

@@ -1,5 +1,14 @@
 """How ragged categories lie in one padded tensor.
 
+Categories differ in features, latent dimensions and codes. A loop over them would make 25 small calls where one large
+one does; so their sizes are padded to the largest and all are computed at once, in a few buckets of similar size.
+
+Padding needs no masks in the model, by induction over steps. Suppose that every weight of a padded cell is zero, as
+initialization leaves it. Inputs are zero in padding, so the gradient of weights that read it, input times gradient, is
+zero. Outputs are zero there and so are targets, so the gradient of weights and biases that write it is zero. Latents of
+padded dimensions are zero, hence their codes, and decoders read them with zero weights. Adam leaves a weight at zero
+whose gradients were all zero (there is no weight decay), and the next step finds what this one found.
+
 Letters at the end of tensor names, everywhere in the model and its training:
     M members (configurations trained in lock step)    B rows of a batch        N rows of a split
     G groups (categories)                               F features of a group, padded to the largest
@@ -74,26 +83,26 @@ class GroupLayout:
         self._unsorted = torch.argsort(torch.cat(self._groups))
 
     def pack(self, values: Tensor) -> Tensor:
-        """Return `[..., D]` as `[..., G, F]`."""
+        """From `[..., D]` to `[..., G, F]`."""
         return values[..., self.columns] * self.mask
 
     def unpack(self, grouped: Tensor) -> Tensor:
-        """Return `[..., G, F]` as `[..., D]`."""
+        """From `[..., G, F]` to `[..., D]`."""
         return grouped[..., self.mask.bool()][..., self._order]
 
     def split(self, grouped: Tensor) -> list[Tensor]:
-        """Return `[..., G, F]` bucket by bucket, without the padding that other buckets need."""
+        """From `[..., G, F]` to each bucket's `[..., g, f]`, without the padding that other buckets need."""
         return [
             grouped[..., : bucket.width].index_select(-2, groups)
             for bucket, groups in zip(self.buckets, self._groups, strict=True)
         ]
 
     def select(self, values: Tensor, dim: int) -> list[Tensor]:
-        """Return the values of all groups, an axis of length G, bucket by bucket."""
+        """The values of all groups, an axis of length G, bucket by bucket."""
         return [values.index_select(dim, groups.to(values.device)) for groups in self._groups]
 
     def join(self, parts: Sequence[Tensor], dim: int) -> Tensor:
-        """Return values of every bucket's groups as those of all; what lies behind the axis is padded to the widest."""
+        """Values of every bucket's groups as those of all; what lies behind the axis is padded to the widest."""
         width = max(part.shape[-1] for part in parts)
         padded = [pad(part, (0, width - part.shape[-1])) for part in parts]
         return torch.cat(padded, dim).index_select(dim, self._unsorted)

@@ -37,46 +37,46 @@ class _GroupMLP(Function):
         linear, bias, hidden_bias, out, *rest_ = (
             tensor.flatten(0, 1) for tensor in (linear, bias, hidden_bias, out, *rest)
         )
-        weights, seen = rest_[: len(rest_) // 2], rest_[len(rest_) // 2 :]
-        hidden = torch.bmm(seen[0], weights[0]).add_(hidden_bias[:, None])
-        for context, weight in zip(seen[1:], weights[1:], strict=True):
+        weights, inputs = rest_[: len(rest_) // 2], rest_[len(rest_) // 2 :]
+        hidden = torch.bmm(inputs[0], weights[0]).add_(hidden_bias[:, None])
+        for context, weight in zip(inputs[1:], weights[1:], strict=True):
             hidden.baddbmm_(context, weight)
         hidden.relu_()
-        output = _add(torch.bmm(seen[0], linear), hidden, out).add_(bias[:, None])
+        output = _add(torch.bmm(inputs[0], linear), hidden, out).add_(bias[:, None])
         if base is not None:
             output += base.flatten(0, 1)
-        ctx.save_for_backward(linear, out, hidden, *weights, *seen)
+        ctx.save_for_backward(linear, out, hidden, *weights, *inputs)
         return output.unflatten(0, shape[:2])
 
     @staticmethod
     def backward(ctx: Any, gradient_MGBO: Tensor) -> tuple[Tensor | None, ...]:
         linear, out, hidden, *rest = ctx.saved_tensors
-        weights, seen = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        weights, inputs = rest[: len(rest) // 2], rest[len(rest) // 2 :]
         groups = gradient_MGBO.shape[:2]
         gradient = gradient_MGBO.flatten(0, 1)
         to_hidden = torch.ops.aten.threshold_backward(torch.bmm(gradient, out.mT), hidden, 0)
         to_weights = [
-            torch.bmm(seen[0].mT, gradient),
+            torch.bmm(inputs[0].mT, gradient),
             gradient.sum(dim=1),
             to_hidden.sum(dim=1),
             torch.bmm(hidden.mT, gradient),
-            *(torch.bmm(each.mT, to_hidden) for each in seen),
+            *(torch.bmm(each.mT, to_hidden) for each in inputs),
         ]
-        needed = ctx.needs_input_grad[-len(seen) :]
-        to_seen = [
+        needed = ctx.needs_input_grad[-len(inputs) :]
+        to_inputs = [
             torch.bmm(to_hidden, weight.mT) if need else None for weight, need in zip(weights, needed, strict=True)
         ]
-        if to_seen[0] is not None:
-            _add(to_seen[0], gradient, linear.mT)
-        found = [None if each is None else each.unflatten(0, groups) for each in (*to_weights, *to_seen)]
+        if to_inputs[0] is not None:
+            _add(to_inputs[0], gradient, linear.mT)
+        found = [None if each is None else each.unflatten(0, groups) for each in (*to_weights, *to_inputs)]
         return gradient_MGBO if ctx.needs_input_grad[0] else None, *found
 
 
 class GroupMLP(nn.Module):
     """A linear map plus a one-hidden-layer correction, one for every member and group: `[M, G, B, I] -> [M, G, B, O]`.
 
-    The hidden layer also sees `contexts`, further inputs such as the codes of coarser levels. Cells outside a group's
-    own sizes start at zero and, having no gradient, stay there: padding needs no masks.
+    The hidden layer also takes `contexts`, further inputs such as the codes of coarser levels. Cells outside a group's
+    own sizes start at zero and, having no gradient, stay there (`model/layout.py` says why).
     """
 
     def __init__(self, members: int, groups: int, inputs: int, contexts: Sequence[int], hidden: int, outputs: int):
@@ -90,7 +90,7 @@ class GroupMLP(nn.Module):
         self.out_MGHO = nn.Parameter(torch.zeros(members, groups, hidden, outputs))
 
     def forward(self, x_MGBI: Tensor, contexts: Sequence[Tensor], base_MGBO: Tensor | None = None) -> Tensor:
-        """Return `base + x @ linear + bias + relu([x, contexts] @ hidden) @ out`."""
+        """`base + x @ linear + bias + relu([x, contexts] @ hidden) @ out`."""
         weights = (self.linear_MGIO, self.bias_MGO, self.hidden_bias_MGH, self.out_MGHO, *self.hidden_MGIH)
         return cast(Tensor, _GroupMLP.apply(base_MGBO, *weights, x_MGBI, *contexts))
 
@@ -135,6 +135,6 @@ class Level(nn.Module):
         self.decoder = GroupMLP(members, groups, width, coarser, config.hidden, features)
 
     def forward(self, x_MGBF: Tensor, coarser: Sequence[Tensor]) -> Quantized:
-        """Quantize what this level is to describe."""
+        """Encode and quantize what the coarser levels left, or with parallel levels the features themselves."""
         quantized = self.quantizer(self.encoder(x_MGBF, coarser if self.encoder_context else ()))
         return cast(Quantized, quantized)

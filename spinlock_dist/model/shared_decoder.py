@@ -30,7 +30,7 @@ class SharedDecoder(nn.Module):
         self.out_bias_MGF = nn.Parameter(torch.zeros(members, *layout.mask.shape))
 
     def forward(self, codes_MGBZ: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Return the reconstruction of every bucket, `[M, G, B, F]`, from the codes of all levels of all buckets."""
+        """The reconstruction of every bucket, `[M, G, B, F]`, from the codes of all levels of all buckets."""
         hidden_MBH = self.hidden_bias_MH[:, None]
         for codes, weights_MGZH in zip(chain(*codes_MGBZ), self.hidden_MGZH, strict=True):
             codes_MBI = codes.transpose(1, 2).flatten(2)

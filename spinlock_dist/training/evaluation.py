@@ -62,7 +62,7 @@ class EvaluationData:
 
 @torch.no_grad()
 def evaluate(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list[Metrics]:
-    """Return the metrics of every member on `train`, `validation` or `test`."""
+    """The metrics of every member on `train`, `validation` or `test`."""
     was_training = model.training
     model.eval()
     train_usage = _usage(model, _count_codes(model, data, data.split.train))
@@ -136,7 +136,7 @@ def _count_codes(model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarra
 
 
 def _usage(model: HierarchicalVQVAE, counts: Counts) -> list[Usage]:
-    """Return, per member, the usage of every codebook that is switched on."""
+    """Per member, the usage of every codebook that is switched on."""
     host = [[count_MGSK.cpu().numpy() for count_MGSK in levels] for levels in counts]
 
     def of_codebook(member: int, group: int, level: int, book: int, codes: int) -> CodebookUsage:

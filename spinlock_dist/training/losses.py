@@ -35,7 +35,7 @@ class Spread:
 
     @classmethod
     def of(cls, variances_GF: Sequence[Tensor]) -> Spread:
-        """Return what errors are measured by, given the variances of each bucket's features, 0 in padding."""
+        """From the variances of each bucket's features, 0 in padding."""
         total_G = torch.cat([variance_GF.sum(dim=1) for variance_GF in variances_GF])
         inverse_G = torch.where(total_G > 0, 1 / total_G, 0.0)
         return cls(total_G, inverse_G, [(variance_GF > 0).to(variance_GF) for variance_GF in variances_GF])
@@ -59,7 +59,7 @@ class _SumSquares(Function):
 
 
 def category_errors(outputs_MGBF: Sequence[Tensor], targets_MGBF: Sequence[Tensor], spread: Spread) -> Tensor:
-    """Return the FVU of every category on this batch, `[M, G]`, given outputs and targets of each bucket."""
+    """The FVU of every category on this batch, `[M, G]`, given outputs and targets of each bucket."""
     squares = [_SumSquares.apply(*each) for each in zip(outputs_MGBF, targets_MGBF, spread.used_GF, strict=True)]
     return torch.cat(squares, dim=1) * (spread.inverse_G / targets_MGBF[0].shape[2])
 
@@ -94,6 +94,14 @@ def commitment(results: Results, spread: Spread, by: str) -> Tensor:
 
     Reaches encoders alone: codes follow by moving average. A mean, since a sum over quantizers would grow with their
     number until the encoders collapse onto a few codes.
+
+    What weight w it needs. Straight-through hands the latent z the gradient of its code c, as if moving one moved
+    the other. At the start decoders invert encoders, so the error that is left is z - c of the finest level. It
+    would fall if c moved by z - c, so the gradient handed to z is -2 (z - c): away from its code. But c follows no
+    single z, the error stays, and the next step pushes z on. Commitment, a mean over three levels, pulls back with
+    w * 2 (z - c) / 3: at w = 3, the default, both cancel (tests/contracts/test_reference.py). Coarser levels are
+    pushed less, as finer ones make up for most of their error. Far below 3 latents run away from their codes; far
+    above, they are tied to them.
     """
     terms = []
     for levels in zip(*(result.levels for result in results), strict=True):
@@ -129,7 +137,9 @@ def topographic(results: Results) -> Tensor:
     (straight-through)."""
     rows = min(TOPOGRAPHIC_ROWS, results[0].target_MGBF.shape[2])
     features = _pairwise_distances([result.target_MGBF[:, :, :rows] for result in results])
-    latents = _pairwise_distances([level.straight_MGBZ[:, :, :rows] for result in results for level in result.levels])
+    latents = _pairwise_distances(
+        [level.straight_through_MGBZ[:, :, :rows] for result in results for level in result.levels]
+    )
     return 1 - (_standardize(features[..., None])[..., 0] * _standardize(latents[..., None])[..., 0]).mean(dim=-1)
 
 
@@ -140,7 +150,7 @@ def _standardize(x: Tensor) -> Tensor:
 
 
 def _pairwise_distances(parts_MGBF: Sequence[Tensor]) -> Tensor:
-    """Return the distances `[M, pairs]` between rows, all groups together."""
+    """The distances `[M, pairs]` between rows, all groups together."""
     flat_MBI = torch.cat([part_MGBF.transpose(1, 2).flatten(2) for part_MGBF in parts_MGBF], dim=2)
     upper = torch.triu_indices(flat_MBI.shape[1], flat_MBI.shape[1], offset=1, device=flat_MBI.device)
     difference = flat_MBI[:, upper[0]] - flat_MBI[:, upper[1]]

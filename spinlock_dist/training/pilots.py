@@ -50,6 +50,12 @@ def plan_by_feedback(config: TrialConfig, categories: Sequence[Characteristics],
     `rounds` is spent. A pilot's epoch counts as a whole one, although it sees fewer than all `rows`. Where only latent
     dimensions can move, which carry no information of their own, there is no pilot: the plan is that of the start.
     Raises `ConfigError` if there is no epoch for any pilot.
+
+    Each pilot is a step of a fixed-point search for equal errors: measure f at bits b, correct b by theory, measure
+    again at the corrected b. Theory (half a bit a component halves the error) is right about the direction and roughly
+    about the size, so one step closes most of the gap and the next measures what theory got wrong. What it can not do
+    is average out a fold: the correction of a fold's noise would be made as eagerly as that of a true difference.
+    Hence `compression.feedback.step` below 1, another fold each time, and the mean of the last corrections at the end.
     """
     settings, spectra = config.compression, [each.spectrum for each in categories]
     uniform = settings.model_copy(update={"strategy": "uniform"})
@@ -69,16 +75,17 @@ def plan_by_feedback(config: TrialConfig, categories: Sequence[Characteristics],
         spent += epochs
         moves.append(reallocate(plan.bits.sum(axis=1), fvu, spectra, settings.feedback.step))
         plan = plan_of(moves[-1])
-        spread = float(np.log(np.maximum(fvu, 1e-6)).std())
+        inequality = float(np.log(np.maximum(fvu, 1e-6)).std())
+        # The rough pilots of one epoch are not compared: they differ in fold and in how little is learned yet.
         if number >= FOLDS:
-            if spread >= smallest:
+            if inequality >= smallest:
                 break
-            smallest = spread
+            smallest = inequality
     return plan_of(np.mean(moves[-AVERAGED:], axis=0)), spent
 
 
 def run_pilots(plannings: Sequence[Planning], data: EvaluationData) -> list[tuple[CapacityPlan, int] | SpinlockError]:
-    """Return what every planning leads to, or the error it ends with; pilots of several are trained in lock step.
+    """What every planning leads to, or the error it ends with; pilots of several are trained in lock step.
 
     Those can be that train on the same rows for as long.
     """
@@ -106,7 +113,7 @@ def run_pilots(plannings: Sequence[Planning], data: EvaluationData) -> list[tupl
 
 
 def pilot_lengths(config: TrialConfig) -> list[int]:
-    """Return the epochs of each pilot: one for every fold, then `rounds` pilots as long as the training after them.
+    """The epochs of each pilot: one for every fold, then `rounds` pilots as long as the training after them.
 
     Where `training.epochs` are too few for that, only the first ones remain. Raises `ConfigError` if it is 1.
     """
@@ -124,7 +131,7 @@ def _folds(train_rows: np.ndarray, seed: int) -> list[np.ndarray]:
 
 
 def _without_fold(split: Split, folds: Sequence[np.ndarray], held_out: int) -> Split:
-    """Return the split of a pilot: training without one fold, which takes the place of the validation rows."""
+    """The split of a pilot: training without one fold, which takes the place of the validation rows."""
     rest = np.concatenate([rows for fold, rows in enumerate(folds) if fold != held_out])
     return Split(train=np.sort(rest), validation=np.sort(folds[held_out]), test=split.test)
 

@@ -51,7 +51,7 @@ class Snapshots:
         self._saved = time.monotonic()
 
     def load(self, identity: str, members: Sequence[str] = ()) -> State | None:
-        """Return the newest snapshot that is whole and belongs to the training called `identity`, None without one.
+        """The newest snapshot that is whole and belongs to the training called `identity`, None without one.
 
         Of a training of several members it has those of the identities `members`, and maybe others. Snapshots saved
         from now on carry the same identity.
@@ -101,7 +101,7 @@ def _before(path: Path) -> Path:
 
 
 def _read(path: Path) -> State | None:
-    """Return the content of a snapshot, None if it is not what was written."""
+    """The content of a snapshot, None if it is not what was written."""
     try:
         content = path.read_bytes()
         digest, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]

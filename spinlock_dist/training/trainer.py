@@ -37,6 +37,12 @@ class Trainer:
     Attributes: `members`, all of them; `model`, of those that have not ended, whose indices are in `batch`. A member
     that meets a non-finite loss or gradient is frozen before the step that would have used it. After each epoch
     whatever has ended leaves the batch, so that the others go on faster.
+
+    A member trains as it would alone, up to rounding. Nothing sums over members but the loss, and the gradient of
+    L_1 + ... + L_M with respect to the weights of member m is that of L_m; Adam acts on each number by itself; batches,
+    initialization and revived codes come from random streams of the member's own; what pads it to the widest member is
+    zero. Rounding differs since a product may add up in another order when more are computed at once. One member that
+    diverges cannot reach the others: its NaN stays in its own slices, and a sum of losses is never looked at.
     """
 
     def __init__(self, model: HierarchicalVQVAE, members: Sequence[Member], data: EvaluationData):
@@ -91,20 +97,20 @@ class Trainer:
 
     def _compact(self) -> None:
         """Let members that have ended leave the batch; keep the models of those that finished."""
-        left = [place for place, index in enumerate(self.batch) if not self.members[index].ended]
-        if len(left) == len(self.batch):
+        remaining = [place for place, index in enumerate(self.batch) if not self.members[index].ended]
+        if len(remaining) == len(self.batch):
             return
         for place, index in enumerate(self.batch):
             member = self.members[index]
             if member.finished and member.model is None:
                 member.model = select_members(self.model, [place])
-        if not left:
+        if not remaining:
             self.batch = []
             return
-        optimizer, batch = self.optimizer, [self.batch[place] for place in left]
-        self._arrange(select_members(self.model, left), batch)
+        optimizer, batch = self.optimizer, [self.batch[place] for place in remaining]
+        self._arrange(select_members(self.model, remaining), batch)
         self.optimizer.steps = optimizer.steps
-        take_members(self.optimizer.moments(), optimizer.moments(), left)
+        take_members(self.optimizer.moments(), optimizer.moments(), remaining)
 
     def epoch(self) -> dict[str, Tensor]:
         """Pass once over the training rows; return the mean of each loss term `[M]`. No host sync in a step."""

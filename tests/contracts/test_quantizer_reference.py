@@ -51,7 +51,7 @@ def test_tokens_codes_gradients_and_moving_averages_agree(seed: int) -> None:
         distance = (result.latent_MGBZ - result.codes_MGBZ.detach())[0, 1, :, :DIMS].square().mean()
         torch.testing.assert_close(distance, commitment.squeeze())
         weight = torch.randn(ROWS, DIMS, generator=generator)
-        ((result.straight_MGBZ[0, 1, :, :DIMS] * weight).sum() + distance).backward()
+        ((result.straight_through_MGBZ[0, 1, :, :DIMS] * weight).sum() + distance).backward()
         ((quantized[0] * weight).sum() + commitment.sum()).backward()
         torch.testing.assert_close(z.grad[0, 1, :, :DIMS], reference.grad)
         ours.update(result, torch.tensor([True]), expire=False)
@@ -103,7 +103,7 @@ def test_finite_scalars_agree(levels: int) -> None:
     torch.testing.assert_close(result.codes_MGBZ[0], quantized * reach_Z)
     torch.testing.assert_close(ours.lookup(result.tokens_MGBS)[0], theirs.indices_to_codes(tokens) * reach_Z)
     weight = torch.randn(ROWS, 3, generator=generator)
-    (result.straight_MGBZ[0, 0] * weight).sum().backward()
+    (result.straight_through_MGBZ[0, 0] * weight).sum().backward()
     (quantized[0] * reach_Z * weight).sum().backward()
     torch.testing.assert_close(z.grad[0], reference.grad)
 

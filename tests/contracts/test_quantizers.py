@@ -62,7 +62,7 @@ class TestQuantizer:
         assert result.tokens_MGBS.shape == (2, 3, ROWS, case[1].shape[2])
         assert (result.tokens_MGBS >= 0).all() and (result.tokens_MGBS < case[1][:, :, None]).all()
         torch.testing.assert_close(quantizer.lookup(result.tokens_MGBS), result.codes_MGBZ)
-        torch.testing.assert_close(result.straight_MGBZ, result.codes_MGBZ)
+        torch.testing.assert_close(result.straight_through_MGBZ, result.codes_MGBZ)
 
     def test_padding_stays_zero_and_a_level_off_has_one_code(self, case: Case) -> None:
         quantizer = started(case)
@@ -75,7 +75,7 @@ class TestQuantizer:
     def test_gradient_reaches_the_latent_alone(self, case: Case) -> None:
         quantizer = started(case)
         z = latents(seed=1).requires_grad_(True)
-        quantizer(z).straight_MGBZ.sum().backward()
+        quantizer(z).straight_through_MGBZ.sum().backward()
         assert z.grad is not None and torch.isfinite(z.grad).all()
         assert (z.grad[0, 0, :, :4] > 0).all(), "straight-through: more latent, more code"
         assert list(quantizer.parameters()) == []

@@ -48,6 +48,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return prepare(TrialConfig(prepare={"dataset": str(path), "categories": {"count": 4}}).prepare)
 
 
+def test_a_commitment_of_3_undoes_what_straight_through_does_to_the_finest_latents(data: PreparedData) -> None:
+    trainer, _, _ = both(data, TrialConfig().with_overrides(SETTINGS))
+    results = trainer.model(trainer.train_NGF[None, :256])
+    finest = [result.levels[-1].latent_MGBZ for result in results]
+    terms = trainer._terms(results)
+    pushed, pulled = (
+        torch.autograd.grad(terms[term].sum(), finest, retain_graph=True) for term in ("reconstruction", "commitment")
+    )
+    for push, pull in zip(pushed, pulled, strict=True):
+        torch.testing.assert_close(push, -3 * pull)
+
+
 @pytest.mark.parametrize("initialization", ["data", "random"])
 def test_losses_and_gradients_agree(data: PreparedData, initialization: str) -> None:
     config = TrialConfig().with_overrides({**SETTINGS, "model.initialization": initialization})

@@ -113,7 +113,7 @@ def test_orthogonality_is_zero_for_independent_and_large_for_equal_latents(forwa
 
 def test_topographic_is_zero_when_codes_keep_all_distances(forward: tuple) -> None:
     _, result, target, _ = forward
-    kept = replace(result.levels[0], straight_MGBZ=target)
+    kept = replace(result.levels[0], straight_through_MGBZ=target)
     assert losses.topographic([replace(result, levels=[kept])]).abs().max().item() < 1e-3
 
 

@@ -13,24 +13,25 @@ from spinlock_dist.config import QuantizerConfig
 
 
 class Choice(NamedTuple):
-    """What a codebook saw, and the places of the codes it chose."""
+    """Inputs of a codebook, and the places of the codes it chose."""
 
-    seen_MGBZ: Tensor
+    inputs_MGBZ: Tensor
     place_MGB: Tensor
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """`latent_MGBZ` as it was quantized, the `codes_MGBZ` it became, their tokens, and `straight_MGBZ`, whose value is
-    the codes and whose gradient is the latent's (straight-through, Bengio et al. 2013).
+    """`latent_MGBZ` as it was quantized, the `codes_MGBZ` it became, and their tokens.
 
-    `choices` are those of each codebook in use: what it saw, which is the latent less what the codebooks before it
-    gave, and where the code lies that it chose, in all codes of all codebooks.
+    `straight_through_MGBZ` has the value of the codes and the gradient of the latent (Bengio et al. 2013).
+
+    `choices` are those of each codebook in use: its inputs, which are the latent less the codes of the codebooks before
+    it, and where each chosen code lies among all codes of all codebooks.
     """
 
     latent_MGBZ: Tensor
     codes_MGBZ: Tensor
-    straight_MGBZ: Tensor
+    straight_through_MGBZ: Tensor
     tokens_MGBS: Tensor
     choices: list[Choice]
 
@@ -46,7 +47,7 @@ class _StraightThrough(Function):
 
 
 def straight_through(latent: Tensor, codes: Tensor) -> Tensor:
-    """Return the codes, with the gradient of the latent."""
+    """The codes, with the gradient of the latent."""
     return cast(Tensor, _StraightThrough.apply(latent, codes))
 
 
@@ -65,7 +66,7 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def lookup(self, tokens_MGBS: Tensor) -> Tensor:
-        """Return the codes `[M, G, B, Z]` that tokens stand for."""
+        """The codes `[M, G, B, Z]` that tokens stand for."""
 
     @abstractmethod
     def start_from_data(

@@ -48,15 +48,15 @@ class EMAQuantizer(Quantizer):
 
     def forward(self, latent_MGBZ: Tensor) -> Quantized:
         """Replace every latent by its nearest code, and what that leaves by the nearest of the next codebook."""
-        left_MGBZ, choices = latent_MGBZ.detach(), list[Choice]()
+        residual_MGBZ, choices = latent_MGBZ.detach(), list[Choice]()
         tokens, codes = list[Tensor](), list[Tensor]()
         # Half of |z|^2 - |z - c|^2, largest where c is nearest: |z|^2 is the same for every code and is left out.
         bias_MGSK = torch.sub(self.never_MGSK, self.codebook_MGSKZ.square().sum(dim=-1), alpha=0.5)
         for book in range(self.books):
             if book:
-                left_MGBZ = left_MGBZ - codes[-1]
-            tokens.append(_largest(bias_MGSK[:, :, book], self.codebook_MGSKZ[:, :, book], left_MGBZ))
-            choices.append(Choice(left_MGBZ, self._places(tokens[-1], book)))
+                residual_MGBZ = residual_MGBZ - codes[-1]
+            tokens.append(_largest(bias_MGSK[:, :, book], self.codebook_MGSKZ[:, :, book], residual_MGBZ))
+            choices.append(Choice(residual_MGBZ, self._places(tokens[-1], book)))
             codes.append(self._codes(choices[-1].place_MGB))
         codes_MGBZ = sum(codes[1:], codes[0])
         tokens_MGBS = torch.stack(tokens, dim=-1) if self.books > 1 else tokens[0][..., None]
@@ -65,7 +65,7 @@ class EMAQuantizer(Quantizer):
         return Quantized(latent_MGBZ, codes_MGBZ, straight_through(latent_MGBZ, codes_MGBZ), tokens_MGBS, choices)
 
     def lookup(self, tokens_MGBS: Tensor) -> Tensor:
-        """Return the codes `[M, G, B, Z]` of tokens, summed over codebooks."""
+        """The codes `[M, G, B, Z]` of tokens, summed over codebooks."""
         codes = [self._codes(self._places(tokens_MGBS[..., book], book)) for book in range(self.books)]
         return sum(codes[1:], codes[0])
 
@@ -77,10 +77,9 @@ class EMAQuantizer(Quantizer):
 
     @torch.no_grad()
     def update(self, quantized: Quantized, alive_M: Tensor, expire: bool) -> None:
-        """Move the codebooks towards what they were chosen for; members that are not `alive_M` keep theirs.
+        """Move each code to the moving average of the latents it was chosen for; members not `alive_M` keep theirs.
 
-        With `expire`, codes whose share of the rows is below `expiry_share` / K are placed on rows of this batch,
-        with an average weight and `sum = row * size`, so that the next update leaves them where they were put.
+        With `expire`, codes whose share of the rows is below `expiry_share` / K are placed on rows of this batch.
         """
         size_MGSK, sum_MGSKZ = self._batch_statistics(quantized)
         size_MGSK = torch.lerp(self.size_MGSK, size_MGSK, 1 - self.config.ema_decay)
@@ -96,22 +95,30 @@ class EMAQuantizer(Quantizer):
         torch.where(held_MGSK[..., None], self.codebook_MGSKZ, moved_MGSKZ, out=self.codebook_MGSKZ)
 
     def _batch_statistics(self, quantized: Quantized) -> tuple[Tensor, Tensor]:
-        """Return how often each code was chosen, `[M, G, S, K]`, and the sum of what it was chosen for."""
+        """How often each code was chosen, `[M, G, S, K]`, and the sum of what it was chosen for."""
         size, total = torch.zeros_like(self.size_MGSK), torch.zeros_like(self.sum_MGSKZ)
         flat_size, flat_total = size.flatten(), total.flatten(0, 3)
-        for seen_MGBZ, place_MGB in quantized.choices:
+        for inputs_MGBZ, place_MGB in quantized.choices:
             place = place_MGB.flatten()
             flat_size.index_add_(0, place, self.one.expand(len(place)))
-            flat_total.index_add_(0, place, seen_MGBZ.flatten(0, 2))
+            flat_total.index_add_(0, place, inputs_MGBZ.flatten(0, 2))
         return size, total
 
     def _revive(self, size_MGSK: Tensor, sum_MGSKZ: Tensor, choices: list[Choice]) -> tuple[Tensor, Tensor]:
+        """Place dead codes on rows of the batch, with the size of an average code.
+
+        A code has no state of its own, it is sum / size: both must be set. `sum = row * size` puts it on the row, and
+        there it stays until it is chosen, as the next update gives (d * row * size) / (d * size) = row for any decay d.
+        With `sum = row` it would land on row / size, near the origin, where it may never be chosen at all.
+        The average size gives it time: unused, it is dead again after log(expiry_share) / log(d) steps, 90 by default.
+        Of a size near zero it would be dead at the next check, or move all the way to the first row it is chosen for.
+        """
         codes_MGS = (~self.unused_MGSK).sum(dim=-1).clamp(min=1)
         mean_MGS = size_MGSK.masked_fill(self.unused_MGSK, 0).sum(dim=-1) / codes_MGS
         dead_MGSK = size_MGSK < self.config.expiry_share * mean_MGS[..., None]
-        # Batches are drawn from the member's own random stream: their first rows are a fair sample.
-        rows = torch.arange(size_MGSK.shape[-1], device=size_MGSK.device) % choices[0].seen_MGBZ.shape[2]
-        rows_MGSKZ = torch.stack([seen_MGBZ[:, :, rows] for seen_MGBZ, _ in choices], dim=2)
+        # A batch is in random order, of the member's own stream: its first rows are a fair sample, without a draw here.
+        rows = torch.arange(size_MGSK.shape[-1], device=size_MGSK.device) % choices[0].inputs_MGBZ.shape[2]
+        rows_MGSKZ = torch.stack([inputs_MGBZ[:, :, rows] for inputs_MGBZ, _ in choices], dim=2)
         size_MGSK = torch.where(dead_MGSK, mean_MGS[..., None], size_MGSK)
         return size_MGSK, torch.where(dead_MGSK[..., None], rows_MGSKZ * mean_MGS[..., None, None], sum_MGSKZ)
 
@@ -119,14 +126,20 @@ class EMAQuantizer(Quantizer):
     def start_from_data(
         self, member: int, group: int, latent_NZ: Tensor, generator: Generator, batch_size: int
     ) -> Tensor:
-        """Place a group's codes by k-means on latents; sizes start at the cluster sizes, scaled to one batch."""
-        left_NZ = latent_NZ
+        """Place a group's codes by k-means on latents; sizes start at the cluster sizes, scaled to one batch.
+
+        A size is the moving average of how many rows of a batch choose the code. For a code that n of N rows are
+        nearest to it settles at n * B / N: started there, averages are stationary, and the first batches move a code as
+        much as later ones do, by a share (1 - d) of the way. With sizes of 1 a code of 20 rows a batch would go half of
+        the way to the mean of its first batch.
+        """
+        residual_NZ = latent_NZ
         for book, codes in enumerate(self.learned(member, group)):
-            centres_KZ, counts_K = kmeans(left_NZ, codes, self.config.kmeans_iterations, generator)
+            centres_KZ, counts_K = kmeans(residual_NZ, codes, self.config.kmeans_iterations, generator)
             size_K = counts_K.to(latent_NZ.dtype).clamp(min=1) * (batch_size / len(latent_NZ))
             self._place(member, group, book, centres_KZ, size_K)
-            left_NZ = left_NZ - centres_KZ[assign(left_NZ, centres_KZ)[0]]
-        return latent_NZ - left_NZ
+            residual_NZ = residual_NZ - centres_KZ[assign(residual_NZ, centres_KZ)[0]]
+        return latent_NZ - residual_NZ
 
     @torch.no_grad()
     def start_from_noise(self, member: int, group: int, generator: Generator) -> None:
@@ -137,7 +150,7 @@ class EMAQuantizer(Quantizer):
             self._place(member, group, book, noise_KZ.to(self.codebook_MGSKZ), torch.ones(codes))
 
     def learned(self, member: int, group: int) -> list[int]:
-        """Return the sizes of a group's codebooks; a further one of one code is none."""
+        """The sizes of a group's codebooks; a further one of one code is none."""
         first, *further = self.codes_MGS[member, group].tolist()
         return [first, *takewhile(lambda codes: codes > 1, further)]
 
@@ -149,7 +162,7 @@ class EMAQuantizer(Quantizer):
 
 
 def _largest(bias_MGK: Tensor, codes_MGKZ: Tensor, latent_MGBZ: Tensor) -> Tensor:
-    """Return for every latent the code with the largest product plus bias, `[M, G, B]`."""
+    """For every latent the code with the largest product plus bias, `[M, G, B]`."""
     codes, latent = codes_MGKZ.flatten(0, 1), latent_MGBZ.flatten(0, 1)
     products_KB = torch.baddbmm(bias_MGK.flatten(0, 1)[..., None], codes, latent.mT)
     # Pooling over codes, with rows as channels: on a CPU ten times as fast as argmax, which is not vectorized.

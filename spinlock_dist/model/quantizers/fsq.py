@@ -42,8 +42,8 @@ class FSQ(Quantizer):
         tokens_MGBS = (digits_MGBZ * self.place_MGZ[:, :, None]).sum(dim=-1, keepdim=True)
         scale_MGBZ = self.scale_MGZ[:, :, None]
         codes_MGBZ = grid_MGBZ * scale_MGBZ
-        seen_MGBZ = bounded_MGBZ * scale_MGBZ
-        return Quantized(seen_MGBZ, codes_MGBZ, straight_through(seen_MGBZ, codes_MGBZ), tokens_MGBS, [])
+        inputs_MGBZ = bounded_MGBZ * scale_MGBZ
+        return Quantized(inputs_MGBZ, codes_MGBZ, straight_through(inputs_MGBZ, codes_MGBZ), tokens_MGBS, [])
 
     def _bound(self, latent: Tensor, scale: Tensor) -> Tensor:
         return self.reach * torch.tanh(latent / (scale * self.reach).clamp(min=1e-12))
@@ -53,7 +53,7 @@ class FSQ(Quantizer):
         return torch.floor(bounded) + 0.5 if even else torch.round(bounded)
 
     def lookup(self, tokens_MGBS: Tensor) -> Tensor:
-        """Return the codes `[M, G, B, Z]` of tokens: their digits, as grid positions."""
+        """The codes `[M, G, B, Z]` of tokens: their digits, as grid positions."""
         place_MGBZ = self.place_MGZ[:, :, None]
         digits_MGBZ = (tokens_MGBS // place_MGBZ.clamp(min=1)) % self.config.fsq_levels
         return (digits_MGBZ - self.reach) * self.scale_MGZ[:, :, None]
