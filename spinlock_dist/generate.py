@@ -19,7 +19,7 @@ EXAMPLES = """examples:
   python -m spinlock_dist.generate --samples 10000 --out operators.h5
   python -m spinlock_dist.generate --samples 200 --grid 16 --steps 32 --out small.h5
 
-An interrupted run goes on where it stopped when the same command is given again.
+Run the same command to resume an interrupted run.
 """
 
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         with _progress() as progress:
             generate_dataset(config, options.out, progress, options.workers)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; run the same command to resume", file=sys.stderr)
         return 130
     print(f"{_describe(options.out)}, {time.perf_counter() - began:.1f} s")
     return 0

@@ -1,4 +1,4 @@
-"""The one door to the core: `run_trial`, and `run_members` for several configurations in lock step."""
+"""Entry points of the core: `run_trial`, and `run_members` for several configurations in lock step."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def run_trial(
 ) -> TrialOutcome:
     """Allocate capacity, train, evaluate. Calls `report` at every evaluation; what it raises ends the trial.
 
-    With `snapshots` it goes on from where an interrupted run of the same trial was last saved, repeating its reports,
-    and saves where it stands now and then. What it ends with is what it would have without the interruption.
+    With `snapshots` it resumes where an interrupted run of the same trial was last saved, making its reports again,
+    and saves now and then. The outcome is the one it would have had without the interruption.
 
     The same config, data and device give the same outcome; on CUDA up to the order of atomic additions in the
     codebooks' moving averages. Raises `ConfigError` for settings that contradict each other or the data,
-    `DivergedError` for a non-finite loss.
+    `DivergedError` for a loss, gradient or metric that is not finite.
     """
 
     def report_it(made: Mapping[int, EpochMetrics]) -> tuple[()]:
@@ -99,8 +99,8 @@ def run_members(
     and returns the places of those that are to end there; what it raises ends all.
 
     Returns, for each config, its outcome, the `ConfigError` or `DivergedError` that it alone ended with, or None if the
-    report ended it. Raises `ConfigError` naming the first setting that differs and may not. Snapshots of more members
-    than these, of the same data, serve as well.
+    report ended it. Raises `ConfigError` naming the first setting that differs and may not. `snapshots` may hold more
+    members than these, of the same data.
     """
     _check_alike(configs)
     device = resolve_device(configs[0].training.device)

@@ -1,4 +1,4 @@
-"""Where a training stands, on disk, so that an interrupted one goes on as if nothing had happened.
+"""Snapshots of a training on disk, from which an interrupted one resumes as if nothing had happened.
 
 A snapshot is one file: the SHA-256 of what follows, then tensors in the safetensors format with JSON text as their
 metadata. Nothing in it can execute code.
@@ -39,7 +39,7 @@ class State:
 class Snapshots:
     """The newest two snapshots of one training, at `path` and beside it, written at least `every` seconds apart.
 
-    Attributes: `epoch`, the one a training went on from (0: it began at the start); `notice`, a line on what `load`
+    Attributes: `epoch`, the one a training resumed from (0: it began at the start); `notice`, a line on what `load`
     found wrong, empty if nothing.
     """
 
@@ -63,7 +63,7 @@ class Snapshots:
             if state is not None and state.metadata["identity"] == identity and _has(state, members):
                 self.epoch = state.metadata["epoch"]
                 if path is not present[0]:
-                    self.notice = f"{present[0]} is damaged: went on from the one before, epoch {self.epoch}"
+                    self.notice = f"{present[0]} is damaged: resumed from the one before, epoch {self.epoch}"
                 return state
         if present:
             self.notice = f"{present[0]} is damaged or of another training: trained from the start"
@@ -71,7 +71,7 @@ class Snapshots:
 
     @property
     def due(self) -> bool:
-        """Whether the last snapshot, or the beginning, is `every` seconds ago."""
+        """Whether `every` seconds have passed since the last snapshot, or since the start."""
         return time.monotonic() - self._saved >= self.every
 
     def save(self, state: State) -> None:

@@ -67,7 +67,7 @@ def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path: Path) -> Non
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "goes on from here" in errors
+    assert "run the same command to resume" in errors
     assert "Traceback" not in errors
     assert list(partial.glob("block_*.npz"))
     assert not path.exists()

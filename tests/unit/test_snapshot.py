@@ -1,4 +1,4 @@
-"""Snapshots: an interrupted training that goes on ends exactly as one that was not interrupted."""
+"""Snapshots: an interrupted training that is resumed ends exactly as one that was not interrupted."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(config, data, path, dam
     snapshots = Snapshots(path, every=0)
     assert_alike(run_trial(config, data, snapshots=snapshots), expected)
     assert snapshots.epoch == 4
-    assert ("went on from the one before, epoch 4" in snapshots.notice) == (damage is not Path.unlink)
+    assert ("resumed from the one before, epoch 4" in snapshots.notice) == (damage is not Path.unlink)
 
 
 def test_without_a_whole_snapshot_training_begins_anew_and_says_so(config, data, path) -> None:
