@@ -1,7 +1,8 @@
 """How ragged categories lie in one padded tensor.
 
-Categories differ in features, latent dimensions and codes. A loop over them would make 25 small calls where one large
-one does; so their sizes are padded to the largest and all are computed at once, in a few buckets of similar size.
+Categories differ in features, latent dimensions and codes. A loop over them in torch would make 25 small calls where
+one large one does; so their sizes are padded to the largest and all are computed at once, in a few buckets of similar
+size. (In compiled code a call costs nothing: on a processor it takes category by category, each at its own size.)
 
 Padding needs no masks in the model, by induction over steps. Suppose that every weight of a padded cell is zero, as
 initialization leaves it. Inputs are zero in padding, so the gradient of weights that read it, input times gradient, is

@@ -18,7 +18,7 @@ from spinlock_dist.device import on_threads
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.level import GroupMLP
 from spinlock_dist.model.quantizers.ema import EMAQuantizer
-from spinlock_dist.training.losses import Spread
+from spinlock_dist.training.losses import Scale
 from spinlock_dist.training.optimizer import MemberAdam
 
 
@@ -35,7 +35,7 @@ class CompiledEpochs:
         model: HierarchicalVQVAE,
         optimizer: MemberAdam,
         train_NGF: Tensor,
-        spread: Spread,
+        scale: Scale,
         configs: Sequence[TrialConfig],
     ):
         self.model, self.optimizer, self.configs = model, optimizer, list(configs)
@@ -43,10 +43,10 @@ class CompiledEpochs:
         sizes = list(enumerate(model.layout.sizes))
         self.data = [np.ascontiguousarray(train_NGF[:, group, :size].numpy().T) for group, size in sizes]
         self.used = [
-            np.ascontiguousarray(spread.used_GF[bucket][row, :size].numpy())
+            np.ascontiguousarray(scale.used_GF[bucket][row, :size].numpy())
             for (bucket, row), (_, size) in zip(model.layout.places, sizes, strict=True)
         ]
-        self.scales_GT = self._scales(spread).astype(np.float32)
+        self.scales_GT = self._scales(scale).astype(np.float32)
         largest_first = sorted(range(len(sizes)), key=lambda group: -model.layout.sizes[group])
         self.places = [(member, group) for group in largest_first for member in range(model.members)]
         self.shapes = {place: self._shape(*place) for place in self.places}
@@ -123,15 +123,15 @@ class CompiledEpochs:
         module, row = self.model.level_of(place[1], level)
         return cast(EMAQuantizer, module.quantizer), (place[0], row)
 
-    def _scales(self, spread: Spread) -> np.ndarray:
+    def _scales(self, scale: Scale) -> np.ndarray:
         """What sums of squares over a batch are multiplied by to be terms of the loss, `[G, T]`; see `losses`."""
         groups, levels = len(self.data), self.model.dims_MGL.shape[2]
         by_bucket = [group for bucket in self.model.layout.buckets for group in bucket.groups]
         inverse_G = np.empty(groups)
-        inverse_G[by_bucket] = spread.inverse_G.numpy()
+        inverse_G[by_bucket] = scale.inverse_G.numpy()
         share_G = inverse_G / groups
         if self.configs[0].loss.reconstruction_balance == "features":
-            share_G = (inverse_G > 0) / float(spread.total_G.sum())
+            share_G = (inverse_G > 0) / float(scale.total_G.sum())
         return np.stack([share_G, share_G / levels, inverse_G / (groups * max(levels - 1, 1))], axis=1) / self.batch
 
     def _shape(self, member: int, group: int) -> Any:

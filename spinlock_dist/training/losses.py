@@ -21,7 +21,7 @@ TOPOGRAPHIC_ROWS = 64
 
 
 @dataclass(frozen=True)
-class Spread:
+class Scale:
     """The variance of the training rows, by which errors are measured.
 
     `total_G` of each group, buckets one after the other, and `inverse_G` 1 over it. A category that does not vary on
@@ -34,7 +34,7 @@ class Spread:
     used_GF: list[Tensor]
 
     @classmethod
-    def of(cls, variances_GF: Sequence[Tensor]) -> Spread:
+    def of(cls, variances_GF: Sequence[Tensor]) -> Scale:
         """From the variances of each bucket's features, 0 in padding."""
         total_G = torch.cat([variance_GF.sum(dim=1) for variance_GF in variances_GF])
         inverse_G = torch.where(total_G > 0, 1 / total_G, 0.0)
@@ -58,38 +58,38 @@ class _SumSquares(Function):
         return error_MGBF * gradient_MG.mul(2)[..., None, None], None, None
 
 
-def category_errors(outputs_MGBF: Sequence[Tensor], targets_MGBF: Sequence[Tensor], spread: Spread) -> Tensor:
+def category_errors(outputs_MGBF: Sequence[Tensor], targets_MGBF: Sequence[Tensor], scale: Scale) -> Tensor:
     """The FVU of every category on this batch, `[M, G]`, given outputs and targets of each bucket."""
-    squares = [_SumSquares.apply(*each) for each in zip(outputs_MGBF, targets_MGBF, spread.used_GF, strict=True)]
-    return torch.cat(squares, dim=1) * (spread.inverse_G / targets_MGBF[0].shape[2])
+    squares = [_SumSquares.apply(*each) for each in zip(outputs_MGBF, targets_MGBF, scale.used_GF, strict=True)]
+    return torch.cat(squares, dim=1) * (scale.inverse_G / targets_MGBF[0].shape[2])
 
 
-def balance(errors_MG: Tensor, spread: Spread, by: str) -> Tensor:
+def balance(errors_MG: Tensor, scale: Scale, by: str) -> Tensor:
     """Average category errors: by their share of the variance, equally, or by a softmax over them (group DRO,
     Sagawa et al. 2020)."""
     if by == "features":
-        return errors_MG @ (spread.total_G / spread.total_G.sum())
+        return errors_MG @ (scale.total_G / scale.total_G.sum())
     if by == "categories":
         return errors_MG.mean(dim=1)
     weights_MG = torch.softmax(errors_MG.detach() / WORST_TEMPERATURE, dim=1)
     return (errors_MG * weights_MG).sum(dim=1)
 
 
-def reconstruction(results: Results, spread: Spread, by: str) -> Tensor:
+def reconstruction(results: Results, scale: Scale, by: str) -> Tensor:
     """FVU of the output. Reaches encoders (straight-through) and decoders."""
     outputs, targets = [result.output_MGBF for result in results], [result.target_MGBF for result in results]
-    return balance(category_errors(outputs, targets, spread), spread, by)
+    return balance(category_errors(outputs, targets, scale), scale, by)
 
 
-def informativeness(results: Results, spread: Spread) -> Tensor:
+def informativeness(results: Results, scale: Scale) -> Tensor:
     """Mean FVU of each category rebuilt from its coarser levels alone. Reaches what `reconstruction` does."""
     targets = [result.target_MGBF for result in results]
     *coarser, _ = zip(*(result.partial_MGBF for result in results), strict=True)
-    errors = [category_errors(partials, targets, spread).mean(dim=1) for partials in coarser]
+    errors = [category_errors(partials, targets, scale).mean(dim=1) for partials in coarser]
     return torch.stack(errors).mean(dim=0)
 
 
-def commitment(results: Results, spread: Spread, by: str) -> Tensor:
+def commitment(results: Results, scale: Scale, by: str) -> Tensor:
     """Mean over levels of the squared distance of latents from their codes, over the category's variance.
 
     Reaches encoders alone: codes follow by moving average. A mean, since a sum over quantizers would grow with their
@@ -106,8 +106,8 @@ def commitment(results: Results, spread: Spread, by: str) -> Tensor:
     terms = []
     for levels in zip(*(result.levels for result in results), strict=True):
         squares = [_SumSquares.apply(level.latent_MGBZ, level.codes_MGBZ.detach(), None) for level in levels]
-        distances_MG = torch.cat(squares, dim=1) * (spread.inverse_G / levels[0].latent_MGBZ.shape[2])
-        terms.append(balance(distances_MG, spread, by))
+        distances_MG = torch.cat(squares, dim=1) * (scale.inverse_G / levels[0].latent_MGBZ.shape[2])
+        terms.append(balance(distances_MG, scale, by))
     return torch.stack(terms).mean(dim=0)
 
 

@@ -41,7 +41,7 @@ class MemberAdam:
         self.gradients.zero_()
 
     def moments(self) -> dict[str, Tensor]:
-        """Return views of both moments of every parameter, members first."""
+        """Views of both moments of every parameter, members first."""
         return {
             f"{name}/{place}": view
             for name, flat in (("first", self.first), ("second", self.second))

@@ -50,7 +50,7 @@ class Trainer:
         self.shared = members[0].config
         device = data.grouped_NGF.device
         self.train_NGF = data.grouped_NGF[torch.as_tensor(data.split.train, device=device)]
-        self.spread = losses.Spread.of(model.layout.split(self.train_NGF.var(dim=0, unbiased=False)))
+        self.scale = losses.Scale.of(model.layout.split(self.train_NGF.var(dim=0, unbiased=False)))
         self.batch_size = min(self.shared.training.batch_size, len(self.train_NGF))
         self.engine = choose_engine([member.config for member in members], device)
         self.active_terms = [term for term in TERMS if any(_weight(member.config, term) for member in members)]
@@ -74,7 +74,7 @@ class Trainer:
         self.failed_TM = torch.zeros(len(self.checked), len(batch), dtype=torch.bool, device=device)
         self.compiled = None
         if self.engine == "compiled":
-            self.compiled = CompiledEpochs(model, self.optimizer, self.train_NGF, self.spread, configs)
+            self.compiled = CompiledEpochs(model, self.optimizer, self.train_NGF, self.scale, configs)
 
     def fit(self, report: MembersReport, snapshots: Snapshots | None = None) -> None:
         """Train every member to its end: epoch by epoch, evaluating and reporting.
@@ -169,11 +169,11 @@ class Trainer:
         return {name: value_M.detach() for name, value_M in {**terms, "total": total_M}.items()}
 
     def _terms(self, results: list[Reconstruction]) -> dict[str, Tensor]:
-        by, spread = self.shared.loss.reconstruction_balance, self.spread
+        by, scale = self.shared.loss.reconstruction_balance, self.scale
         compute = {
-            "reconstruction": lambda: losses.reconstruction(results, spread, by),
-            "commitment": lambda: losses.commitment(results, spread, by),
-            "informativeness": lambda: losses.informativeness(results, spread),
+            "reconstruction": lambda: losses.reconstruction(results, scale, by),
+            "commitment": lambda: losses.commitment(results, scale, by),
+            "informativeness": lambda: losses.informativeness(results, scale),
             "orthogonality": lambda: losses.orthogonality(results, self.dims),
             "topographic": lambda: losses.topographic(results),
         }

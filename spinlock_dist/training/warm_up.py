@@ -19,7 +19,7 @@ from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.training.compiled_epochs import CompiledEpochs
 from spinlock_dist.training.engine import choose_engine
-from spinlock_dist.training.losses import Spread
+from spinlock_dist.training.losses import Scale
 from spinlock_dist.training.optimizer import MemberAdam
 
 Say = Callable[[str], object]
@@ -55,8 +55,8 @@ def _use_every_function() -> None:
     train_NGF = layout.pack(torch.from_numpy(values_ND))
     optimizer = MemberAdam(model.parameters(), torch.tensor([1e-3]))
     initialize(model, train_NGF, [0], 8)
-    spread = Spread.of(layout.split(train_NGF.var(dim=0, unbiased=False)))
-    epochs = CompiledEpochs(model, optimizer, train_NGF, spread, [config])
+    scale = Scale.of(layout.split(train_NGF.var(dim=0, unbiased=False)))
+    epochs = CompiledEpochs(model, optimizer, train_NGF, scale, [config])
     epochs.epoch(np.arange(16)[None], np.full((1, 2), 1e-3))
     for stack, part_NGF in zip(model.stacks, layout.split(train_NGF), strict=True):
         search_by_rows(stack.levels, part_NGF.transpose(0, 1)[None], width=2)

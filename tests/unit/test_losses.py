@@ -57,44 +57,44 @@ def receivers(model: HierarchicalVQVAE, term: Tensor) -> set[str]:
 
 def test_who_receives_gradient(forward: tuple) -> None:
     model, result, _, variance = forward
-    spread = losses.Spread.of([variance])
-    assert receivers(model, losses.reconstruction([result], spread, "features")) == {"encoder", "decoder"}
-    assert receivers(model, losses.informativeness([result], spread)) == {"encoder", "decoder"}
-    assert receivers(model, losses.commitment([result], spread, "features")) == {"encoder"}
+    scale = losses.Scale.of([variance])
+    assert receivers(model, losses.reconstruction([result], scale, "features")) == {"encoder", "decoder"}
+    assert receivers(model, losses.informativeness([result], scale)) == {"encoder", "decoder"}
+    assert receivers(model, losses.commitment([result], scale, "features")) == {"encoder"}
     assert receivers(model, losses.orthogonality([result], dims_of(model))) == {"encoder"}
     assert receivers(model, losses.topographic([result])) == {"encoder"}
 
 
 def test_category_errors_are_fvu(forward: tuple) -> None:
     _, result, target, variance = forward
-    errors = losses.category_errors([result.output_MGBF], [target], losses.Spread.of([variance]))
+    errors = losses.category_errors([result.output_MGBF], [target], losses.Scale.of([variance]))
     for group, size in enumerate(SIZES):
         squares = (result.output_MGBF[0, group, :, :size] - target[0, group, :, :size]).square().sum()
-        spread = (target[0, group, :, :size] - target[0, group, :, :size].mean(dim=0)).square().sum()
-        assert errors[0, group].item() == pytest.approx((squares / spread).item(), rel=1e-4)
+        scale = (target[0, group, :, :size] - target[0, group, :, :size].mean(dim=0)).square().sum()
+        assert errors[0, group].item() == pytest.approx((squares / scale).item(), rel=1e-4)
 
 
 def test_predicting_the_mean_costs_one_however_many_groups() -> None:
     for groups in (1, 7):
         target = torch.randn(1, groups, 200, 4)
         target = target - target.mean(dim=2, keepdim=True)
-        spread = losses.Spread.of([target[0].var(dim=1, unbiased=False)])
-        errors = losses.category_errors([torch.zeros_like(target)], [target], spread)
+        scale = losses.Scale.of([target[0].var(dim=1, unbiased=False)])
+        errors = losses.category_errors([torch.zeros_like(target)], [target], scale)
         for by in ("features", "categories", "worst"):
-            assert losses.balance(errors, spread, by).item() == pytest.approx(1.0, rel=1e-5)
+            assert losses.balance(errors, scale, by).item() == pytest.approx(1.0, rel=1e-5)
 
 
 def test_balance_weighs_by_variance_equally_or_towards_the_worst() -> None:
     errors = torch.tensor([[0.1, 0.9]])
-    spread = losses.Spread.of([torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])])
-    assert losses.balance(errors, spread, "features").item() == pytest.approx(0.3)
-    assert losses.balance(errors, spread, "categories").item() == pytest.approx(0.5)
-    assert losses.balance(errors, spread, "worst").item() == pytest.approx(0.9, abs=1e-3)
+    scale = losses.Scale.of([torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])])
+    assert losses.balance(errors, scale, "features").item() == pytest.approx(0.3)
+    assert losses.balance(errors, scale, "categories").item() == pytest.approx(0.5)
+    assert losses.balance(errors, scale, "worst").item() == pytest.approx(0.9, abs=1e-3)
 
 
 def test_commitment_is_the_mean_squared_distance_over_the_variance(forward: tuple) -> None:
     _, result, _, variance = forward
-    value = losses.commitment([result], losses.Spread.of([variance]), "categories")
+    value = losses.commitment([result], losses.Scale.of([variance]), "categories")
     by_hand = [
         ((level.latent_MGBZ[0, g] - level.codes_MGBZ[0, g]).square().sum(dim=-1).mean() / variance[g].sum()).item()
         for level in result.levels
@@ -122,12 +122,12 @@ def test_a_category_that_does_not_vary_costs_nothing(by: str) -> None:
     model, x = model_and_data()
     x = x.clone()
     x[:, :, 1] = 2.0
-    results, spread = model(x), losses.Spread.of([x[0].var(dim=0, unbiased=False)])
-    cost_M = losses.reconstruction(results, spread, by)
-    cost_M = cost_M + losses.commitment(results, spread, by)
-    cost_M = cost_M + losses.informativeness(results, spread)
+    results, scale = model(x), losses.Scale.of([x[0].var(dim=0, unbiased=False)])
+    cost_M = losses.reconstruction(results, scale, by)
+    cost_M = cost_M + losses.commitment(results, scale, by)
+    cost_M = cost_M + losses.informativeness(results, scale)
     cost_M.sum().backward()
-    assert not losses.category_errors([results[0].output_MGBF], [results[0].target_MGBF], spread)[:, 1].any()
+    assert not losses.category_errors([results[0].output_MGBF], [results[0].target_MGBF], scale)[:, 1].any()
     assert torch.isfinite(cost_M).all()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
@@ -141,9 +141,9 @@ def test_no_term_depends_on_how_groups_share_buckets(decoder: str, monkeypatch: 
         monkeypatch.setattr(layout, "BUCKET_COST", cost)
         model, x = model_and_data(levels="parallel", decoder=decoder)
         assert len(model.layout.buckets) == buckets
-        results, spread = model(x), losses.Spread.of(model.layout.split(x[0].var(dim=0, unbiased=False)))
-        terms = [losses.reconstruction(results, spread, by) for by in ("features", "categories")]
-        terms += [losses.informativeness(results, spread), losses.commitment(results, spread, "features")]
+        results, scale = model(x), losses.Scale.of(model.layout.split(x[0].var(dim=0, unbiased=False)))
+        terms = [losses.reconstruction(results, scale, by) for by in ("features", "categories")]
+        terms += [losses.informativeness(results, scale), losses.commitment(results, scale, "features")]
         terms += [losses.orthogonality(results, dims_of(model)), losses.topographic(results)]
         found.append(torch.stack(terms))
     torch.testing.assert_close(*found)
@@ -163,16 +163,16 @@ def test_no_term_of_a_member_depends_on_the_others_in_its_batch(levels: str, dec
     model = HierarchicalVQVAE(layout, plans, config, QuantizerConfig())
     grouped = layout.pack(torch.randn(300, 8, generator=torch.Generator().manual_seed(0)))
     initialize(model, grouped, [0, 1], batch_size=300)
-    spread = losses.Spread.of(layout.split(grouped.var(dim=0, unbiased=False)))
+    scale = losses.Scale.of(layout.split(grouped.var(dim=0, unbiased=False)))
 
     def terms(of: HierarchicalVQVAE) -> dict[str, Tensor]:
         results = of(grouped.expand(len(of.plans), -1, -1, -1))
         values = {
-            f"{term} by {by}": getattr(losses, term)(results, spread, by)
+            f"{term} by {by}": getattr(losses, term)(results, scale, by)
             for term in ("reconstruction", "commitment")
             for by in ("features", "categories", "worst")
         }
-        values |= {"informativeness": losses.informativeness(results, spread)}
+        values |= {"informativeness": losses.informativeness(results, scale)}
         return values | {
             "orthogonality": losses.orthogonality(results, dims_of(of)),
             "topographic": losses.topographic(results),

@@ -208,9 +208,9 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     def poison(step: int, gradients_M: list[float]) -> list[int]:
         reconstruction, steps = losses.reconstruction, [0]
 
-        def called(results, spread, by):
+        def called(results, scale, by):
             steps[0] += 1
-            value_M = reconstruction(results, spread, by)
+            value_M = reconstruction(results, scale, by)
             if steps[0] == step:
                 value_M.register_hook(lambda gradient_M: gradient_M * torch.tensor(gradients_M))
             return value_M
