@@ -201,7 +201,7 @@ class LevelBounds(Section):
     L2: Bounds = Bounds(low=0.75, high=3.0)
 
     def pairs(self) -> list[tuple[float, float]]:
-        """Return `(low, high)` for L0, L1, L2."""
+        """`(low, high)` for L0, L1, L2."""
         return [(bounds.low, bounds.high) for bounds in (self.L0, self.L1, self.L2)]
 
 

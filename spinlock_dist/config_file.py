@@ -57,7 +57,7 @@ def _section_at(model: type[BaseModel], tree: Any, path: tuple[Any, ...]) -> typ
 
 
 def read_yaml(path: str | Path) -> tuple[Any, dict[tuple[Any, ...], int]]:
-    """Return the content of a YAML file and the 1-based line of every key path in it.
+    """The content of a YAML file and the 1-based line of every key path in it.
 
     Raises `ConfigError` if the file is missing, not text, not YAML, or gives a key twice.
     """
@@ -107,7 +107,7 @@ def load_config(path: str | Path) -> TrialConfig:
 
 
 def dump_config(config: BaseModel) -> str:
-    """Return `config` as YAML that `load_config` reads back to an equal object."""
+    """`config` as YAML that `load_config` reads back to an equal object."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 

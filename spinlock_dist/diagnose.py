@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def as_json(diagnosis: Diagnosis, category: str | None = None) -> dict[str, object]:
-    """Return everything in a diagnosis, with the causes of each category; of one category alone if it is named."""
+    """Everything in a diagnosis, with the causes of each category; of one category alone if it is named."""
     from spinlock_dist.diagnosis.causes import causes
 
     chosen = [each for each in diagnosis.categories if category in (None, each.name)]

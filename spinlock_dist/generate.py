@@ -94,7 +94,7 @@ def _plain_progress() -> Callable[[int, int], None]:
 
 
 def _describe(path: Path) -> str:
-    """Return rows, columns by family and size of the dataset `path`."""
+    """Rows, columns by family and size of the dataset `path`."""
     import h5py
 
     from spinlock_dist.simulator.layout import FEATURE_PATHS

@@ -74,7 +74,7 @@ def _categories(x_train: np.ndarray, pipeline: FeaturePipeline, config: PrepareC
 
 
 def _chosen_before(config: CategoriesConfig) -> set[str] | None:
-    """Return the features that a mapping fixes, None where cleaning chooses them."""
+    """The features that a mapping fixes, None where cleaning chooses them."""
     if not config.only_mapped or config.mapping is None:
         return None
     return {name for features in read_names(config.mapping).values() for name in features}
@@ -87,7 +87,7 @@ def fingerprint(
     categories: Sequence[Category],
     config: PrepareConfig,
 ) -> str:
-    """Return the SHA-256 of normalized values `[N, D]`, their names, split, categories and config."""
+    """The SHA-256 of normalized values `[N, D]`, their names, split, categories and config."""
     # Where the data and the mapping lie does not count, their content does: values, names and categories are in.
     apart: Any = {"dataset": True, "simulator": True, "categories": {"mapping"}}
     settings = config.model_dump(mode="json", exclude=apart)

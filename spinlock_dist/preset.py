@@ -13,19 +13,19 @@ _FOLDER = Path(__file__).parent / "presets"
 
 
 def preset_names() -> list[str]:
-    """Return the names of the presets there are."""
+    """The names of the presets there are."""
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
 def read_preset(name: Any, source: str) -> dict[str, Any]:
-    """Return the settings of a preset. Raises `ConfigError`, naming `source`, with the nearest name there is."""
+    """The settings of a preset. Raises `ConfigError`, naming `source`, with the nearest name there is."""
     if name not in preset_names():
         raise ConfigError(f"{source}: unknown preset '{name}'{did_you_mean(str(name), preset_names())}")
     return yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def over_preset(tree: Any, source: str) -> Any:
-    """Return `tree` put over the preset that its key `preset` names; unchanged if it names none.
+    """`tree` put over the preset that its key `preset` names; unchanged if it names none.
 
     Sections merge setting by setting; a family that names an encoder is replaced whole, since another encoder has
     other settings. Raises `ConfigError` for an unknown preset.
@@ -37,7 +37,7 @@ def over_preset(tree: Any, source: str) -> Any:
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return `below` with the settings of `above` put over it, section by section."""
+    """`below` with the settings of `above` put over it, section by section."""
     merged = dict(below)
     for key, value in above.items():
         is_section = isinstance(value, dict) and isinstance(merged.get(key), dict) and "encoder" not in value

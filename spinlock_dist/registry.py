@@ -34,7 +34,7 @@ class Registry(Mapping[str, T], Generic[T]):
         del self._targets[name]
 
     def check(self, name: str) -> str:
-        """Return `name`. Raises `ConfigError` naming the nearest known one if there is no such entry."""
+        """`name`. Raises `ConfigError` naming the nearest known one if there is no such entry."""
         if name not in self._targets:
             raise ConfigError(f"unknown {self.kind} '{name}'{did_you_mean(name, self._targets)}")
         return name

@@ -6,7 +6,7 @@ import hashlib
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """Return a 63-bit seed for the stream called `names` under `seed`.
+    """A 63-bit seed for the stream called `names` under `seed`.
 
     A stable hash: Python's `hash(str)` is salted per process and would change the result from run to run.
     """

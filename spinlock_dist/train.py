@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _codec(compared: str | None) -> str | None:
-    """Return the name of the codec to compare with, None if it is a strategy. Raises `ConfigError` if it is neither."""
+    """The name of the codec to compare with, None if it is a strategy. Raises `ConfigError` if it is neither."""
     from spinlock_dist.compression.strategies import STRATEGIES
 
     if compared is None or compared in STRATEGIES:
@@ -97,7 +97,7 @@ def _codec(compared: str | None) -> str | None:
 
 
 def _configs(args: argparse.Namespace, codec: str | None) -> list[TrialConfig]:
-    """Return the config asked for, and the one with the strategy to compare it with if any."""
+    """The config asked for, and the one with the strategy to compare it with if any."""
     from spinlock_dist.compression.strategies import get_strategy
     from spinlock_dist.interop.spinlock_reader import is_spinlock_yaml
 
@@ -202,7 +202,7 @@ def _codec_arm(name: str, outcome: TrialOutcome, data: PreparedData, splits: tup
 
 
 def _record(outcomes: list[TrialOutcome], arms: list[Arm], data: PreparedData) -> dict[str, Any]:
-    """Return what --json prints: the metrics per split, and those of what it is compared with under `compared`."""
+    """What --json prints: the metrics per split, and those of what it is compared with under `compared`."""
     heads: list[dict[str, Any]] = [
         {"strategy": outcome.config.compression.strategy, "epochs": outcome.epochs} for outcome in outcomes
     ]

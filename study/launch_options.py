@@ -17,7 +17,7 @@ from study.config import SAMPLERS, StoppingConfig, StudyConfig
 
 
 def choices(setting: str, section: type[Section] = StudyConfig) -> tuple[str, ...]:
-    """Return the words that a setting can be."""
+    """The words that a setting can be."""
     return get_args(section.model_fields[setting].annotation)
 
 
@@ -146,7 +146,7 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser; what is not given is None, so that defaults stand in `StudyConfig` alone."""
+    """The parser; what is not given is None, so that defaults stand in `StudyConfig` alone."""
     parser = command_parser(
         "study.launch", "Search the compression ratios that reconstruct every category equally well.", EXAMPLES
     )
@@ -170,7 +170,7 @@ def _more(text: str) -> int:
 
 
 def study_config(args: argparse.Namespace) -> StudyConfig:
-    """Return the config asked for: flags over the YAML file over, with --resume, the study as it was started.
+    """The config asked for: flags over the YAML file over, with --resume, the study as it was started.
 
     With --extend it asks for that many more trials than have an outcome. Raises `ConfigError`, also when there is
     nothing to go on with.
@@ -198,7 +198,7 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
 
 
 def _file(path: str, other_space: bool) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
-    """Return the settings in a YAML file and their lines; of a `study.yaml`, what its study was asked to do.
+    """The settings in a YAML file and their lines; of a `study.yaml`, what its study was asked to do.
 
     Raises `ConfigError`, also when the search space of that study is no longer what it was, unless another is given.
     """

@@ -32,7 +32,7 @@ def discover_categories(x_ND: np.ndarray, config: CategoriesConfig) -> tuple[Cat
 
 
 def correlation_distance(x_ND: np.ndarray) -> np.ndarray:
-    """Return 1 - |correlation| between columns, `[D, D]`, in [0, 1]; a constant column is at 1 from all others."""
+    """1 - |correlation| between columns, `[D, D]`, in [0, 1]; a constant column is at 1 from all others."""
     centred = x_ND.astype(np.float64) - x_ND.mean(axis=0, dtype=np.float64)
     norm = np.linalg.norm(centred, axis=0)
     unit = np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
@@ -43,7 +43,7 @@ def correlation_distance(x_ND: np.ndarray) -> np.ndarray:
 
 
 def _partitions(distance: np.ndarray, config: CategoriesConfig) -> list[np.ndarray]:
-    """Return the candidate partitions, each `[D]` labels; the single cluster first, the answer when none is better."""
+    """The candidate partitions, each `[D]` labels; the single cluster first, the answer when none is better."""
     columns = len(distance)
     single = np.zeros(columns, dtype=np.int64)
     if config.count is None and columns < 2 * config.min_features:
@@ -58,7 +58,7 @@ def _partitions(distance: np.ndarray, config: CategoriesConfig) -> list[np.ndarr
 
 
 def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean silhouette; minus infinity for a partition it is not defined for (one cluster, or D of them)."""
+    """The mean silhouette; minus infinity for a partition it is not defined for (one cluster, or D of them)."""
     clusters = len(np.unique(labels))
     if not 2 <= clusters < len(labels):
         return -np.inf
@@ -66,7 +66,7 @@ def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
 
 
 def merge_small_clusters(distance: np.ndarray, labels: np.ndarray, min_features: int) -> np.ndarray:
-    """Return labels `[D]` where clusters below `min_features` have joined the nearest by average distance.
+    """Labels `[D]` where clusters below `min_features` have joined the nearest by average distance.
 
     The closest pair of which one is too small merges first, until none is too small or one cluster is left. A rule on
     distances alone: the order of the columns has no say.

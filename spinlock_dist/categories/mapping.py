@@ -34,7 +34,7 @@ def read_mapping(
 
 
 def read_names(path: str) -> dict[str, list[str]]:
-    """Return the file as it is: feature names by category. Raises `ConfigError` unless it is a mapping of lists."""
+    """The file as it is: feature names by category. Raises `ConfigError` unless it is a mapping of lists."""
     tree, lines = read_yaml(path)  # JSON is YAML
     if not isinstance(tree, dict) or not tree:
         raise ConfigError(f"{path}: expected a mapping 'category: [feature names]'")
@@ -65,6 +65,6 @@ def _check_names(path: str, mapping: dict[str, list[str]], names: tuple[str, ...
 
 
 def _nearest(feature: str, known: Collection[str]) -> str:
-    """Return the suggestion if there is one; a list of hundreds of features would help nobody."""
+    """The suggestion if there is one; a list of hundreds of features would help nobody."""
     suggestion = did_you_mean(feature, known)
     return suggestion if "did you mean" in suggestion else ""

@@ -47,17 +47,17 @@ class CapacityPlan:
                 yield (category, level, book), LEVELS[level] + (f".{book + 1}" if book else ""), int(codes)
 
     def codebook_sizes(self, category: int) -> np.ndarray:
-        """Return the codes of a category's codebooks, coarse to fine; 1 for a level that is switched off."""
+        """The codes of a category's codebooks, coarse to fine; 1 for a level that is switched off."""
         sizes_LS = self.codes[category]
         return sizes_LS[(sizes_LS > 1) | (np.arange(sizes_LS.shape[1]) == 0)]
 
     def sizes_in_words(self, category: int) -> list[str]:
-        """Return the codes of each level of a category: `64`, or `64x60` where there are several codebooks."""
+        """The codes of each level of a category: `64`, or `64x60` where there are several codebooks."""
         return ["x".join(str(codes) for codes in (row[0], *row[1:][row[1:] > 1])) for row in self.codes[category]]
 
 
 def latent_dim(features: int, ratio: float) -> int:
-    """Return 4 * ceil(features * ratio / 4), at least 4 (Spinlock). Raises `ConfigError` unless 0 < ratio <= 4."""
+    """4 * ceil(features * ratio / 4), at least 4 (Spinlock). Raises `ConfigError` unless 0 < ratio <= 4."""
     if not 0 < ratio <= MAX_RATIO:
         raise ConfigError(f"compression ratio must be in (0, {MAX_RATIO:g}], is {ratio:g}")
     # Rounded first: 20 * 0.6 is 12.000000000000002 in binary and would cost four dimensions.
@@ -70,7 +70,7 @@ def plan_capacity(
     training_rows: int,
     quantizer: QuantizerConfig = _CODEBOOKS,
 ) -> CapacityPlan:
-    """Return the sizes that `config` gives these categories, learned from `training_rows` rows.
+    """The sizes that `config` gives these categories, learned from `training_rows` rows.
 
     Raises `ConfigError` as `allocate_ratios` does.
     """
@@ -84,7 +84,7 @@ def size_ratios(
     training_rows: int,
     quantizer: QuantizerConfig = _CODEBOOKS,
 ) -> CapacityPlan:
-    """Return the sizes that ratios `[C, L]` buy.
+    """The sizes that ratios `[C, L]` buy.
 
     The uniform baseline has latent dims for the uniform ratios and the published codes. `capacity` says which of the
     two the ratios move; its total stays at most the baseline's, and as near as integers allow. Finite scalar
@@ -107,7 +107,7 @@ def size_ratios(
 def _scalar_plan(
     ratios: np.ndarray, wanted_bits: np.ndarray, budget: float, max_codes: int, levels: int
 ) -> CapacityPlan:
-    """Return latent dims of `levels` values each, log2 `levels` bits apiece."""
+    """Latent dims of `levels` values each, log2 `levels` bits apiece."""
     unit = np.log2(levels)
     cap = int(np.log2(max_codes) / unit + 1e-9)
     share = _within_caps(wanted_bits, budget, cap * unit, 1)
@@ -120,7 +120,7 @@ def _scalar_plan(
 
 
 def match_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_codebooks: int = 1) -> np.ndarray:
-    """Return codes `[C, L, S]` in proportion to `wanted_bits` `[C, L]`, their log2 summing to `budget` or just below.
+    """Codes `[C, L, S]` in proportion to `wanted_bits` `[C, L]`, their log2 summing to `budget` or just below.
 
     Bits that `max_codes` cuts off a level go to the category's other levels; when all are full, levels get further
     codebooks, up to `max_codebooks`, and what a category still cannot hold goes to the others. Rounding keeps to the
@@ -145,7 +145,7 @@ def match_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_code
 
 
 def _round_category(share_K: np.ndarray, max_codes: int) -> np.ndarray:
-    """Return the codes `[K]` of a category's codebooks that come to its bits `share_K`, each near its own.
+    """The codes `[K]` of a category's codebooks that come to its bits `share_K`, each near its own.
 
     From the nearest codes on, one codebook or two against each other change by a code as long as that helps. A bit
     off in all counts as much as ten between codebooks: the error of a category follows from its bits together.
@@ -185,7 +185,7 @@ def _change_one(codes: np.ndarray, share: np.ndarray, change: int, allowed: np.n
 
 
 def _within_caps(wanted_bits: np.ndarray, budget: float, cap: float, max_codebooks: int) -> np.ndarray:
-    """Return bits `[C, L]` in proportion to `wanted_bits` that sum to `budget`, no codebook holding more than `cap`."""
+    """Bits `[C, L]` in proportion to `wanted_bits` that sum to `budget`, no codebook holding more than `cap`."""
     levels, wanted_C = wanted_bits.shape[1], wanted_bits.sum(axis=1)
     of_category = _scaled_to(budget, lambda scale: np.minimum(wanted_C * scale, cap * levels * max_codebooks))
     books = np.maximum(1, np.ceil(of_category / (cap * levels) - 1e-9)) if cap > 0 else np.ones(len(of_category))
@@ -226,7 +226,7 @@ def _scaled_to(total: float, shares_at: Callable[[float], np.ndarray]) -> np.nda
 
 
 def match_dims(wanted_dims: np.ndarray, budget: int) -> np.ndarray:
-    """Return latent dims `[C, L]`, multiples of 4 and at least 4, in proportion to `wanted_dims` with sum `budget`.
+    """Latent dims `[C, L]`, multiples of 4 and at least 4, in proportion to `wanted_dims` with sum `budget`.
 
     `budget` is itself a sum of as many multiples of 4, so it is met exactly; rounding follows largest remainder.
     """

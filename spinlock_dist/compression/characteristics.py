@@ -22,7 +22,7 @@ class Characteristics:
 
 
 def characterize(x_NF: np.ndarray) -> Characteristics:
-    """Return the characteristics of a category's features `[N, F]`.
+    """The characteristics of a category's features `[N, F]`.
 
     median_variance: median over features of the variance, in squared raw units; variance: that, clipped to [0, 1].
     dimensionality: log10(F + 1) / log10(101), clipped to 1.

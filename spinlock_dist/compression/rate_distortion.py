@@ -27,7 +27,7 @@ DEEPEST = -1000.0
 
 
 def rate(eigenvalues: Spectrum, fvu: float) -> float:
-    """Return the bits per sample at which the Gaussian reference leaves `fvu`: infinite at 0, none at 1 and above."""
+    """The bits per sample at which the Gaussian reference leaves `fvu`: infinite at 0, none at 1 and above."""
     values = _significant(eigenvalues)
     if not len(values) or fvu >= 1:
         return 0.0
@@ -42,7 +42,7 @@ def rate(eigenvalues: Spectrum, fvu: float) -> float:
 
 
 def fvu_at_rate(eigenvalues: Spectrum, bits: float) -> float:
-    """Return the FVU that the Gaussian reference leaves at `bits` per sample: 1 at none."""
+    """The FVU that the Gaussian reference leaves at `bits` per sample: 1 at none."""
     values = _significant(eigenvalues)
     if not len(values):
         return 0.0
@@ -50,7 +50,7 @@ def fvu_at_rate(eigenvalues: Spectrum, bits: float) -> float:
 
 
 def component_rates(eigenvalues: Spectrum, bits: float) -> np.ndarray:
-    """Return the bits of every component, max(0, 1/2 log2(l_i / t)), in the order given; their sum is `bits`."""
+    """The bits of every component, max(0, 1/2 log2(l_i / t)), in the order given; their sum is `bits`."""
     values = np.asarray(eigenvalues, dtype=np.float64)
     significant = _significant(values)
     if not len(significant):
@@ -59,7 +59,7 @@ def component_rates(eigenvalues: Spectrum, bits: float) -> np.ndarray:
 
 
 def gaussian_reference(spectra: Sequence[Spectrum], bits: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return the FVU `[C]` that the Gaussian reference leaves of each category at its `bits` `[C]`."""
+    """The FVU `[C]` that the Gaussian reference leaves of each category at its `bits` `[C]`."""
     return np.array([fvu_at_rate(values, each) for values, each in zip(spectra, bits, strict=True)])
 
 
@@ -69,7 +69,7 @@ def minimax(
     floor_bits: float | np.ndarray = 0.0,
     cap_bits: float | np.ndarray = np.inf,
 ) -> np.ndarray:
-    """Return the rates `[C]`, summing to `total_bits`, whose largest FVU is smallest.
+    """The rates `[C]`, summing to `total_bits`, whose largest FVU is smallest.
 
     All categories have the same FVU f, found by bisection of sum_c R_c(f) = `total_bits`, but those that `floor_bits`
     (scalar or `[C]`) keep below it or `cap_bits` above it; what a cap cuts off goes to the others. If all are at
@@ -88,7 +88,7 @@ def best_imbalance(
     floor_bits: float | np.ndarray = 0.0,
     cap_bits: float | np.ndarray = np.inf,
 ) -> float:
-    """Return the smallest max / min FVU of the Gaussian reference among allocations that spend `total_bits`.
+    """The smallest max / min FVU of the Gaussian reference among allocations that spend `total_bits`.
 
     `minimax` reaches it: a category at its floor cannot be worse, one at its cap not better, and the rest are equal.
     1 if neither binds. Categories without variance are left out.
@@ -99,13 +99,13 @@ def best_imbalance(
 
 
 def _significant(eigenvalues: Spectrum) -> np.ndarray:
-    """Return the eigenvalues that are not zero, descending."""
+    """The eigenvalues that are not zero, descending."""
     values = np.sort(np.asarray(eigenvalues, dtype=np.float64))[::-1]
     return values[values > ROUNDING * values.max(initial=0.0)]
 
 
 def _water_level(values: np.ndarray, bits: float) -> float:
-    """Return t with R(t) = `bits` for descending positive eigenvalues, in closed form."""
+    """T with R(t) = `bits` for descending positive eigenvalues, in closed form."""
     logs = np.log2(values)
     sums = np.cumsum(logs)
     ranks = np.arange(1, len(values) + 1)

@@ -16,7 +16,7 @@ MAX_RATIO = 4.0
 
 
 def allocate_ratios(config: CompressionConfig, categories: Sequence[Characteristics]) -> np.ndarray:
-    """Return the compression ratios `[C, L]` that the configured strategy gives these categories.
+    """The compression ratios `[C, L]` that the configured strategy gives these categories.
 
     From a need: `u` = needs scaled to [0, 1], sharpened to `u ** sharpness`; `r = low * (high / low) ** u` per level.
     From a factor: see `ratios_of_factor`, of `factor ** sharpness`.
@@ -40,7 +40,7 @@ def allocate_ratios(config: CompressionConfig, categories: Sequence[Characterist
 
 
 def ratios_of_factor(config: CompressionConfig, factor: np.ndarray) -> np.ndarray:
-    """Return the ratios `[C, L]` of categories with `factor` `[C]` times the uniform capacity, cut off at the bounds.
+    """The ratios `[C, L]` of categories with `factor` `[C]` times the uniform capacity, cut off at the bounds.
 
     Where that leaves a level less than `min_ratio_range` they are spread over the bounds, as needs are.
     Raises `ConfigError` if a level's bounds forbid that range.

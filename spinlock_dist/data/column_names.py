@@ -16,12 +16,12 @@ PER_TRAJECTORY_GROUPS = ("temporal", "causality", "invariant_drift")
 
 
 def positional_names(count: int) -> tuple[str, ...]:
-    """Return `feature_0` ... for columns of which nothing is known."""
+    """`feature_0` ... for columns of which nothing is known."""
     return tuple(f"feature_{column}" for column in range(count))
 
 
 def registered_names(count: int, registry: Registry) -> tuple[str, ...] | None:
-    """Return the names of `count` columns if the registry covers exactly these, else None."""
+    """The names of `count` columns if the registry covers exactly these, else None."""
     columns = [column for group in registry.values() for column in group.values()]
     if sorted(columns) != list(range(count)):
         return None
@@ -30,7 +30,7 @@ def registered_names(count: int, registry: Registry) -> tuple[str, ...] | None:
 
 
 def aggregated_names(count: int, registry: Registry, aggregations: Sequence[str]) -> tuple[str, ...] | None:
-    """Return `name.aggregation` if `count` is the per-trajectory features once per aggregation, else None."""
+    """`name.aggregation` if `count` is the per-trajectory features once per aggregation, else None."""
     names = _flat_names(registry, PER_TRAJECTORY_GROUPS)
     if not names or count != len(names) * len(aggregations):
         return None
@@ -38,13 +38,13 @@ def aggregated_names(count: int, registry: Registry, aggregations: Sequence[str]
 
 
 def per_step_names(count: int, registry: Registry) -> tuple[str, ...] | None:
-    """Return the names of the per-step features if there are `count` of them, else None."""
+    """The names of the per-step features if there are `count` of them, else None."""
     names = _flat_names(registry, PER_STEP_GROUPS)
     return names if names and len(names) == count else None
 
 
 def _flat_names(registry: Registry, groups: Iterable[str]) -> tuple[str, ...]:
-    """Return the names in the given groups, in registry order; a name that two groups share gets its group's name."""
+    """The names in the given groups, in registry order; a name that two groups share gets its group's name."""
     pairs = [(group, name) for group in groups for name in registry.get(group, {})]
     times = Counter(name for _, name in pairs)
     return tuple(name if times[name] == 1 else f"{group}.{name}" for group, name in pairs)

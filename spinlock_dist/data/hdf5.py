@@ -115,7 +115,7 @@ class StoredArray:
 
 
 def _fields(file: h5py.File, path: Path, max_samples: int | None) -> Fields | None:
-    """Return the initial fields, unread; None if there are none of the shape `[N, C, H, W]`."""
+    """The initial fields, unread; None if there are none of the shape `[N, C, H, W]`."""
     dataset = file.get(FIELDS)
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 4 or dataset.dtype.kind not in "fiub":
         return None
@@ -123,7 +123,7 @@ def _fields(file: h5py.File, path: Path, max_samples: int | None) -> Fields | No
 
 
 def _names(file: h5py.File, family: str, dataset: h5py.Dataset) -> tuple[str, ...]:
-    """Return the most specific names that the file supports for a family's columns."""
+    """The most specific names that the file supports for a family's columns."""
     count = dataset.shape[-1]
     listed = _listed_names(dataset)
     if listed is not None and len(listed) == count:
@@ -144,7 +144,7 @@ def _listed_names(dataset: h5py.Dataset) -> tuple[str, ...] | None:
 
 
 def _registry(node: h5py.Group | h5py.Dataset) -> Registry:
-    """Return the registry at `node` or the nearest group above it; {} if there is none or it is not readable."""
+    """The registry at `node` or the nearest group above it; {} if there is none or it is not readable."""
     while "feature_registry" not in node.attrs:
         if node.name == "/features" or node.name == "/":
             return {}
@@ -162,7 +162,7 @@ def _aggregations(summary: h5py.Group | h5py.Dataset) -> tuple[str, ...]:
 
 
 def _json_attribute(node: h5py.Group | h5py.Dataset, name: str) -> Any:
-    """Return a JSON attribute, or None: names are worth having, not worth failing for."""
+    """A JSON attribute, or None: names are worth having, not worth failing for."""
     try:
         return json.loads(_text(node.attrs.get(name, "null")))
     except (ValueError, TypeError):

@@ -20,12 +20,12 @@ FAMILY = "initial"
 
 
 def computable(families: Mapping[str, FamilyEncoder]) -> list[str]:
-    """Return the families that a dataset may lack, since they can be computed from its fields."""
+    """The families that a dataset may lack, since they can be computed from its fields."""
     return [name for name, encoder in families.items() if name == FAMILY and encoder.needs_fields]
 
 
 def completed(table: FeatureTable, families: Mapping[str, FamilyEncoder]) -> FeatureTable:
-    """Return `table` with the family `initial` computed where an `initial_hybrid` asks for it and there is none.
+    """`table` with the family `initial` computed where an `initial_hybrid` asks for it and there is none.
 
     Raises `DataError` if an encoder looks at fields that are not there, or are not those of the table's rows.
     """
@@ -51,7 +51,7 @@ def _required_fields(table: FeatureTable, family: str, encoder: FamilyEncoder) -
 
 
 def _manual_features(fields: Fields, source: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return names and values `[N, D]` of the simulator's features of initial fields, read block by block."""
+    """Names and values `[N, D]` of the simulator's features of initial fields, read block by block."""
     from spinlock_dist.simulator.features_initial import describe  # needs torch
 
     *_, height, width = fields.shape

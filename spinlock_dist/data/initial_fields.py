@@ -22,7 +22,7 @@ class Source(Protocol):
         """`(N, C, H, W)`."""
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
-        """Return the given rows; they ascend and differ."""
+        """The given rows; they ascend and differ."""
 
 
 class Fields:
@@ -41,7 +41,7 @@ class Fields:
         return (len(self), *self._source.shape[1:])
 
     def rows(self, index: np.ndarray) -> Fields:
-        """Return the fields of the given rows, in that order, without reading any."""
+        """The fields of the given rows, in that order, without reading any."""
         return Fields(self._source, self._rows[index])
 
     def __getitem__(self, rows: slice) -> np.ndarray:

@@ -30,7 +30,7 @@ class FeatureTable:
         return len(next(iter(self.columns.values())))
 
     def rows(self, index: np.ndarray) -> FeatureTable:
-        """Return the table of the given rows, in that order."""
+        """The table of the given rows, in that order."""
         columns = {family: values[index] for family, values in self.columns.items()}
         fields = None if self.fields is None else self.fields.rows(index)
         return FeatureTable(columns=columns, names=self.names, source=self.source, fields=fields)
@@ -44,7 +44,7 @@ def require_families(wanted: Collection[str], available: Collection[str], source
 
 
 def missing_as_nan(values: np.ndarray) -> np.ndarray:
-    """Return a copy of `values` as float64 with everything that is not finite as NaN."""
+    """A copy of `values` as float64 with everything that is not finite as NaN."""
     values = values.astype(np.float64)
     values[~np.isfinite(values)] = np.nan
     return values

@@ -89,7 +89,7 @@ def _check_header(path: Path, names: list[str]) -> None:
 
 
 def _beyond_64_bits(column: pd.Series) -> pd.Series:
-    """Return a column of whole numbers that no integer type holds as floats, any other as it is."""
+    """A column of whole numbers that no integer type holds as floats, any other as it is."""
     try:
         return column.astype(np.float64)
     except (ValueError, TypeError, OverflowError):

@@ -62,12 +62,12 @@ class Cleaning:
         return tuple(entry.family for entry in self.ledger if entry.dropped is None)
 
     def apply(self, x_ND: np.ndarray) -> np.ndarray:
-        """Return the kept columns `[N, K]` float64: missing values at the median, all within `low` and `high`."""
+        """The kept columns `[N, K]` float64: missing values at the median, all within `low` and `high`."""
         x = np.asarray(x_ND[:, self.columns], dtype=np.float64)
         return np.clip(np.where(np.isfinite(x), x, self.median), self.low, self.high)
 
     def to_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return the arrays and the JSON-able rest from which `from_state` rebuilds this object."""
+        """The arrays and the JSON-able rest from which `from_state` rebuilds this object."""
         arrays = {"columns": self.columns, "median": self.median, "low": self.low, "high": self.high}
         return arrays, {"ledger": [asdict(entry) for entry in self.ledger]}
 
@@ -113,7 +113,7 @@ def fit_cleaning(
 
 
 def informativeness(x_NB: np.ndarray) -> np.ndarray:
-    """Return entropy x IQR x (1 - outlier share) per column `[B]`; higher is worth more. No column may be constant.
+    """Entropy x IQR x (1 - outlier share) per column `[B]`; higher is worth more. No column may be constant.
 
     entropy: bits of the histogram of 64 equal bins from minimum to maximum. IQR: in units of the standard deviation,
     so that a column and a multiple of it score the same. Outliers: beyond 1.5 IQR of the quartiles (Tukey 1977).
@@ -132,7 +132,7 @@ def informativeness(x_NB: np.ndarray) -> np.ndarray:
 
 
 def _medians(x_ND: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Return the median of the observed values per column, 0 where there are none."""
+    """The median of the observed values per column, 0 where there are none."""
     observed = np.where(missing, np.nan, x_ND).astype(np.float64)
     observed[:, missing.all(axis=0)] = 0.0
     return np.nanmedian(observed, axis=0)
@@ -169,7 +169,7 @@ def _unstable(x: np.ndarray, median: np.ndarray, config: CleaningConfig) -> Drop
 def _duplicates(
     x: np.ndarray, median: np.ndarray, candidates: np.ndarray, names: tuple[str, ...], threshold: float
 ) -> Drops:
-    """Return the duplicates among the candidate columns.
+    """The duplicates among the candidate columns.
 
     From the most informative column to the least, a column stays unless it duplicates one that already stays: so each
     dropped column has a kept one that stands for it. Equally informative columns go in column order.
@@ -192,14 +192,14 @@ def _duplicates(
 
 
 def _unit_columns(x: np.ndarray, median: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the columns centred and of length 1, so that their products are correlations."""
+    """The columns centred and of length 1, so that their products are correlations."""
     centred = x[:, columns] - median[columns]
     centred -= centred.mean(axis=0)
     return centred / np.linalg.norm(centred, axis=0)
 
 
 def _near_pairs(unit: np.ndarray, threshold: float) -> np.ndarray:
-    """Return `[D, D]` booleans: |correlation| > threshold. Block by block: only booleans are held for all pairs."""
+    """`[D, D]` booleans: |correlation| > threshold. Block by block: only booleans are held for all pairs."""
     columns = unit.shape[1]
     near = np.empty((columns, columns), dtype=bool)
     for block in _blocks(np.arange(columns)):

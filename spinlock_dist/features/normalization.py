@@ -30,14 +30,14 @@ class Normalization:
     arrays: dict[str, np.ndarray]
 
     def apply(self, x_ND: np.ndarray) -> np.ndarray:
-        """Return `[N, D]` float64 in normalized units. `quantile` holds values to the range of the training rows."""
+        """`[N, D]` float64 in normalized units. `quantile` holds values to the range of the training rows."""
         if self.kind != "quantile":
             return (np.asarray(x_ND, dtype=np.float64) - self.arrays["center"]) / self.arrays["scale"]
         knots, scores = self.arrays["knots"], self.arrays["scores"]
         return np.stack([_score(x, knots[:, d], scores) for d, x in enumerate(np.asarray(x_ND).T)], axis=1)
 
     def invert(self, z_ND: np.ndarray) -> np.ndarray:
-        """Return `[N, D]` float64 in the units that `apply` was given."""
+        """`[N, D]` float64 in the units that `apply` was given."""
         z = np.asarray(z_ND, dtype=np.float64)
         if self.kind != "quantile":
             return z * self.arrays["scale"] + self.arrays["center"]
@@ -64,7 +64,7 @@ def fit_normalization(kind: Kind, x_ND: np.ndarray) -> Normalization:
 
 
 def _quantile_knots(x: np.ndarray) -> dict[str, np.ndarray]:
-    """Return order statistics at evenly spaced ranks, from minimum to maximum, and their normal scores (Hazen 1914)."""
+    """Order statistics at evenly spaced ranks, from minimum to maximum, and their normal scores (Hazen 1914)."""
     rows = len(x)
     ranks = np.linspace(0, rows - 1, min(rows, _KNOTS)).round().astype(np.int64)
     return {"knots": np.sort(x, axis=0)[ranks], "scores": ndtri((ranks + 0.5) / rows)}

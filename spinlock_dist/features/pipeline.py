@@ -52,7 +52,7 @@ class FeaturePipeline:
         return self.normalization.invert(values)
 
     def to_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return arrays and a JSON-able rest from which `from_state` rebuilds the pipeline; nothing in them is code."""
+        """Arrays and a JSON-able rest from which `from_state` rebuilds the pipeline; nothing in them is code."""
         cleaning_arrays, cleaning_meta = self.cleaning.to_state()
         arrays = _prefixed("cleaning/", cleaning_arrays) | _prefixed("normalization/", self.normalization.arrays)
         for family, encoder in self.encoders.items():
@@ -112,7 +112,7 @@ def fit_pipeline(
 
 
 def _checked(encoders: dict[str, FittedEncoder], table: FeatureTable) -> FeatureTable:
-    """Return the table with all that the encoders need. Raises `DataError` if it is not what they were fitted on."""
+    """The table with all that the encoders need. Raises `DataError` if it is not what they were fitted on."""
     table = completed(table, {family: encoder.config for family, encoder in encoders.items()})
     for family, encoder in encoders.items():
         if family not in table.columns:

@@ -167,14 +167,14 @@ class _Reading:
         return ConfigError(f"{where}: {message}")
 
     def mapping(self, value: Any, name: str, line: int | None) -> dict[Any, Any]:
-        """Return `value`, {} for nothing. Raises `ConfigError` unless it is a mapping."""
+        """`value`, {} for nothing. Raises `ConfigError` unless it is a mapping."""
         if value is not None and not isinstance(value, dict):
             raise self.error(line, f"{name}: expected a mapping, found {value!r}")
         return value or {}
 
 
 def is_spinlock_yaml(path: Path) -> bool:
-    """Return whether a YAML file has keys that Spinlock's training configs have and ours have not.
+    """Whether a YAML file has keys that Spinlock's training configs have and ours have not.
 
     Raises `ConfigError` if it cannot be read.
     """
@@ -183,7 +183,7 @@ def is_spinlock_yaml(path: Path) -> bool:
 
 
 def load_spinlock_yaml(path: Path) -> tuple[TrialConfig, list[str]]:
-    """Return the trial config that says what Spinlock's YAML says, and per reason a line of keys not mapped.
+    """The trial config that says what Spinlock's YAML says, and per reason a line of keys not mapped.
 
     Raises `ConfigError`, with the line, for an impossible value or an encoder that there is not.
     """
@@ -194,7 +194,7 @@ def load_spinlock_yaml(path: Path) -> tuple[TrialConfig, list[str]]:
 def parse_spinlock(
     tree: dict[Any, Any], lines: dict[tuple[Any, ...], int], source: str
 ) -> tuple[TrialConfig, list[str]]:
-    """Return what `load_spinlock_yaml` does, of a file's content and the lines of its keys."""
+    """What `load_spinlock_yaml` does, of a file's content and the lines of its keys."""
     reading = _Reading(source)
     given = _flattened(tree, lines, reading)
     for key, (value, line) in given.items():
@@ -208,7 +208,7 @@ def parse_spinlock(
 
 
 def _flattened(tree: dict[Any, Any], lines: dict[tuple[Any, ...], int], reading: _Reading) -> Given:
-    """Return keys without their sections; of a key in two of them the later counts, as in Spinlock."""
+    """Keys without their sections; of a key in two of them the later counts, as in Spinlock."""
     places: list[tuple[tuple[Any, ...], Any]] = [((key,), value) for key, value in tree.items() if key not in SECTIONS]
     for section in SECTIONS:
         inner = reading.mapping(tree.get(section), section, lines.get((section,)))

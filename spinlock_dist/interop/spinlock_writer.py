@@ -44,7 +44,7 @@ REASONS: dict[str, str] = {
 def to_spinlock(
     config: TrialConfig, ratios: Mapping[str, Sequence[float]], families: Sequence[str], mapping: str
 ) -> tuple[str, list[str]]:
-    """Return a trial as YAML for Spinlock's `train-vqvae --config`, and a line on each thing it cannot say.
+    """A trial as YAML for Spinlock's `train-vqvae --config`, and a line on each thing it cannot say.
 
     `ratios` are those of L0, L1 and L2 by category, `families` the names of the data's, `mapping` the path of a file
     with the columns of each category.
@@ -84,7 +84,7 @@ def _section(config: TrialConfig, section: str) -> dict[str, Any]:
 
 
 def _value(config: TrialConfig, key: str) -> Any:
-    """Return what a key of Spinlock's is given, None to leave it out."""
+    """What a key of Spinlock's is given, None to leave it out."""
     value: Any = config.model_dump(mode="json")
     for part in SETTINGS[key][0].split("."):
         value = value[part]

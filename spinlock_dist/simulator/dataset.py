@@ -64,7 +64,7 @@ def generate_dataset(
 
 
 def cached_dataset(config: SimulatorConfig, progress: Progress = lambda done, total: None) -> Path:
-    """Return the dataset of `config`, simulating it the first time.
+    """The dataset of `config`, simulating it the first time.
 
     Kept in $SPINLOCK_DIST_CACHE, or else $XDG_CACHE_HOME/spinlock_dist, or else ~/.cache/spinlock_dist.
     """
@@ -73,14 +73,14 @@ def cached_dataset(config: SimulatorConfig, progress: Progress = lambda done, to
 
 
 def cache_folder() -> Path:
-    """Return where `cached_dataset` keeps its files."""
+    """Where `cached_dataset` keeps its files."""
     if chosen := os.environ.get("SPINLOCK_DIST_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spinlock_dist"
 
 
 def partial_folder(path: Path) -> Path:
-    """Return where the finished blocks of an incomplete dataset `path` wait."""
+    """Where the finished blocks of an incomplete dataset `path` wait."""
     return path.with_name(path.name + ".partial")
 
 
@@ -142,7 +142,7 @@ def _simulated(config: SimulatorConfig, folder: Path, starts: list[int], workers
 
 
 def _available_cores() -> int:
-    """Return the cores this process may use: fewer than the machine's in a container (Linux tells)."""
+    """The cores this process may use: fewer than the machine's in a container (Linux tells)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -67,14 +67,14 @@ def convolution(
 
 
 def _neighbourhoods(state: Tensor) -> Tensor:
-    """Return `[L, B, C * 9, H * W]`: the 3 x 3 cells about every cell (half the time of a grouped `conv2d` on CPU)."""
+    """`[L, B, C * 9, H * W]`: the 3 x 3 cells about every cell (half the time of a grouped `conv2d` on CPU)."""
     padded = F.pad(state.flatten(0, 1), (1, 1, 1, 1), mode="circular")
     windows = padded.unfold(-2, 3, 1).unfold(-2, 3, 1)  # [L * B, C, H, W, 3, 3]
     return windows.permute(0, 1, 4, 5, 2, 3).reshape(*state.shape[:2], -1, state.shape[-2] * state.shape[-1])
 
 
 def _random_kernel(parameters: Parameters, generator: Generator) -> Tensor:
-    """Return `[B, C, C * 9]`; the kernel of each output channel has L2 norm `gain`."""
+    """`[B, C, C * 9]`; the kernel of each output channel has L2 norm `gain`."""
     kernel = torch.randn(len(parameters), CHANNELS, CHANNELS, 3, 3, generator=generator)
     own = torch.eye(CHANNELS)[:, :, None, None]
     kernel = kernel * (own + (1 - own) * parameters["coupling"][..., None])
@@ -86,7 +86,7 @@ def _random_kernel(parameters: Parameters, generator: Generator) -> Tensor:
 
 
 def propagator(diffusivity: Tensor, velocity: Tensor, grid: int) -> Tensor:
-    """Return the matrix `[..., grid, grid]` that advances u_t = D u_xx - v u_x by one step on a periodic line.
+    """The matrix `[..., grid, grid]` that advances u_t = D u_xx - v u_x by one step on a periodic line.
 
     Row i of the circulant matrix weighs the old cells for the new cell i; exact for band-limited fields.
     """

@@ -45,7 +45,7 @@ class Block:
 
 
 def simulate_block(config: SimulatorConfig, start: int) -> Block:
-    """Return the `BLOCK_ROWS` operators from row `start` on: a function of `config`, samples aside, and `start`."""
+    """The `BLOCK_ROWS` operators from row `start` on: a function of `config`, samples aside, and `start`."""
     parameters = draw_parameters(config.seed, start, BLOCK_ROWS)
     kinds = parameters.codes("kind")
     parts, order = [], []

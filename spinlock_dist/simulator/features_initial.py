@@ -53,7 +53,7 @@ INITIAL_GROUPS: dict[str, Group] = {group.__name__: group for group in (distribu
 
 
 def describe(initial: np.ndarray) -> dict[str, np.ndarray]:
-    """Return every column `[B]` of the family by its name `<group>_<feature>`, for square fields `[B, C, H, W]`."""
+    """Every column `[B]` of the family by its name `<group>_<feature>`, for square fields `[B, C, H, W]`."""
     groups = {name: group(torch.from_numpy(initial)) for name, group in INITIAL_GROUPS.items()}
     return {f"{name}_{feature}": column.numpy() for name, group in groups.items() for feature, column in group.items()}
 

@@ -278,7 +278,7 @@ def _typical(series: Tensor, keep: int = 0) -> Tensor:
 
 
 def _spread(x: Tensor) -> Tensor:
-    """Return the standard deviation over the first axis (faster than `Tensor.std` over a long stride)."""
+    """The standard deviation over the first axis (faster than `Tensor.std` over a long stride)."""
     return (x - x.mean(0)).square().mean(0).sqrt()
 
 
@@ -287,7 +287,7 @@ def _mean_of_final(columns: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _slope(series: Tensor) -> Tensor:
-    """Return the least-squares slope per step of `[T, B]`."""
+    """The least-squares slope per step of `[T, B]`."""
     time = torch.arange(len(series), dtype=series.dtype)
     time = time - time.mean()
     return (time[:, None] * series).sum(0) / time.square().sum()
@@ -299,7 +299,7 @@ def _detrended(series: Tensor) -> Tensor:
 
 
 def _series_correlation(series: Tensor, lag: int) -> Tensor:
-    """Return the autocorrelation of `[T, B]` at `lag`, biased estimator."""
+    """The autocorrelation of `[T, B]` at `lag`, biased estimator."""
     centred = series - series.mean(0)
     return (centred[lag:] * centred[:-lag]).sum(0) / centred.square().sum(0)
 
@@ -310,7 +310,7 @@ def _kurtosis(series: Tensor) -> Tensor:
 
 
 def _probes(recording: Recording) -> Tensor:
-    """Return the time series `[T, R, B, C, PROBES]` of cells spread evenly over the grid."""
+    """The time series `[T, R, B, C, PROBES]` of cells spread evenly over the grid."""
     cells = recording.frames.flatten(-2)
     stride = cells.shape[-1] // PROBES
     # An offset that grows by one per probe keeps them off a single column of the grid.
@@ -319,7 +319,7 @@ def _probes(recording: Recording) -> Tensor:
 
 
 def _lead(recording: Recording, one: int, other: int) -> Tensor:
-    """Return how much better `one` late matches `other` T / 8 steps earlier than the reverse, by correlation."""
+    """How much better `one` late matches `other` T / 8 steps earlier than the reverse, by correlation."""
     lag = len(recording.frames) // 8
     now, past = recording.final, recording.frames[-1 - lag]
     forward = fields.correlation(now[:, :, one], past[:, :, other])
@@ -328,7 +328,7 @@ def _lead(recording: Recording, one: int, other: int) -> Tensor:
 
 
 def _phase_speed(frames: Tensor, axis: int) -> Tensor:
-    """Return the mean drift of the first Fourier mode along `axis` in cells per step, positive if forward."""
+    """The mean drift of the first Fourier mode along `axis` in cells per step, positive if forward."""
     grid = frames.shape[-1]
     other = -2 if axis == -1 else -1
     profile = frames.mean(other)  # [T, R, B, C, grid]

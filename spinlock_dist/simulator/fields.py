@@ -17,7 +17,7 @@ ENTROPY_BINS = 16
 
 
 def moments(x: Tensor) -> dict[str, Tensor]:
-    """Return mean, standard deviation, skewness, excess kurtosis, extremes, and energy (mean square)."""
+    """Mean, standard deviation, skewness, excess kurtosis, extremes, and energy (mean square)."""
     mean = x.mean(SPACE)
     centred = x - mean[..., None, None]
     squares = centred * centred
@@ -34,12 +34,12 @@ def moments(x: Tensor) -> dict[str, Tensor]:
 
 
 def total_variation(x: Tensor) -> Tensor:
-    """Return the mean absolute forward difference, both directions added."""
+    """The mean absolute forward difference, both directions added."""
     return (x.roll(-1, -1) - x).abs().mean(SPACE) + (x.roll(-1, -2) - x).abs().mean(SPACE)
 
 
 def laplacian(x: Tensor) -> Tensor:
-    """Return the five-point Laplacian `[..., H, W]`, in units of cells ** -2."""
+    """The five-point Laplacian `[..., H, W]`, in units of cells ** -2."""
     total = x.roll(1, -1)
     for shift, axis in ((-1, -1), (1, -2), (-1, -2)):
         total += x.roll(shift, axis)
@@ -47,21 +47,21 @@ def laplacian(x: Tensor) -> Tensor:
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Return the Pearson correlation over space of two fields."""
+    """The Pearson correlation over space of two fields."""
     x = x - x.mean(SPACE, keepdim=True)
     y = y - y.mean(SPACE, keepdim=True)
     return (x * y).mean(SPACE) / (x.square().mean(SPACE) * y.square().mean(SPACE)).sqrt()
 
 
 def channel_covariance(x: Tensor) -> Tensor:
-    """Return the covariances over space `[..., C, C]` of the channels of `[..., C, H, W]`."""
+    """The covariances over space `[..., C, C]` of the channels of `[..., C, H, W]`."""
     cells = x.flatten(-2)
     cells = cells - cells.mean(-1, keepdim=True)
     return cells @ cells.transpose(-2, -1) / cells.shape[-1]
 
 
 def quantiles(x: Tensor, shares: tuple[float, ...]) -> tuple[Tensor, ...]:
-    """Return the given quantiles of the cells, linearly interpolated."""
+    """The given quantiles of the cells, linearly interpolated."""
     ordered = torch.from_numpy(np.sort(x.flatten(-2).numpy(), axis=-1))  # several times as fast as torch
     places = [share * (ordered.shape[-1] - 1) for share in shares]
     return tuple(
@@ -70,7 +70,7 @@ def quantiles(x: Tensor, shares: tuple[float, ...]) -> tuple[Tensor, ...]:
 
 
 def histogram_entropy(x: Tensor) -> Tensor:
-    """Return the entropy in bits of a histogram of the cells in 16 equal bins from minimum to maximum."""
+    """The entropy in bits of a histogram of the cells in 16 equal bins from minimum to maximum."""
     cells = x.flatten(-2)
     low, high = cells.amin(-1, keepdim=True), cells.amax(-1, keepdim=True)
     bins = ((cells - low) / (high - low) * ENTROPY_BINS).nan_to_num(0).clamp(0, ENTROPY_BINS - 1).long()
@@ -79,7 +79,7 @@ def histogram_entropy(x: Tensor) -> Tensor:
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Return the entropy in bits of non-negative `weights` along the last axis, scaled to sum to 1."""
+    """The entropy in bits of non-negative `weights` along the last axis, scaled to sum to 1."""
     shares = weights / weights.sum(-1, keepdim=True)
     return torch.special.entr(shares).sum(-1) / torch.log(torch.tensor(2.0))
 
@@ -89,7 +89,7 @@ def entropy(weights: Tensor) -> Tensor:
 
 @lru_cache
 def wavenumbers(grid: int) -> Tensor:
-    """Return |k| in waves per side `[H, W // 2 + 1]` for the layout of `rfft2`."""
+    """|k| in waves per side `[H, W // 2 + 1]` for the layout of `rfft2`."""
     along = torch.fft.fftfreq(grid, 1 / grid)
     across = torch.fft.rfftfreq(grid, 1 / grid)
     return (along[:, None] ** 2 + across**2).sqrt()
@@ -97,7 +97,7 @@ def wavenumbers(grid: int) -> Tensor:
 
 @lru_cache
 def _power_weights(grid: int) -> Tensor:
-    """Return `[H * (W // 2 + 1), K + 2]` weights from |rfft2|**2 / cells to the columns of `Spectrum`.
+    """`[H * (W // 2 + 1), K + 2]` weights from |rfft2|**2 / cells to the columns of `Spectrum`.
 
     Shell i holds round(|k|) == i + 1, K = grid // 2; the corners beyond the last shell are added to it.
     The mean is left out.
@@ -128,7 +128,7 @@ class Spectrum:
 
 
 def spectrum(x: Tensor) -> Spectrum:
-    """Return the spectrum of fields `[..., H, W]`."""
+    """The spectrum of fields `[..., H, W]`."""
     coefficients = torch.fft.rfft2(x, norm="ortho")
     power = coefficients.real.square() + coefficients.imag.square()
     columns = power.flatten(-2) @ _power_weights(x.shape[-1])
@@ -136,7 +136,7 @@ def spectrum(x: Tensor) -> Spectrum:
 
 
 def spectral_shape(power: Tensor) -> dict[str, Tensor]:
-    """Return centroid and width (waves per side), entropy (bits) and log-log slope of shell power `[..., K]`."""
+    """Centroid and width (waves per side), entropy (bits) and log-log slope of shell power `[..., K]`."""
     k = torch.arange(1, power.shape[-1] + 1, dtype=power.dtype)
     shares = power / power.sum(-1, keepdim=True)
     centroid = (shares * k).sum(-1)
@@ -151,7 +151,7 @@ def spectral_shape(power: Tensor) -> dict[str, Tensor]:
 
 
 def band_power(power: Tensor, bands: int) -> list[Tensor]:
-    """Return shell power `[..., K]` added up in bands of nearly equal numbers of shells, lowest first."""
+    """Shell power `[..., K]` added up in bands of nearly equal numbers of shells, lowest first."""
     return [part.sum(-1) for part in torch.tensor_split(power, bands, dim=-1)]
 
 
@@ -159,7 +159,7 @@ def band_power(power: Tensor, bands: int) -> list[Tensor]:
 
 
 def excursion_set(x: Tensor) -> dict[str, Tensor]:
-    """Return area share, perimeter per cell and Euler characteristic per cell of the cells above the mean.
+    """Area share, perimeter per cell and Euler characteristic per cell of the cells above the mean.
 
     Euler characteristic of the union of closed cells: vertices - edges + faces (Gray 1971, by local counts).
     """
@@ -177,6 +177,6 @@ def excursion_set(x: Tensor) -> dict[str, Tensor]:
 
 
 def local_maxima(x: Tensor) -> Tensor:
-    """Return the share of cells above all four neighbours."""
+    """The share of cells above all four neighbours."""
     peak = (x > x.roll(1, -1)) & (x > x.roll(-1, -1)) & (x > x.roll(1, -2)) & (x > x.roll(-1, -2))
     return peak.float().mean(SPACE)

@@ -67,7 +67,7 @@ assert set(TYPES) == set(INITIAL_CONDITIONS)
 
 
 def draw_initial_fields(parameters: Parameters, grid: int, generator: Generator) -> Tensor:
-    """Return initial fields `[B, C, H, W]`: each operator's own type, channel mix, amplitude and offset."""
+    """Initial fields `[B, C, H, W]`: each operator's own type, channel mix, amplitude and offset."""
     fields = torch.empty(len(parameters), CHANNELS, grid, grid)
     labels = parameters.labels("initial_condition", INITIAL_CONDITIONS)
     for name in INITIAL_CONDITIONS:
@@ -86,7 +86,7 @@ def _coloured(noise: Tensor, slope: Tensor) -> Tensor:
 
 
 def _bumps(centres: Tensor, width: Tensor, grid: int) -> Tensor:
-    """Return periodic Gaussian profiles `[B, C, n, grid]` about `centres` (in sides of the grid)."""
+    """Periodic Gaussian profiles `[B, C, n, grid]` about `centres` (in sides of the grid)."""
     x = torch.arange(grid) / grid
     distance = (x - centres[..., None] + 0.5) % 1 - 0.5
     return torch.exp(-0.5 * (distance / width) ** 2)

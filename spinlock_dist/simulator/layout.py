@@ -34,7 +34,7 @@ FEATURE_PATHS = {
 
 
 def identity(config: SimulatorConfig) -> dict[str, Any]:
-    """Return what decides every value of a dataset, by name."""
+    """What decides every value of a dataset, by name."""
     return {**config.model_dump(), "simulator_version": SIMULATOR_VERSION}
 
 
@@ -49,7 +49,7 @@ def check_same(config: SimulatorConfig, found: dict[str, Any], where: Path) -> N
 
 
 def read_identity(path: Path) -> dict[str, Any]:
-    """Return the identity of a complete dataset. Raises `DataError` if `path` is not one."""
+    """The identity of a complete dataset. Raises `DataError` if `path` is not one."""
     with suppress(OSError, KeyError, ValueError), h5py.File(path) as file:
         if file.attrs.get("complete"):
             return json.loads(file.attrs["simulator"])

@@ -76,29 +76,29 @@ class Parameters:
         return len(self.values)
 
     def __getitem__(self, name: str) -> Tensor:
-        """Return the parameter `name` as `[B, 1, 1, 1]`, to broadcast over `[..., B, C, H, W]`."""
+        """The parameter `name` as `[B, 1, 1, 1]`, to broadcast over `[..., B, C, H, W]`."""
         return self.values[:, NAMES.index(name), None, None, None]
 
     def codes(self, name: str) -> list[int]:
-        """Return the choice `name` of every operator as an index."""
+        """The choice `name` of every operator as an index."""
         return self.values[:, NAMES.index(name)].long().tolist()
 
     def rows(self, index: list[int]) -> Parameters:
-        """Return the parameters of the given rows."""
+        """The parameters of the given rows."""
         return Parameters(self.values[index])
 
     def labels(self, name: str, choices: tuple[str, ...]) -> list[str]:
-        """Return the choice `name` of every operator in words."""
+        """The choice `name` of every operator in words."""
         return [choices[code] for code in self.codes(name)]
 
     def noise_regimes(self) -> list[str]:
-        """Return the noise regime of every operator."""
+        """The noise regime of every operator."""
         levels = self["noise"].flatten().tolist()
         return [next(name for name, limit in NOISE_REGIMES.items() if level < limit) for level in levels]
 
 
 def draw_parameters(seed: int, start: int, count: int) -> Parameters:
-    """Return the parameters of operators `start .. start + count - 1`, whoever asks for however many.
+    """The parameters of operators `start .. start + count - 1`, whoever asks for however many.
 
     Sequence: Sobol with Owen-type scrambling (Joe & Kuo 2008 directions), as in `torch.quasirandom`.
     """

@@ -19,7 +19,7 @@ PERTURBATION = 1e-2
 def simulate(
     kind: str, parameters: Parameters, *, grid: int, steps: int, realizations: int, generator: Generator
 ) -> Recording:
-    """Return the recording of operators of one kind; realizations differ only in their noise.
+    """The recording of operators of one kind; realizations differ only in their noise.
 
     A twin of the first realization starts slightly displaced and meets the same noise.
     """
@@ -58,5 +58,5 @@ def _displaced(start: Tensor, generator: Generator) -> Tensor:
 
 
 def _distance(state: Tensor) -> Tensor:
-    """Return the root mean square distance `[B]` of the last lane from the first."""
+    """The root mean square distance `[B]` of the last lane from the first."""
     return (state[-1, :, :CHANNELS] - state[0, :, :CHANNELS]).square().mean((1, 2, 3)).sqrt()

@@ -31,7 +31,7 @@ def _published(strategy: str) -> dict[str, Any]:
 
 
 def _point(space: SearchSpace, base: TrialConfig, given: dict[str, Any]) -> dict[str, Any]:
-    """Return `given`, and `base` for other parameters, where the space contains their values."""
+    """`given`, and `base` for other parameters, where the space contains their values."""
     config = space.to_config(base, {})
     values: dict[str, Any] = {}
     for name, parameter in space.parameters.items():

@@ -18,7 +18,7 @@ from study.cluster.ray_internals import actor_of, function_trainable, name_proce
 def trial_actor(
     function: Callable[[dict[str, Any]], None], reserved: Callable[[dict[str, Any]], PlacementGroupFactory], study: str
 ) -> type[Trainable]:
-    """Return `function` as a trainable class whose actors are named after the study.
+    """`function` as a trainable class whose actors are named after the study.
 
     Their processes are named after the trial batch that they run: `ray::operators trial-0014`. `reserved` says
     what Tune is to reserve for it.

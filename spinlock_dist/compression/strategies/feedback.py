@@ -13,7 +13,7 @@ FEEDBACK = Strategy(measured=True)
 
 
 def reallocate(bits: np.ndarray, fvu: np.ndarray, spectra: Sequence[Sequence[float]], step: float) -> np.ndarray:
-    """Return the bits `[C]` that would bring measured `fvu` `[C]` closer together.
+    """The bits `[C]` that would bring measured `fvu` `[C]` closer together.
 
     R_c + step * n_c / 2 * log2(f_c / F), with log2 F the mean of log2 f_c weighted by n_c, so that the total stays:
     n_c components lie above the distortion f_c, and half a bit on each halves it (high-rate theory, Gersho & Gray
@@ -26,5 +26,5 @@ def reallocate(bits: np.ndarray, fvu: np.ndarray, spectra: Sequence[Sequence[flo
 
 
 def _active(spectrum: np.ndarray, fvu: float) -> int:
-    """Return how many components lie above a distortion of `fvu` times the mean eigenvalue, at least 1."""
+    """How many components lie above a distortion of `fvu` times the mean eigenvalue, at least 1."""
     return max(1, int((spectrum > fvu * spectrum.mean()).sum()))

@@ -11,7 +11,7 @@ from spinlock_dist.compression.strategies.strategy import Ratios, Strategy
 
 
 def redundancy(category: Characteristics) -> float:
-    """Return the mean of information and correlation score: 1 when one component explains the category."""
+    """The mean of information and correlation score: 1 when one component explains the category."""
     return (category.information + category.correlation) / 2
 
 

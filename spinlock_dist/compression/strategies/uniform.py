@@ -7,7 +7,7 @@ from spinlock_dist.compression.strategies.strategy import UNIFORM_RATIOS, Ratios
 
 
 def published(_: Characteristics) -> Ratios:
-    """Return 0.5, 1.0, 1.5 whatever the category."""
+    """0.5, 1.0, 1.5 whatever the category."""
     return UNIFORM_RATIOS
 
 

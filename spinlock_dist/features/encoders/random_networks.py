@@ -27,7 +27,7 @@ _WEIGHT = "network."
 
 
 def fit(config: NetworkEncoder, family: str, x_train: np.ndarray | Fields) -> Arrays:
-    """Return the state of a network with weights drawn by `config.seed`, calibrated on training rows unless told not.
+    """The state of a network with weights drawn by `config.seed`, calibrated on training rows unless told not.
 
     Calibration standardizes the inputs and sets every BatchNorm to the statistics of the rows. Without it inputs and
     BatchNorm pass raw scales through, as in Spinlock. Statistics are of at most 1024 evenly spaced training rows, of
@@ -72,12 +72,12 @@ def _input_blocks(arrays: Arrays, values: np.ndarray | Fields) -> Iterator[torch
 
 
 def _channels_last(values: np.ndarray | Fields, rows: slice) -> np.ndarray:
-    """Return the given rows: `[B, D]`, `[B, T, D]`, or of fields `[B, H, W, C]`."""
+    """The given rows: `[B, D]`, `[B, T, D]`, or of fields `[B, H, W, C]`."""
     return np.moveaxis(values[rows], 1, -1) if isinstance(values, Fields) else values[rows]
 
 
 def _input_statistics(x_train: np.ndarray, calibrate: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return per input column the training median (for missing values), and mean and std or, uncalibrated, 0 and 1."""
+    """Per input column the training median (for missing values), and mean and std or, uncalibrated, 0 and 1."""
     flat = x_train.reshape(-1, x_train.shape[-1])
     has_value = np.isfinite(flat).any(axis=0)
     fill = np.nanmedian(np.where(has_value, flat, 0.0), axis=0)
