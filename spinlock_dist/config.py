@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.parsing import assign, parse
 from spinlock_dist.registry import Registry
 
 LEVELS = ("L0", "L1", "L2")
@@ -69,6 +70,12 @@ def read_encoder(given: Any) -> Any:
         return ENCODERS[ENCODERS.check(given["encoder"])].model_validate(given)
     except ConfigError as error:
         raise ValueError(str(error)) from None
+
+
+def section_of(part: Any) -> type[FamilyEncoder] | None:
+    """The settings of the encoder that a part of a tree names."""
+    name = part.get("encoder") if isinstance(part, dict) else None
+    return ENCODERS.get(str(name))
 
 
 class SimulatorConfig(Section):
@@ -354,9 +361,7 @@ class TrialConfig(Section):
 
         Raises `ConfigError`, naming `source`, for an unknown name or an impossible value.
         """
-        from spinlock_dist.config_file import assign, parse_config  # which is built on this module
-
         tree = self.model_dump(mode="json")
         for name, value in overrides.items():
             assign(tree, name, value, source)
-        return parse_config(TrialConfig, tree, source)
+        return parse(TrialConfig, tree, source, None, section_of)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from spinlock_dist.baselines.codec import Codec
-from spinlock_dist.metrics.codebook import codebook_usage
+from spinlock_dist.metrics.codebook_usage import codebook_usage
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.metrics.score import score
 from spinlock_dist.metrics.scored import Codebook, Scored

@@ -23,7 +23,7 @@ from spinlock_dist.diagnosis.record import (
     RawImbalance,
 )
 from spinlock_dist.errors import DataError
-from spinlock_dist.metrics.codebook import codebook_usage
+from spinlock_dist.metrics.codebook_usage import codebook_usage
 from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, RAW_FLOOR, fraction_unexplained, imbalance
 from spinlock_dist.model.hierarchical_vqvae import stack_tokens
 from spinlock_dist.prepare import fingerprint

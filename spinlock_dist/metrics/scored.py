@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spinlock_dist.categories.category import Category
-from spinlock_dist.metrics.codebook import CodebookUsage
+from spinlock_dist.metrics.codebook_usage import CodebookUsage
 
 
 class Codebook(NamedTuple):

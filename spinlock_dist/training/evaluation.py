@@ -15,7 +15,7 @@ from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.features.pipeline import FeaturePipeline
-from spinlock_dist.metrics.codebook import CodebookUsage, codebook_usage
+from spinlock_dist.metrics.codebook_usage import CodebookUsage, codebook_usage
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.metrics.score import score
 from spinlock_dist.metrics.scored import Codebook, Scored

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinlock_dist.categories.category import Category
-from spinlock_dist.metrics.codebook import codebook_usage, mean_over_codebooks
+from spinlock_dist.metrics.codebook_usage import codebook_usage, mean_over_codebooks
 from spinlock_dist.metrics.reconstruction import (
     fraction_unexplained,
     fvu_by_category,

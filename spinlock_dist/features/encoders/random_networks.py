@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,8 +16,23 @@ from torch import nn
 from spinlock_dist.data.initial_fields import Fields
 from spinlock_dist.data.table import missing_as_nan
 from spinlock_dist.errors import DataError
-from spinlock_dist.features.encoders.base import Arrays, NetworkEncoder
 from spinlock_dist.seeding import derive_seed
+
+Arrays = dict[str, np.ndarray]
+
+
+class RandomNetwork(Protocol):
+    """What is needed of an encoder's settings."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def calibrate(self) -> bool: ...
+
+    def network(self, inputs: int) -> Any:
+        """The network for so many input columns or channels, with weights yet to be drawn."""
+
 
 _BLOCK = 256
 _FIELD_CHANNELS = (16, 32, 64)
@@ -26,7 +41,7 @@ _CALIBRATION_FIELDS = 512
 _WEIGHT = "network."
 
 
-def fit(config: NetworkEncoder, family: str, x_train: np.ndarray | Fields) -> Arrays:
+def fit(config: RandomNetwork, family: str, x_train: np.ndarray | Fields) -> Arrays:
     """The state of a network with weights drawn by `config.seed`, calibrated on training rows unless told not.
 
     Calibration standardizes the inputs and sets every BatchNorm to the statistics of the rows. Without it inputs and
@@ -46,7 +61,7 @@ def fit(config: NetworkEncoder, family: str, x_train: np.ndarray | Fields) -> Ar
 
 
 @torch.no_grad()
-def encode(config: NetworkEncoder, arrays: Arrays, values: np.ndarray | Fields) -> np.ndarray:
+def encode(config: RandomNetwork, arrays: Arrays, values: np.ndarray | Fields) -> np.ndarray:
     """Map `[N, D]`, `[N, T, D]` or fields to `[N, output]` float64, block by block.
 
     Raises `DataError` for fields with another number of channels than those it was fitted on.
@@ -55,7 +70,7 @@ def encode(config: NetworkEncoder, arrays: Arrays, values: np.ndarray | Fields) 
     return np.concatenate([network(block).numpy() for block in _input_blocks(arrays, values)])
 
 
-def _build(config: NetworkEncoder, arrays: Arrays) -> nn.Module:
+def _build(config: RandomNetwork, arrays: Arrays) -> nn.Module:
     """The fitted network, float64 and in evaluation mode."""
     network = _unfilled(config, len(arrays["fill"]))
     weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith(_WEIGHT)}
@@ -94,7 +109,7 @@ def _inputs(arrays: Arrays, values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy((filled - arrays["center"]) / arrays["scale"])
 
 
-def _unfilled(config: NetworkEncoder, inputs: int) -> nn.Module:
+def _unfilled(config: RandomNetwork, inputs: int) -> nn.Module:
     # float64: the embedding of a row must not depend on the rows that share its block.
     # Weights come later, on the meta device nothing draws from the global generator.
     with torch.device("meta"):
