@@ -203,7 +203,8 @@ def _split_levels(bits: np.ndarray, max_codes: int, max_codebooks: int) -> np.nd
 
 
 def _without_unused(codes: np.ndarray) -> np.ndarray:
-    """Drop codebooks `[C, L, S]` that no level has."""
+    """Drop codebooks `[C, L, S]` that no level has. Within a level those of one code, which are none, come last."""
+    codes = np.take_along_axis(codes, np.argsort(codes == 1, axis=2, kind="stable"), axis=2)
     used_S = np.flatnonzero((codes > 1).any(axis=(0, 1)))
     return codes[..., : int(used_S.max(initial=0)) + 1]
 

@@ -154,6 +154,9 @@ def test_matched_budget_holds_exactly_or_within_one_percent_below(
     assert plan.dims.sum() == baseline.dims.sum()
     assert (plan.codes >= 1).all() and (plan.codes <= max(1, rows // 8)).all()
     assert (plan.dims % 4 == 0).all() and (plan.dims >= 4).all()
+    assert (np.diff((plan.codes == 1).astype(int), axis=2) >= 0).all(), (
+        "a codebook of one code is none; the others come first"
+    )
     if capacity == "latent":
         assert (plan.codes == baseline.codes).all()
     if capacity == "codes":
@@ -240,3 +243,12 @@ def test_uniform_is_uniform_whatever_the_settings() -> None:
     plan = plan_capacity(config, [scores(14, 1, 0.5, 0.9, 0.5), scores(40, 5, 0.8, 0.2, 0.1)], 10_000)
     assert (plan.ratios == UNIFORM_RATIOS).all()
     assert plan.codes[..., 0].tolist() == [list(published_codes(14)), list(published_codes(40))]
+
+
+def test_rounding_that_leaves_a_first_codebook_one_code_moves_it_behind_the_others() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        wanted = rng.uniform(0, 3, size=(12, 3)) * (rng.random((12, 3)) < 0.8)
+        wanted[0] += 0.5
+        codes = match_codes(wanted, float(rng.uniform(0.3, 0.9) * 12 * 3 * 4 * 2), 4, 4)
+        assert not ((codes[..., :1] == 1) & (codes > 1)).any()
