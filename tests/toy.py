@@ -16,7 +16,7 @@ from spinlock_dist.config import PrepareConfig, TrainingConfig, TrialConfig
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.training.snapshot import Snapshots, State
-from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StudyConfig
+from study.config import ClusterConfig, FinalsConfig, GuardsConfig, StoppingConfig, StudyConfig
 from study.worker.trainable import Objective
 
 Fault = Callable[[TrialConfig, int, Snapshots], None]
@@ -64,6 +64,7 @@ def small_study(folder: Path, dataset: Path, space: str = SPACE, **given: Any) -
         "finals": FinalsConfig(replicates=2, seeds=2),
         "base": base,
         "guards": GuardsConfig(utilization=0, perplexity_ratio=0),
+        "stopping": StoppingConfig(rule="none"),
         "cluster": ClusterConfig(gpus=0, max_concurrent=2),
     }
     return StudyConfig(**{**settings, **given})

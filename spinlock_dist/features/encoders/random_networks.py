@@ -25,10 +25,12 @@ class RandomNetwork(Protocol):
     """What is needed of an encoder's settings."""
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """Of the weights."""
 
     @property
-    def calibrate(self) -> bool: ...
+    def calibrate(self) -> bool:
+        """Whether BatchNorm is fitted on the training rows."""
 
     def network(self, inputs: int) -> Any:
         """The network for so many input columns or channels, with weights yet to be drawn."""
