@@ -84,7 +84,8 @@ def _measure(config: TrialConfig, data: PreparedData, arms: dict[str, dict]) -> 
     assert plan is not None
     for name in CODECS:
         began = time.process_time()
-        codec = fit_codec(name, data.values[data.split.train], data.categories, plan, config.seed)
+        train_ND = data.values[data.split.train]
+        codec = fit_codec(name, train_ND, data.categories, plan, config.seed, config.quantizer.beam)
         seconds = time.process_time() - began
         yield name, _figures(score_codec(codec, data, "validation"), seconds)
 

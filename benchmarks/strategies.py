@@ -5,8 +5,8 @@
     python benchmarks/strategies.py --dataset digits                             scikit-learn's digits, or breast_cancer
 
 Prints a Markdown table: geometric means of the imbalance over the splits, means of the rest. A split has a training
-seed of its own; categories are found on its training rows. The last row is residual k-means, a codec without a
-network, with the bits of the strategy trained last. The reference figures are in docs/strategies.md.
+seed of its own; categories are found on its training rows. The last row is the joint least-squares codec, which has
+no network, with the bits of the strategy trained last. The reference figures are in docs/strategies.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from spinlock_dist.run import run_trial
 
 BUILT_IN = {"digits": datasets.load_digits, "breast_cancer": datasets.load_breast_cancer}
 CAPACITIES = ("latent", "codes")
-KMEANS = "residual k-means"
+CODEC = "joint_least_squares"
 Row = dict[str, float]
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     _print_header(args.splits)
     for arm, (strategy, capacity) in enumerate(arms):
         _print_row(strategy, capacity, [row for row, _ in rows[arm * args.splits : (arm + 1) * args.splits]])
-    _print_row(KMEANS, f"as {arms[-1][0]}", [codec for _, codec in rows[-args.splits :]])
+    _print_row(CODEC, f"as {arms[-1][0]}", [codec for _, codec in rows[-args.splits :]])
 
 
 def _file(dataset: str | None, folder: Path) -> str | None:
@@ -79,7 +79,7 @@ def _train(job: tuple[TrialConfig, str, str, int]) -> tuple[Row, Row]:
     data = prepare(config.prepare)
     outcome = run_trial(config, data)
     train_ND = data.values[data.split.train]
-    codec = fit_codec("residual_kmeans", train_ND, data.categories, outcome.tokenizer.plan, split)
+    codec = fit_codec(CODEC, train_ND, data.categories, outcome.tokenizer.plan, split, config.quantizer.beam)
     return tuple(
         {name: getattr(score, name) for name in COLUMNS}
         for score in (outcome.evaluate("test"), score_codec(codec, data, "test"))

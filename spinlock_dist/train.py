@@ -26,10 +26,12 @@ EXAMPLES = """examples:
   python -m spinlock_dist.train --config runs/x/best/config.yaml   the best config of a study
   python -m spinlock_dist.train --dataset features.parquet --set compression.strategy=dimensionality --out ckpt
   python -m spinlock_dist.train --config trial.yaml --compare uniform   beside the baseline, on the same everything
-  python -m spinlock_dist.train --compare residual_kmeans          beside a codec without a network, at the same bits
+  python -m spinlock_dist.train --compare joint_least_squares      beside a codec without a network, at the same bits
 """
 
-BAR, TIME = 4, 7
+BAR = "joint_least_squares"
+"""The best codec without a network."""
+PROGRESS_BAR, TIME = 4, 7
 """Columns of the progress bar and of the time left, at most."""
 
 
@@ -45,8 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     outcomes = _train(configs, data, quiet=args.json)
     splits = ("validation", "test") if args.test else ("validation",)
     arms = [_trained_arm(outcome, splits) for outcome in outcomes]
-    if codec:
-        arms.append(_codec_arm(codec, outcomes[0], data, splits))
+    if args.compare:
+        # Whatever it is compared with, beside it stands the codec that a network has to beat.
+        arms += [_codec_arm(name, outcomes[0], data, splits) for name in dict.fromkeys((codec or BAR, BAR))]
     if args.out:
         outcomes[0].save(args.out)
     if args.json:
@@ -72,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--compare",
         metavar="NAME",
         help="set beside it the same config with another strategy, e.g. uniform, or a codec without a network at the "
-        "same bits: residual_kmeans or pca_scalar",
+        f"same bits: residual_kmeans, pca_scalar or {BAR}, whose totals are shown with any of these",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the checkpoint here")
     parser.add_argument(
@@ -158,10 +161,10 @@ def _train(configs: list[TrialConfig], data: PreparedData, quiet: bool) -> list[
 
     console, epochs = Console(quiet=quiet), configs[0].training.epochs
     warm_up(configs[0], console.print)
-    columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(BAR), TimeRemainingColumn(compact=True))
+    columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(PROGRESS_BAR), TimeRemainingColumn(compact=True))
     with Progress(*columns, TextColumn("{task.fields[state]}"), console=console) as progress:
         task = progress.add_task("training", total=epochs, state="")
-        left = console.width - len(f"{epochs}/{epochs} ") - (BAR + 1) - (TIME + 1)
+        left = console.width - len(f"{epochs}/{epochs} ") - (PROGRESS_BAR + 1) - (TIME + 1)
 
         def report(made: Mapping[int, EpochMetrics]) -> tuple[()]:
             if 0 in made:
@@ -197,12 +200,14 @@ def _codec_arm(name: str, outcome: TrialOutcome, data: PreparedData, splits: tup
     from spinlock_dist.tables import Arm
 
     train_ND = data.values[data.split.train]
-    codec = fit_codec(name, train_ND, data.categories, outcome.tokenizer.plan, outcome.config.seed)
+    config = outcome.config
+    codec = fit_codec(name, train_ND, data.categories, outcome.tokenizer.plan, config.seed, config.quantizer.beam)
     return Arm(name=name, bits=codec.bits, scores={split: score_codec(codec, data, split) for split in splits})
 
 
 def _record(outcomes: list[TrialOutcome], arms: list[Arm], data: PreparedData) -> dict[str, Any]:
-    """What --json prints: the metrics per split, and those of what it is compared with under `compared`."""
+    """What --json prints: the metrics per split, those of what it is compared with under `compared`, and those of the
+    codec that a network has to beat under `without_network`."""
     heads: list[dict[str, Any]] = [
         {"strategy": outcome.config.compression.strategy, "epochs": outcome.epochs} for outcome in outcomes
     ]
@@ -211,7 +216,8 @@ def _record(outcomes: list[TrialOutcome], arms: list[Arm], data: PreparedData) -
         head | {split: asdict(score) for split, score in arm.scores.items()}
         for head, arm in zip(heads, arms, strict=True)
     ]
-    return {"fingerprint": data.fingerprint, **own} | ({"compared": others[0]} if others else {})
+    compared = {"compared": others[0], "without_network": others[-1]} if others else {}
+    return {"fingerprint": data.fingerprint, **own, **compared}
 
 
 def _show(outcome: TrialOutcome, arms: list[Arm], data: PreparedData) -> None:
@@ -222,7 +228,7 @@ def _show(outcome: TrialOutcome, arms: list[Arm], data: PreparedData) -> None:
     console = Console()
     console.print(category_table(outcome, data.categories))
     own, *others = arms
-    for other in others:
+    for other in others[:1]:
         console.print(comparison_table(other, own, data.categories))
     for arm in arms:
         name = f"{arm.name}, " if others else ""

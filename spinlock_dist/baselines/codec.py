@@ -22,8 +22,9 @@ class CategoryCodec(Protocol):
     """Coder of one category's features `[N, F]`: S codebooks, so S tokens a row."""
 
     @classmethod
-    def fit(cls, x_NF: np.ndarray, codes_L: np.ndarray, generator: Generator) -> Self:
-        """Fit to training rows within sum(log2 `codes_L`) bits."""
+    def fit(cls, x_NF: np.ndarray, codes_L: np.ndarray, generator: Generator, beam: int) -> Self:
+        """Fit to training rows within sum(log2 `codes_L`) bits. `beam` is the width with which a search for tokens, if
+        there is one, is made: a network's `quantizer.beam`, so that none of the two searches harder."""
 
     @property
     def codes(self) -> tuple[int, ...]:
@@ -39,6 +40,7 @@ class CategoryCodec(Protocol):
 CODECS: Registry[type[CategoryCodec]] = Registry(
     "codec",
     {
+        "joint_least_squares": "spinlock_dist.baselines.joint_least_squares:JointLeastSquares",
         "residual_kmeans": "spinlock_dist.baselines.residual_kmeans:ResidualKMeans",
         "pca_scalar": "spinlock_dist.baselines.pca_scalar:PCAScalar",
     },
@@ -96,8 +98,12 @@ class Codec:
         return values_ND
 
 
-def fit_codec(name: str, values_ND: np.ndarray, categories: Sequence[Category], plan: CapacityPlan, seed: int) -> Codec:
+def fit_codec(
+    name: str, values_ND: np.ndarray, categories: Sequence[Category], plan: CapacityPlan, seed: int, beam: int
+) -> Codec:
     """Fit the codec `name` to normalized training rows `[N, D]`, each category within its bits of `plan`.
+
+    `beam`: partial choices that a search for tokens keeps, as `quantizer.beam` says for the network.
 
     A category's result does not depend on the others. Raises `ConfigError` for an unknown name.
     """
@@ -105,5 +111,5 @@ def fit_codec(name: str, values_ND: np.ndarray, categories: Sequence[Category], 
     coders = []
     for index, category in enumerate(categories):
         generator = torch.Generator().manual_seed(derive_seed(seed, name, category.name))
-        coders.append(kind.fit(values_ND[:, category.columns], plan.codebook_sizes(index), generator))
+        coders.append(kind.fit(values_ND[:, category.columns], plan.codebook_sizes(index), generator, beam))
     return Codec(name, tuple(categories), tuple(coders))

@@ -19,11 +19,8 @@ TAILS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class Grid:
-    """Uniform cells of one component: edges at `low + i * step`, the outermost ones open; `values` `[K]` stand for
-    them."""
+    """The values `[K]` of one component, ascending: the means of uniform cells, the outermost ones open."""
 
-    low: float
-    step: float
     values: np.ndarray
 
     @classmethod
@@ -36,16 +33,15 @@ class Grid:
     def _between(cls, scores_N: np.ndarray, cells: int, low: float, high: float) -> Self:
         step = (high - low) / cells or 1.0  # where most rows share one value, low may be high
         middles_K = low + (np.arange(cells) + 0.5) * step
-        tokens_N = cls(low, step, middles_K).encode(scores_N)
+        tokens_N = cls(middles_K).encode(scores_N)
         counts_K = np.bincount(tokens_N, minlength=cells)
         sums_K = np.bincount(tokens_N, weights=scores_N, minlength=cells)
         # The mean of a cell's scores is their best value; a cell without any keeps its middle.
-        return cls(low, step, np.divide(sums_K, counts_K, out=middles_K, where=counts_K > 0))
+        return cls(np.divide(sums_K, counts_K, out=middles_K, where=counts_K > 0))
 
     def encode(self, scores_N: np.ndarray) -> np.ndarray:
-        """The cell of each score."""
-        cells = np.floor((scores_N - self.low) / self.step)
-        return np.clip(cells, 0, len(self.values) - 1).astype(np.int64)
+        """The value nearest to each score."""
+        return np.searchsorted((self.values[:-1] + self.values[1:]) / 2, scores_N)
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,8 @@ class PCAScalar:
     """Principal components `axes_PF` of one category about `mean_F`, each quantized on a grid of its own.
 
     The category's bits are shared among components by reverse water-filling on their variances, in whole codes;
-    components below the water level are dropped. Tokens have one place a component, not one a level.
+    components below the water level are dropped. Tokens have one place a component, not one a level. Components are
+    orthogonal, so the nearest value of each is the best choice of all together: there is nothing to search.
     """
 
     mean_F: np.ndarray
@@ -61,8 +58,8 @@ class PCAScalar:
     grids: tuple[Grid, ...]
 
     @classmethod
-    def fit(cls, x_NF: np.ndarray, codes_L: np.ndarray, generator: Generator) -> Self:
-        """Fit within the bits of all levels together, sum(log2 `codes_L`). Draws nothing from `generator`."""
+    def fit(cls, x_NF: np.ndarray, codes_L: np.ndarray, generator: Generator, beam: int) -> Self:
+        """Fit within the bits of all levels together, sum(log2 `codes_L`); `generator` and `beam` change nothing."""
         x = np.asarray(x_NF, dtype=np.float64)
         mean_F = x.mean(axis=0)
         _, singular_P, axes_PF = np.linalg.svd(x - mean_F, full_matrices=False)
@@ -78,11 +75,11 @@ class PCAScalar:
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """Cells of each component."""
+        """Values of each component."""
         return tuple(len(grid.values) for grid in self.grids)
 
     def encode(self, x_NF: np.ndarray) -> np.ndarray:
-        """The tokens `[N, P]`: the cell of every component."""
+        """The tokens `[N, P]`: the nearest value of every component."""
         scores_NP = (np.asarray(x_NF, dtype=np.float64) - self.mean_F) @ self.axes_PF.T
         tokens_NP = np.empty(scores_NP.shape, dtype=np.int64)
         for component, grid in enumerate(self.grids):
@@ -90,7 +87,7 @@ class PCAScalar:
         return tokens_NP
 
     def decode(self, tokens_NP: np.ndarray) -> np.ndarray:
-        """The features `[N, F]` float32 that the cells stand for."""
+        """The features `[N, F]` float32 that the values come to."""
         scores_NP = np.empty(tokens_NP.shape)
         for component, grid in enumerate(self.grids):
             scores_NP[:, component] = grid.values[tokens_NP[:, component]]

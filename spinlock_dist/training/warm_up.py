@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from spinlock_dist import compiled
+from spinlock_dist.baselines.joint_least_squares import JointLeastSquares
 from spinlock_dist.categories.category import Category
 from spinlock_dist.compiled.cache import is_complete, mark_complete
 from spinlock_dist.compression.capacity import CapacityPlan
@@ -45,7 +46,8 @@ def warm_up(config: TrialConfig, say: Say = lambda line: None) -> None:
 
 
 def _use_every_function() -> None:
-    """Start, train and encode with two tiny categories: every entry point is called with the types it always has."""
+    """Start, train and encode with two tiny categories, and fit a codec to one: every entry point is called with the
+    types it always has."""
     config = TrialConfig().with_overrides({"model.hidden": 4, "training.batch_size": 8})
     layout = GroupLayout([Category("a", (0, 1, 2)), Category("b", (3, 4, 5, 6))])
     sizes = np.full((2, 3), 4)
@@ -60,3 +62,4 @@ def _use_every_function() -> None:
     epochs.epoch(np.arange(16)[None], np.full((1, 2), 1e-3))
     for stack, part_NGF in zip(model.stacks, layout.split(train_NGF), strict=True):
         search_by_rows(stack.levels, part_NGF.transpose(0, 1)[None], width=2)
+    JointLeastSquares.fit(values_ND, sizes[0], torch.Generator(), beam=2)

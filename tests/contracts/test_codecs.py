@@ -31,7 +31,7 @@ def plan(data: PreparedData) -> CapacityPlan:
 
 
 def fitted(name: str, data: PreparedData, plan: CapacityPlan, seed: int = 0) -> Codec:
-    return fit_codec(name, data.values[data.split.train], data.categories, plan, seed)
+    return fit_codec(name, data.values[data.split.train], data.categories, plan, seed, beam=4)
 
 
 def with_codes(plan: CapacityPlan, codes: int) -> CapacityPlan:
@@ -96,7 +96,7 @@ class TestCodec:
         alone = CapacityPlan(plan.ratios[-1:], plan.dims[-1:], plan.codes[-1:])
         values = data.values[:, last.columns]
         here = Category(last.name, tuple(range(len(last))))
-        codec = fit_codec(name, values[data.split.train], [here], alone, seed=0)
+        codec = fit_codec(name, values[data.split.train], [here], alone, seed=0, beam=4)
         together = fitted(name, data, plan)
         slots = codec.codes.shape[1]
         assert (codec.encode(values)[:, 0] == together.encode(data.values)[:, -1, :slots]).all()

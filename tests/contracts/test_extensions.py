@@ -282,7 +282,7 @@ def test_a_metric_a_quantizer_and_a_codec(package: Path, tmp_path: Path) -> None
                 self.mean_F = mean_F
 
             @classmethod
-            def fit(cls, x_NF, codes_L, generator):
+            def fit(cls, x_NF, codes_L, generator, beam):
                 return cls(x_NF.mean(axis=0))
 
             def encode(self, x_NF):
@@ -302,7 +302,7 @@ def test_a_metric_a_quantizer_and_a_codec(package: Path, tmp_path: Path) -> None
         data, curve = prepare(config.prepare), []
         outcome = run_trial(config, data, lambda report: curve.append(report.validation.scalars()))
         plan = outcome.tokenizer.plan
-        codec = fit_codec("mean", data.values[data.split.train], data.categories, plan, seed=0)
+        codec = fit_codec("mean", data.values[data.split.train], data.categories, plan, seed=0, beam=4)
         of_codec = score_codec(codec, data, "validation")
     finally:
         METRICS.unregister("median error")

@@ -92,7 +92,8 @@ def test_compare_shows_both_side_by_side(config: Path, tmp_path: Path, capsys: p
     shown = capsys.readouterr().out
     assert "side by side" in shown and f"checkpoint: {out}" in shown
     assert re.search(r"^balanced, validation: imbalance \S+x", shown, re.MULTILINE)
-    assert re.search(r"^uniform, validation: imbalance \S+x", shown, re.MULTILINE)
+    for name in ("uniform", "joint_least_squares"):
+        assert re.search(rf"^{name}, validation: imbalance \S+x", shown, re.MULTILINE)
     changes = re.findall(r"cluster_\d .*?(\d\.\d{4}) +(\d\.\d{4}) +([+-]\d+)%", shown)
     assert len(changes) == 3
     for before, after, change in changes:
@@ -113,6 +114,9 @@ def test_compare_with_a_codec_at_the_same_bits(config: Path, capsys: pytest.Capt
     assert shared == set(other["validation"]) >= {"fvu", "mse_raw", "imbalance_raw", "worst_category", "dead_codes"}
     for split in ("validation", "test"):
         assert other[split]["split"] == split and other[split]["fvu"].keys() == both[split]["fvu"].keys()
+    least = both["without_network"]
+    assert least["codec"] == "joint_least_squares"
+    assert least["validation"]["bits_per_sample"] == pytest.approx(both["validation"]["bits_per_sample"])
 
 
 def test_a_codec_is_shown_side_by_side_in_80_columns(
