@@ -36,7 +36,7 @@ from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.events import StudyEvents
 from study.samplers.build import make_sampler
-from study.search.constraints import guards
+from study.search.constraints import Baseline, guards
 from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.worker.actor import numbers_of
@@ -198,7 +198,7 @@ def search(table: Table, arm: Arm, seed: int, at_a_time: int) -> SimpleNamespace
         space=table.space,
         base=TrialConfig(),
         target=len(table.points),
-        baseline=table.baseline,
+        baseline=Baseline(table.baseline),
         guards=config.guards,
         resources=Resources(at_a_time, 1, 0),
         members=arm.members,

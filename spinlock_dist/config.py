@@ -6,7 +6,7 @@ A config is *given*; what follows from it and the data (sizes, codes, bits) is *
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
@@ -92,21 +92,44 @@ class SimulatorConfig(Section):
 
 
 class SplitConfig(Section):
-    """Shares of the rows; a permutation of the rows by `seed` decides which row goes where."""
+    """Which rows train, which steer and which test: a permutation of the rows by `seed` decides."""
 
     seed: int = 0
-    search_seed: int | None = None
-    """Seed of the split that a search was steered on: its validation rows are no test rows of this split."""
-    train: float = Field(0.70, gt=0, lt=1)
-    validation: float = Field(0.15, gt=0, lt=1)
-    test: float = Field(0.15, gt=0, lt=1)
+    test: float = Field(0.30, gt=0, lt=1)
+    """Share of the rows that steers nothing: no setting, rung or sampler sees it."""
+    folds: int = Field(3, ge=1)
+    """Parts that the other rows are cut into. A trial of a study is trained once a fold, on the other folds, so that
+    each row is scored by a model that has not seen it. A single training has the last fold as its validation rows."""
+    validation: float | None = Field(None, gt=0, lt=1)
+    """Share of the rows that validate where there is one fold; by default 0.15."""
 
-    @model_validator(mode="after")
-    def _shares_sum_to_one(self) -> Self:
-        total = self.train + self.validation + self.test
+    @model_validator(mode="before")
+    @classmethod
+    def _with_three_shares(cls, given: Any) -> Any:
+        """Take `train`, `validation` and `test`, as earlier versions wrote them, for one fold."""
+        if not isinstance(given, Mapping) or "train" not in given:
+            return given
+        shares = {"train": 0.70, "validation": 0.15, "test": 0.15} | dict(given)
+        total = sum(shares[name] for name in ("train", "validation", "test"))
         if abs(total - 1) > 1e-6:
             raise ValueError(f"train + validation + test must be 1, is {total:g}")
+        rest = {name: value for name, value in shares.items() if name not in ("train", "search_seed")}
+        return {"folds": 1} | rest
+
+    @model_validator(mode="after")
+    def _shares_leave_rows_to_train_on(self) -> Self:
+        if self.folds > 1 and self.validation is not None:
+            raise ValueError(f"validation: with {self.folds} folds it is one of them; leave it out, or set folds to 1")
+        if self.folds == 1 and self.test + self.validation_share >= 1:
+            raise ValueError(f"validation + test must be below 1, is {self.test + self.validation_share:g}")
         return self
+
+    @property
+    def validation_share(self) -> float:
+        """Share of the rows that validate one training."""
+        if self.folds > 1:
+            return (1 - self.test) / self.folds
+        return 0.15 if self.validation is None else self.validation
 
 
 class CleaningConfig(Section):

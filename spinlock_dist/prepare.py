@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,11 @@ from spinlock_dist.split import Split, split_rows
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """Normalized features with everything that was fitted (on the training rows alone) to make them.
+    """Normalized features with everything that was fitted (on `fitted_rows` alone) to make them.
 
     `values` is `[N, D]` float32, finite; `feature_names` are D names `family::feature`, `families` their D families;
-    `categories` partition the D columns; `characteristics` holds one entry per category, computed on the training
-    rows before normalization, as the published rules do.
+    `categories` partition the D columns; `characteristics` holds one entry per category, computed on the rows
+    that preparation is fitted on, before normalization, as the published rules do.
     """
 
     values: np.ndarray
@@ -40,35 +40,49 @@ class PreparedData:
     fingerprint: str
     """SHA-256 of values, split, categories and config."""
 
+    def fold(self, number: int) -> PreparedData:
+        """The same data with the training and validation rows of a fold."""
+        return replace(self, split=self.split.fold(number))
+
 
 def prepare(config: PrepareConfig) -> PreparedData:
     """Load, split, encode, clean, normalize, find categories, characterize them. The same config gives the same data.
 
-    Everything fitted is fitted on the training rows alone. Raises `DataError` for a dataset that is missing,
-    unreadable or cannot be learned from, `ConfigError` for settings that contradict the data.
+    Everything fitted is fitted on `fitted_rows` alone, never on test rows. Raises `DataError` for a dataset that is
+    missing, unreadable or cannot be learned from, `ConfigError` for settings that contradict the data.
     """
     table = load_table(config)
     split = split_rows(len(table), config.split)
-    pipeline, cleaned = fit_pipeline(table, split.train, config, _chosen_before(config.categories))
+    fitted = fitted_rows(split)
+    pipeline, cleaned = fit_pipeline(table, fitted, config, _chosen_before(config.categories))
     values = pipeline.normalize(cleaned)
-    categories = _categories(values[split.train], pipeline, config)
-    train_cleaned = cleaned[split.train]
+    categories = _categories(values[fitted], pipeline, config)
+    cleaned_fitted = cleaned[fitted]
     return PreparedData(
         values=values,
         feature_names=pipeline.feature_names,
         families=pipeline.families,
         split=split,
         categories=categories,
-        characteristics=tuple(characterize(train_cleaned[:, category.columns]) for category in categories),
+        characteristics=tuple(characterize(cleaned_fitted[:, category.columns]) for category in categories),
         pipeline=pipeline,
         config=config,
         fingerprint=fingerprint(values, pipeline.feature_names, split, categories, config),
     )
 
 
-def _categories(x_train: np.ndarray, pipeline: FeaturePipeline, config: PrepareConfig) -> tuple[Category, ...]:
+def fitted_rows(split: Split) -> np.ndarray:
+    """The rows that cleaning, normalization and categories are fitted on.
+
+    Folds share what is fitted, so that they have the same columns and errors can be pooled. With several folds it is
+    fitted on all of them, which are all rows but the test rows; with one, on its training rows.
+    """
+    return split.train if len(split.folds) == 1 else np.sort(np.concatenate(split.folds))
+
+
+def _categories(x_fitted: np.ndarray, pipeline: FeaturePipeline, config: PrepareConfig) -> tuple[Category, ...]:
     if config.categories.mapping is None:
-        return discover_categories(x_train, config.categories)
+        return discover_categories(x_fitted, config.categories)
     dropped = {entry.feature for entry in pipeline.cleaning.ledger if entry.dropped is not None}
     return read_mapping(config.categories.mapping, pipeline.feature_names, dropped, config.categories.only_mapped)
 
@@ -99,6 +113,6 @@ def fingerprint(
     }
     digest = hashlib.sha256(json.dumps(labels, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
-    for rows in (split.train, split.validation, split.test):
+    for rows in (split.train, *split.folds, split.test):
         digest.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
     return digest.hexdigest()

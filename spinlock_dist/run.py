@@ -20,11 +20,13 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import resolve_device
 from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
+from spinlock_dist.metrics.score import score
+from spinlock_dist.metrics.scored import Scored
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.engine import choose_engine
-from spinlock_dist.training.evaluation import EvaluationData
+from spinlock_dist.training.evaluation import EvaluationData, reconstructed
 from spinlock_dist.training.member import Member, config_hash, restored_members
 from spinlock_dist.training.pilots import Planning, plan_by_feedback, run_pilots
 from spinlock_dist.training.snapshot import Snapshots
@@ -45,8 +47,10 @@ class TrialOutcome:
     """What trained it: `compiled` or `torch`."""
     epochs: int
     seconds: float
-    values: np.ndarray
-    """The normalized features `[N, D]` it was trained on."""
+    data: PreparedData
+    """What it was trained on."""
+    first_fold: Metrics | None = None
+    """Of these weights on the validation rows of their own fold, where `validation` is of several folds."""
 
     @property
     def config(self) -> TrialConfig:
@@ -55,11 +59,16 @@ class TrialOutcome:
 
     def evaluate(self, split: str) -> Metrics:
         """The metrics on `train`, `validation` or `test`. Only finals and export may look at `test`."""
-        return self.tokenizer.evaluate_values(self.values, split)
+        return score(self.reconstructed(split))
+
+    def reconstructed(self, split: str) -> Scored:
+        """The rows of a split as it reconstructs them."""
+        [scored] = reconstructed(self.tokenizer.model, _on_device(self.data, self.tokenizer.model.layout), split)
+        return scored
 
     def save(self, folder: Path) -> None:
         """Write a complete checkpoint (model.safetensors + meta.json) as `folder`, atomically."""
-        save_checkpoint(folder, self.tokenizer, self.validation, self.epochs, self.engine)
+        save_checkpoint(folder, self.tokenizer, self.first_fold or self.validation, self.epochs, self.engine)
 
 
 def run_trial(
@@ -108,15 +117,7 @@ def run_members(
     if engine == "compiled":
         warm_up(configs[0])  # on a node where no study began: not in the middle of a trial, and not in its seconds
     began = time.perf_counter()
-    layout = GroupLayout(data.categories, device)
-    prepared = EvaluationData(
-        values_ND=data.values,
-        grouped_NGF=layout.pack(torch.from_numpy(np.array(data.values)).to(device)),
-        split=data.split,
-        categories=data.categories,
-        characteristics=data.characteristics,
-        pipeline=data.pipeline,
-    )
+    prepared = _on_device(data, GroupLayout(data.categories, device))
     earlier = None
     if snapshots is not None:
         state = snapshots.load(_surroundings(data, device, engine), [config_hash(config) for config in configs])
@@ -127,6 +128,17 @@ def run_members(
         members = _planned(configs, data, prepared)
     train(members, prepared, report, Session(began, snapshots, earlier))
     return [_outcome(member, data, engine) for member in members]
+
+
+def _on_device(data: PreparedData, layout: GroupLayout) -> EvaluationData:
+    return EvaluationData(
+        values_ND=data.values,
+        grouped_NGF=layout.pack(torch.from_numpy(np.array(data.values)).to(layout.mask)),
+        split=data.split,
+        categories=data.categories,
+        characteristics=data.characteristics,
+        pipeline=data.pipeline,
+    )
 
 
 def lockstep_key(config: TrialConfig) -> str:
@@ -198,7 +210,7 @@ def _outcome(member: Member, data: PreparedData, engine: str) -> TrialOutcome | 
         engine=engine,
         epochs=member.epochs,
         seconds=member.seconds,
-        values=data.values,
+        data=data,
     )
 
 

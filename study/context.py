@@ -51,6 +51,11 @@ class StudyContext:
         return self.base.with_overrides({"compression.strategy": "uniform"})
 
     @property
+    def folds(self) -> int:
+        """Trainings of a trial of the search."""
+        return self.base.prepare.split.folds
+
+    @property
     def members(self) -> int:
         """Trials in lock step on a worker, as far as their settings allow it."""
         return members_per_worker(self.config.cluster, self.cluster.resources, self.config.trials)

@@ -17,8 +17,8 @@ from results.report.render import write_report
 from results.verdict.standings import conclude_tournament
 from results.verdict.verdict import Verdict, conclude
 from spinlock_dist.errors import SpinlockError
+from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.prepare import prepare
-from spinlock_dist.run import run_members
 from spinlock_dist.training.warm_up import warm_up
 from study.cluster.ray_cluster import Cluster, running
 from study.cluster.shared_folder import check_storage
@@ -65,7 +65,7 @@ def run(
     config: StudyConfig,
     *,
     resume: bool = False,
-    objective: Objective = run_members,
+    objective: Objective = run_folds,
     console: Console | None = None,
     sampler: GivenSampler | None = None,
 ) -> StudyResult:
@@ -115,7 +115,7 @@ def run(
 def dry_run(
     config: StudyConfig,
     *,
-    objective: Objective = run_members,
+    objective: Objective = run_folds,
     console: Console | None = None,
     sampler: GivenSampler | None = None,
 ) -> Forecast:

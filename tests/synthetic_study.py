@@ -54,7 +54,7 @@ from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.metrics.reference import distance_to_reference
 from study.config import StudyConfig
 from study.phases.tournament import RANDOM, tournament_arms
-from study.search.constraints import COUNT, guards
+from study.search.constraints import COUNT, Baseline, guards
 from study.search.initial_trials import initial_points
 from study.search.storage import open_journal
 from study.worker.retry_policy import collapsed
@@ -319,7 +319,7 @@ class _Builder:
             ended = [*attempts[:-1], replace(attempts[-1], epochs=0, kind=kind, reason=reason)]
             unscored = {"metrics": None, "curve": [], "epochs": 0, "seconds": 3.0, "attempts": ended}
             return replace(record, state=how, kind=kind, reason=reason, **unscored)
-        kept = guards(record.metrics, baseline.metrics, self.config.guards)
+        kept = guards(record.metrics, Baseline(baseline.metrics), self.config.guards)
         record = replace(record, guards=kept, kind="collapsed codebook" if collapsed(record.metrics) else "")
         poor = record.metrics.fvu_worst > 1.02 * baseline.metrics.fvu_worst
         stoppable = self.config.objective == "single" and self.config.stopping.rule != "none"
@@ -401,7 +401,7 @@ class _Builder:
         """Write what a study leaves at its end."""
         search = [record for records in found.values() for record in records]
         finals = self.finals(found)
-        verdict = judge(finals, "new splits of the data", self.config.base.prepare.split.test / 0.7)
+        verdict = judge(finals, "replicates", 0.3 / 0.7)
         conclusion = conclude(baseline[0], search, verdict)
         if self.config.tournament:
             rows = standings(found, verdict)
@@ -423,7 +423,7 @@ class _Builder:
                 config = self.space.to_config(self.config.base, finalist.params)
                 ours = self.complete("final", finalist.arm, number, config)
                 assert ours.test is not None and theirs.test is not None
-                records.append(replace(ours, guards=guards(ours.test, theirs.test, self.config.guards)))
+                records.append(replace(ours, guards=guards(ours.test, Baseline(theirs.test), self.config.guards)))
         if records:
             write_records(self.folder.records("final"), records)
         return records

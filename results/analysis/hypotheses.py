@@ -42,7 +42,7 @@ def hypotheses(study: StudyRecord) -> list[Hypothesis]:
 
 def _epochs(baseline: TrialRecord) -> Hypothesis:
     """Compare the uniform baseline's imbalance half-way with its last: would more training have balanced it?"""
-    name, curve = "too few epochs", [report for report in baseline.curve if "imbalance" in report]
+    name, curve = "too few epochs", [report for report in baseline.learning_curve if "imbalance" in report]
     if len(curve) < 3:
         return Hypothesis(name, "cannot be told", "The baseline was evaluated too few times to show a trend.")
     last = curve[-1]

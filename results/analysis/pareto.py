@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,14 @@ if TYPE_CHECKING:
 
 
 def objectives(metrics: Metrics) -> tuple[float, float, float]:
-    """What a study minimizes: log10 of the imbalance; with several objectives also mean FVU and -utilization."""
-    return metrics.log10_imbalance, metrics.fvu_mean, -metrics.utilization
+    """What a study minimizes, as estimated: log10 imbalance; with several objectives also mean FVU and -utilization."""
+    return math.log10(metrics.estimate("imbalance")), metrics.estimate("fvu_mean"), -metrics.utilization
+
+
+def told_values(metrics: Metrics, penalty: float, count: int) -> tuple[float, ...]:
+    """The first `count` objectives as a sampler is told them: with the penalty of a trial that may break a guard."""
+    first, *others = objectives(metrics)
+    return (first + penalty, *others)[:count]
 
 
 def front(records: Sequence[TrialRecord]) -> list[TrialRecord]:

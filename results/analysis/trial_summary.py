@@ -46,7 +46,9 @@ def tell_story(record: TrialRecord, baseline: Metrics | None) -> str:
     lines += attempt_lines(record.attempts)
     if record.metrics is not None:
         lines += _scores(record, record.metrics, baseline)
-    worst = [f"{report['epoch']:g}: {report['fvu_worst']:.3f}" for report in record.curve if "fvu_worst" in report]
+    worst = [
+        f"{report['epoch']:g}: {report['fvu_worst']:.3f}" for report in record.learning_curve if "fvu_worst" in report
+    ]
     lines += [("epochs", "  ".join(worst) + "   (FVU of the worst category)")] if worst else []
     lines += setting_lines(record.params)
     return in_columns(lines)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 
 STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
-KIND, ATTEMPTS, CHECKPOINT = "kind", "attempts", "checkpoint"
+KIND, ATTEMPTS, CHECKPOINT, PENALTY = "kind", "attempts", "checkpoint", "penalty"
 PRIOR = "borrowed"
 """Attribute of a prior trial, which this study did not run: where it comes from."""
 DIVERGED = "diverged"
@@ -96,13 +97,13 @@ def outcome(record: TrialRecord) -> dict[str, Any]:
     """The attributes to store with a finished trial, for `record_of` to read."""
     known = {STATE: record.state, REASON: record.reason, CURVE: record.curve, SEED: record.seed}
     known |= {SECONDS: record.seconds, NODE: record.node, KIND: record.kind}
-    return known if record.metrics is None else known | {METRICS: record.metrics.__dict__}
+    return known if record.metrics is None else known | {METRICS: asdict(record.metrics)}
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
     """The record of a finished trial."""
     known = trial.user_attrs
-    metrics = Metrics(**known[METRICS]) if METRICS in known else None
+    metrics = Metrics.from_json(known[METRICS]) if METRICS in known else None
     curve = known.get(CURVE, [])
     return TrialRecord(
         phase="warm" if PRIOR in known else "search",

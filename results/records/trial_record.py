@@ -77,7 +77,7 @@ class TrialRecord:
     """By name, in relative units; at most 0 when kept. Of finals on the test rows, against the same replicate's
     baseline."""
     curve: list[dict[str, float]] = field(default_factory=list)
-    """One entry a report: epoch, seconds, `loss.<term>` and the scalar validation metrics."""
+    """One entry a report: epoch, seconds, `loss.<term>`, the scalar validation metrics; in that of several `folds`."""
     epochs: int = 0
     lost: list[str] = field(default_factory=list)
     """Features that are constant on the training rows of this replicate and so were dropped; only finals have any."""
@@ -97,6 +97,11 @@ class TrialRecord:
         return self.state == "complete" and not self.kind and all(value <= 0 for value in self.guards.values())
 
     @property
+    def learning_curve(self) -> list[dict[str, float]]:
+        """The reports of one training: not the one in which the figures of all folds come together."""
+        return [row for row in self.curve if row.get("folds", 1) == 1]
+
+    @property
     def broken_guards(self) -> str:
         """Names of the guards that the trial breaks, empty if it keeps them all."""
         return ", ".join(name for name, value in self.guards.items() if value > 0)
@@ -108,7 +113,7 @@ class TrialRecord:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrialRecord:
         """The record stored as `content`."""
-        metrics = {part: Metrics(**content[part]) for part in ("metrics", "test") if content[part] is not None}
+        metrics = {part: Metrics.from_json(content[part]) for part in ("metrics", "test") if content[part] is not None}
         attempts = [Attempt.from_json(attempt) for attempt in content.get("attempts", [])]
         return cls(**{**content, **metrics, "attempts": attempts})
 
@@ -134,7 +139,7 @@ def read_records(path: Path) -> list[TrialRecord]:
 
 
 def feasible_records(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The feasible records by imbalance, the earlier of equals first."""
+    """The feasible records by the estimate of their imbalance, the earlier of equals first."""
     feasible = [record for record in records if record.feasible and record.metrics is not None]
     return sorted(feasible, key=lambda record: (_imbalance(record), record.number))
 
@@ -152,4 +157,4 @@ def ranking(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 def _imbalance(record: TrialRecord) -> float:
     assert record.metrics is not None
-    return record.metrics.log10_imbalance
+    return record.metrics.estimate("imbalance")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from spinlock_dist.categories.category import Category
+from spinlock_dist.metrics.row_errors import RowErrors
 from spinlock_dist.metrics.scored import Scored
 
 IMBALANCE_FLOOR = 1e-6
@@ -56,39 +56,24 @@ def imbalance(errors: Iterable[float], floor: float = IMBALANCE_FLOOR) -> float:
     return max(1.0, max(values) / max(min(values), floor))
 
 
-def imbalance_by_chance(
-    target_ND: np.ndarray, output_ND: np.ndarray, train_mean_D: np.ndarray, categories: Sequence[Category]
-) -> float:
+def imbalance_by_chance(errors: RowErrors, resampled: RowErrors) -> float:
     """The median imbalance that rows like these would show if all categories were equally well rebuilt.
 
-    Rows are resampled with replacement (Efron 1979); how each category's log FVU strays from its own value is what
-    few rows and heavy tails do to it, whatever the truth. An imbalance of this size shows no difference between the
-    categories. Those that are rebuilt exactly, or do not vary on these rows, are left out.
+    How each category's log FVU strays from its own value when rows are resampled is what few rows and heavy tails do to
+    it, whatever the truth. An imbalance of this size shows no difference between the categories. Those that are rebuilt
+    exactly, or do not vary on these rows, are left out.
     """
-    target = np.asarray(target_ND, dtype=np.float64)
-    squares = np.square(target - np.asarray(output_ND, dtype=np.float64))
-    totals = np.square(target - np.asarray(train_mean_D, dtype=np.float64))
-    errors_NC, totals_NC = (
-        np.stack([each[:, list(category.columns)].sum(axis=1) for category in categories], axis=1)
-        for each in (squares, totals)
-    )
-    varied_C = (errors_NC.sum(axis=0) > 0) & (totals_NC.sum(axis=0) > 0)
+    errors_C, totals_C = errors.errors_NC.sum(axis=0), errors.totals_NC.sum(axis=0)
+    varied_C = (errors_C > 0) & (totals_C > 0)
     if not varied_C.any():
         return 1.0
-    counts_RN = _resamples(len(target))
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_fvu_RC = np.log(counts_RN @ errors_NC[:, varied_C]) - np.log(counts_RN @ totals_NC[:, varied_C])
+        log_fvu_RC = np.log(resampled.errors_NC[:, varied_C]) - np.log(resampled.totals_NC[:, varied_C])
     log_fvu_RC = log_fvu_RC[np.isfinite(log_fvu_RC).all(axis=1)]
     if not len(log_fvu_RC):
         return 1.0
-    measured_C = np.log(errors_NC[:, varied_C].sum(axis=0) / totals_NC[:, varied_C].sum(axis=0))
+    measured_C = np.log(errors_C[varied_C] / totals_C[varied_C])
     return float(np.exp(np.median(np.ptp(log_fvu_RC - measured_C, axis=1))))
-
-
-@lru_cache(maxsize=2)
-def _resamples(rows: int) -> np.ndarray:
-    """How often each row is drawn in each of 200 resamples `[R, N]`; always the same."""
-    return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=200).astype(np.float64)
 
 
 def gini(errors: Iterable[float]) -> float:
@@ -117,7 +102,7 @@ def reconstruction_metrics(scored: Scored) -> dict[str, Any]:
         "worst_category": worst,
         "imbalance": ratio,
         "log10_imbalance": float(np.log10(ratio)),
-        "imbalance_by_chance": imbalance_by_chance(target_ND, output_ND, mean_D, scored.categories),
+        "imbalance_by_chance": imbalance_by_chance(scored.row_errors, scored.resampled),
         "imbalance_raw": imbalance(mse_raw.values(), RAW_FLOOR),
         "gini": gini(fvu.values()),
         "collapsed": sum(error >= COLLAPSED_FVU for error in fvu.values()),

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure with the bias of few rows taken off, and its 95% interval over rows."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +53,7 @@ class Metrics:
     entropy_ratio: float
     """Mean over codebooks of entropy / log2 K on the training rows."""
     dead_codes: int
-    """Codes never used on the training rows, all codebooks together."""
+    """Codes never used on the training rows, all codebooks together; of several folds their mean, rounded up."""
     bits_per_sample: float
     """Sum over codebooks of log2 K."""
     reference_fvu: dict[str, float]
@@ -52,14 +62,28 @@ class Metrics:
     """The imbalance of `reference_fvu`: what the allocation alone leads one to expect."""
     reference_distance: float
     """Geometric mean over categories of fvu / reference fvu: 1 at the reference, which non-Gaussian data can beat."""
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    """`imbalance`, `fvu_worst`, `fvu_mean` and `spread` as they would be on ever more rows of the kind."""
+    resampled: dict[str, list[float]] = field(default_factory=dict)
+    """Natural log of the same figures in each resample of the rows; of the same rows paired from record to record."""
     topographic_pre: float | None = None
     """Correlation between pairwise distances in features and in latents before quantization; a codec has none."""
     topographic_post: float | None = None
     """The same after quantization."""
     codebooks: list[dict[str, Any]] = field(default_factory=list)
-    """One dict a codebook: category, level, dim, codes, used, perplexity."""
+    """One dict a codebook: category, level, dim, codes, used, perplexity; of several folds those of the first."""
     extra: dict[str, float] = field(default_factory=dict)
     """What further entries of `METRICS` gave, by name."""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Metrics:
+        """The metrics stored as `content`; those of an earlier version have no estimates."""
+        estimates = {name: Estimate(**each) for name, each in content.get("estimates", {}).items()}
+        return cls(**{**content, "estimates": estimates})
+
+    def estimate(self, name: str) -> float:
+        """The estimate of `imbalance`, `fvu_worst` or `fvu_mean`; as measured where an earlier version made none."""
+        return self.estimates[name].value if name in self.estimates else float(getattr(self, name))
 
     def scalars(self) -> dict[str, float]:
         """The numbers that are one per split, by name."""
@@ -79,5 +103,7 @@ class EpochMetrics:
     losses: dict[str, float]
     """Mean training loss terms of the epoch, unweighted, in units of FVU, and their weighted sum as `total`."""
     validation: Metrics
+    folds: int = 1
+    """Folds whose rows `validation` is of: several in the last report of a trial that was trained on them."""
     seconds: float
     """Wall time since the trial began, pilots and the start of the codebooks included."""

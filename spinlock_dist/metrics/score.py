@@ -16,6 +16,7 @@ METRICS: Registry[Callable[[Scored], Mapping[str, Any]]] = Registry(
         "reconstruction": "spinlock_dist.metrics.reconstruction:reconstruction_metrics",
         "codebooks": "spinlock_dist.metrics.codebook:codebook_metrics",
         "reference": "spinlock_dist.metrics.reference:reference_metrics",
+        "estimates": "spinlock_dist.metrics.estimates:estimate_metrics",
         "topology": "spinlock_dist.metrics.topology:topology_metrics",
     },
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from spinlock_dist.categories.category import Category
 from spinlock_dist.metrics.codebook_usage import CodebookUsage
+from spinlock_dist.metrics.row_errors import RowErrors, row_errors
 
 
 class Codebook(NamedTuple):
@@ -49,3 +51,33 @@ class Scored:
     """Between the first rows, of their features; None where there is no latent space to compare with."""
     latents: tuple[np.ndarray, np.ndarray] | None = None
     """Of the first rows, before and after quantization."""
+
+    @cached_property
+    def row_errors(self) -> RowErrors:
+        """The squared errors of every row and category."""
+        return row_errors(self.target_ND, self.output_ND, self.train_mean_D, self.categories)
+
+    @cached_property
+    def resampled(self) -> RowErrors:
+        """Their sums over resamples of the rows."""
+        return self.row_errors.resampled()
+
+
+def pooled(folds: Sequence[Scored]) -> Scored:
+    """The rows of all folds together, each as the model of its own fold reconstructed it.
+
+    Each fold has a training mean of its own, about which its squares are taken: so targets and outputs are stated as
+    differences from it. Codebooks are those of all folds, each used by the rows of its own. The latent space compared
+    is that of the first.
+    """
+    first = folds[0]
+    return replace(
+        first,
+        target_ND=np.concatenate([each.target_ND - each.train_mean_D for each in folds]),
+        output_ND=np.concatenate([each.output_ND - each.train_mean_D for each in folds]),
+        train_mean_D=np.zeros_like(first.train_mean_D),
+        raw_target_ND=np.concatenate([each.raw_target_ND for each in folds]),
+        raw_output_ND=np.concatenate([each.raw_output_ND for each in folds]),
+        bits_C=np.mean([each.bits_C for each in folds], axis=0),
+        codebooks=[book for each in folds for book in each.codebooks],
+    )

@@ -60,9 +60,14 @@ class EvaluationData:
         return self.values_ND[self.split.train].mean(axis=0, dtype=np.float64)
 
 
-@torch.no_grad()
 def evaluate(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list[Metrics]:
     """The metrics of every member on `train`, `validation` or `test`."""
+    return [score(each) for each in reconstructed(model, data, split)]
+
+
+@torch.no_grad()
+def reconstructed(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list[Scored]:
+    """The rows of a split as every member reconstructs them: what metrics are computed from."""
     was_training = model.training
     model.eval()
     train_usage = _usage(model, _count_codes(model, data, data.split.train))
@@ -70,7 +75,7 @@ def evaluate(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list
     usage = train_usage if split == "train" else _usage(model, passed.counts)
     model.train(was_training)
     usages = [_Usages(train, there) for train, there in zip(train_usage, usage, strict=True)]
-    return [score(_scored(data, split, passed, plan, m, usages[m])) for m, plan in enumerate(model.plans)]
+    return [_scored(data, split, passed, plan, m, usages[m]) for m, plan in enumerate(model.plans)]
 
 
 class _Pass:

@@ -98,10 +98,10 @@ def _restored(state: State, place: int, config: TrialConfig, data: EvaluationDat
     member.finished, member.stopped = stored["finished"], stored["stopped"]
     member.order.set_state(state.tensors[f"order/{place}"])
     member.stopping.best, member.stopping.since_best = stored["stopping"]
-    member.validation = Metrics(**stored["validation"]) if stored["validation"] else None
+    member.validation = Metrics.from_json(stored["validation"]) if stored["validation"] else None
     member.error = ERRORS[stored["error"][0]](*stored["error"][1]) if stored["error"] else None
     for made in stored["reports"]:
-        member.reports.append(EpochMetrics(**{**made, "validation": Metrics(**made["validation"])}))
+        member.reports.append(EpochMetrics(**{**made, "validation": Metrics.from_json(made["validation"])}))
     if kept := state.below(f"kept/{place}/"):
         member.model = build_model([member], data)
         member.model.load_state_dict(kept)

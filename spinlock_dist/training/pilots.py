@@ -133,7 +133,8 @@ def _folds(train_rows: np.ndarray, seed: int) -> list[np.ndarray]:
 def _without_fold(split: Split, folds: Sequence[np.ndarray], held_out: int) -> Split:
     """The split of a pilot: training without one fold, which takes the place of the validation rows."""
     rest = np.concatenate([rows for fold, rows in enumerate(folds) if fold != held_out])
-    return Split(train=np.sort(rest), validation=np.sort(folds[held_out]), test=split.test)
+    validation = np.sort(folds[held_out])
+    return Split(train=np.sort(rest), validation=validation, test=split.test, folds=(validation,))
 
 
 def _measure(pilots: Sequence[Pilot], data: EvaluationData) -> list[np.ndarray | DivergedError]:

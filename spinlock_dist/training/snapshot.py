@@ -6,6 +6,7 @@ metadata. Nothing in it can execute code.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import time
@@ -69,6 +70,10 @@ class Snapshots:
             self.notice = f"{present[0]} is damaged or of another training: trained from the start"
         return None
 
+    def part(self, name: str) -> Snapshots:
+        """The snapshots of a training that is one of several, beside these."""
+        return Snapshots(self.path.with_name(f"{self.path.name}.{name}"), self.every)
+
     @property
     def due(self) -> bool:
         """Whether `every` seconds have passed since the last snapshot, or since the start."""
@@ -87,9 +92,9 @@ class Snapshots:
 
 
 def discard(path: Path) -> None:
-    """Remove the snapshots at `path`, of a training that is over."""
-    path.unlink(missing_ok=True)
-    _before(path).unlink(missing_ok=True)
+    """Remove the snapshots at `path`, of a training that is over, and those of its parts."""
+    for each in (path, *path.parent.glob(f"{glob.escape(path.name)}.*")):
+        each.unlink(missing_ok=True)
 
 
 def _has(state: State, members: Sequence[str]) -> bool:

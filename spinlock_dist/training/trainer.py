@@ -92,7 +92,7 @@ class Trainer:
             for index in report(made) if made else ():
                 self.members[index].stopped = True
             self._compact()
-            if snapshots is not None and snapshots.due and self.batch:
+            if snapshots is not None and snapshots.due:
                 snapshots.save(self.state())
 
     def _compact(self) -> None:

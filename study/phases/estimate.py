@@ -59,6 +59,8 @@ class Forecast:
     concurrent: int
     members: int
     """Trials of the search in lock step on a worker."""
+    folds: int
+    """Trainings of a trial of the baseline, of the search and of the verification."""
     each: str
     """What a trial gets."""
     device: str
@@ -69,7 +71,7 @@ class Forecast:
     prepare_seconds: float
     phases: tuple[Phase, ...]
     mean_epochs: float
-    """Of a trial of the search, if early stopping does what it aims at."""
+    """Of a trial of the search on all its folds, if early stopping does what it aims at."""
     first_result_seconds: float
     """From the start to the end of the first trial of the search that goes to its end."""
     disk: int
@@ -90,8 +92,8 @@ class Forecast:
             counts = f"{phase.trainings:10d}{phase.epochs:10d}"
             yield f"{phase.name:14s}{counts}{duration(phase.seconds):>14s}{phase.device_hours:12.3g}"
         [search] = [phase for phase in self.phases if phase.name == "search"]
-        if self.mean_epochs * search.trainings < search.epochs:
-            saved = duration(search.seconds * (1 - self.mean_epochs * search.trainings / search.epochs))
+        if self.mean_epochs * search.trainings < search.epochs * self.folds:
+            saved = duration(search.seconds * (1 - self.mean_epochs * search.trainings / (search.epochs * self.folds)))
             yield f"early stopping: about {self.mean_epochs:.0f} epochs a trial, which saves {saved} of the search"
         yield f"first result: after {duration(self.first_result_seconds)}, Ray's start apart"
         yield f"disk: at most {self.disk / 1e6:.3g} MB of checkpoints and snapshots"
@@ -123,6 +125,7 @@ def _time_pilot(context: StudyContext, members: int) -> Pilot:
 
 def _two_epochs(configs: Sequence[TrialConfig], data: PreparedData, setup: WorkerSetup) -> Pilot:
     use_resources(setup.resources)
+    data = data.fold(0)
     training = configs[0].training.model_copy(update={"epochs": 2, "evaluate_every": 1})
     short = [config.model_copy(update={"training": training}) for config in configs]
     ends: list[float] = []
@@ -156,6 +159,7 @@ def forecast(
     `pilots`: of one training, and of as many in lock step as the search trains on a worker.
     """
     pilot, members = pilots[1], max(pilots)
+    folds = config.base.prepare.split.folds
     training = pilot.start + epochs * pilot.epoch
     together = pilots[members].start + epochs * pilots[members].epoch
     held = resources.gpus or resources.cpus
@@ -167,40 +171,43 @@ def forecast(
         return Phase(name, trainings, trainings * epochs, clock, trial_batches * seconds * held / 3600)
 
     phases = (
-        phase("baseline", config.baseline_seeds),
-        phase("search", config.trials * searches, members, together),
+        phase("baseline", config.baseline_seeds * folds),
+        phase("search", config.trials * searches * folds, members, together),
         phase("finals", (finalists + 1) * config.finals.replicates),
-        phase("verification", config.finals.seeds + 1),
+        phase("verification", (config.finals.seeds + 1) * folds),
     )
     kept = max(config.keep_checkpoints, config.finals.top) * searches + 1  # and the copy in best/
     return Forecast(
         name=config.name,
         concurrent=resources.concurrent,
         members=members,
+        folds=folds,
         each=str(resources),
         device="GPU" if resources.gpus else "CPU",
         pilot=pilot,
         training_seconds=training,
         prepare_seconds=prepare_seconds,
         phases=phases,
-        mean_epochs=_mean_epochs(config.stopping, epochs) if config.objective == "single" else epochs,
-        first_result_seconds=prepare_seconds + phases[0].seconds + together,
+        mean_epochs=_mean_epochs(config.stopping, epochs, folds) if config.objective == "single" else epochs * folds,
+        first_result_seconds=prepare_seconds + phases[0].seconds + together * folds,
         disk=pilot.checkpoint * (kept + 2 * SNAPSHOT_PER_CHECKPOINT * resources.concurrent * members),
     )
 
 
-def _mean_epochs(stopping: StoppingConfig, epochs: int) -> float:
+def _mean_epochs(stopping: StoppingConfig, epochs: int, folds: int) -> float:
     """Mean epochs of a trial under successive halving, whose rungs let 1 / reduction of the trials pass.
+
+    Rungs lie on the first fold; with several there is one at its end.
 
     The first trials pass with little to be held against, so this is what many come near to.
     """
     if stopping.rule != "asha":
-        return epochs
+        return epochs * folds
     mean, share, rung, last = 0.0, 1.0, float(stopping.grace), 0.0
-    while rung < epochs:
+    while rung < epochs + (folds > 1):
         mean, last = mean + share * (rung - last), rung
         share, rung = share / stopping.reduction, rung * stopping.reduction
-    return mean + share * (epochs - last)
+    return mean + share * (epochs * folds - last)
 
 
 def duration(seconds: float) -> str:

@@ -15,14 +15,14 @@ from results.analysis.tables import write_tables
 from results.records.optuna_trials import finished_trials, prior_trials, read_search, warm_records
 from results.records.settings import TrialSettings
 from results.records.trial_record import TrialRecord, full_arm
-from spinlock_dist.metrics.record import Metrics
 from study.context import StudyContext
 from study.events import Broadcast, SearchStart
 from study.phases.tournament import Arm
 from study.samplers.build import guards_notice, make_sampler
 from study.search.checkpoint_retention import CheckpointRetention
-from study.search.constraints import COUNT
-from study.search.schedulers import PerTrialScheduler, make_scheduler
+from study.search.constraints import COUNT, Baseline
+from study.search.optuna_internals import enqueued_params
+from study.search.schedulers import NeverStop, PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
 from study.search.stop_criteria import ENDED, StopCriteria
 from study.search.storage import open_storage, release
@@ -90,12 +90,12 @@ class Search:
         """Run trials until as many as asked for have an outcome. Raises `KeyboardInterrupt` if it is interrupted."""
         assert baseline[0].metrics is not None
         config = self.context.config
-        study = self.open(baseline[0])
+        study = self.open(baseline)
         criteria = StopCriteria(config.until, study, self.context.cluster.resources)
         stopped = 0
         try:
             if len(finished_trials(study)) < config.trials and criteria.reason() is None:
-                self.fit(study, baseline[0].metrics, criteria)
+                self.fit(study, Baseline.of(baseline), criteria)
         finally:
             with suppress(OSError):  # on a full disk the next driver has to do it
                 stopped = release(study, "interrupted", "the study was stopped")
@@ -111,9 +111,8 @@ class Search:
         self.context.events.on_message(f"search ended: {reason}")
         return records
 
-    def open(self, baseline: TrialRecord) -> optuna.Study:
+    def open(self, baseline: Sequence[TrialRecord]) -> optuna.Study:
         """Open the storage and put it in order: no stale trials, prior trials added, initial trials enqueued."""
-        assert baseline.metrics is not None
         config, space, folder = self.context.config, self.context.space, self.context.folder
         say = self.context.events.on_message
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -125,8 +124,8 @@ class Search:
         self.retention.add(read_search(study))
         if lost:
             say(f"trials that were running when the driver was lost: {lost}; they are tried again")
-        prior = PriorTrials(study, space, baseline.metrics, config.guards)
-        has_baseline = add_baseline(prior, config.base, baseline)
+        prior = PriorTrials(study, space, Baseline.of(baseline), config.guards)
+        has_baseline = add_baseline(prior, config.base, baseline[0])
         if config.warm_start and WARM_STARTED not in study.user_attrs:
             add_earlier_studies(prior, earlier_studies(config, space))
         self.warm = warm_records(study)
@@ -137,21 +136,22 @@ class Search:
         study.set_user_attr(ENDED, None)
         return study
 
-    def fit(self, study: optuna.Study, baseline: Metrics, criteria: StopCriteria) -> None:
+    def fit(self, study: optuna.Study, baseline: Baseline, criteria: StopCriteria) -> None:
         """Let Ray Tune run trials, again where Ray's memory monitor ended it."""
         context = self.context
         events = context.events.with_parts(criteria, self.retention)
         epochs = context.base.training.epochs
-        events.on_message(f"search: {context.config.trials} trials of up to {epochs} epochs")
+        folds = f" on each of {context.folds} folds" if context.folds > 1 else ""
+        events.on_message(f"search: {context.config.trials} trials of up to {epochs} epochs{folds}")
         events.on_search_start(
             SearchStart(
                 study=context.config.name,
                 folder=context.folder,
                 target=context.config.trials,
                 earlier=tuple(read_search(study)),
-                epochs=epochs,
+                epochs=epochs * context.folds,
                 concurrent=context.cluster.resources.concurrent,
-                baseline=baseline,
+                baseline=baseline.metrics,
                 settings=TrialSettings.of(context.base),
                 addresses=context.addresses,
             )
@@ -219,7 +219,9 @@ class Search:
 
         def rule() -> TrialScheduler:
             ended = [*prior_trials(study), *finished_trials(study)]
-            return make_scheduler(self.context.config.stopping, self.context.base.training.epochs, ended)
+            # With several folds there is a rung at the end of the first: the others are trained for what passes it.
+            last = self.context.base.training.epochs + (self.context.folds > 1)
+            return make_scheduler(self.context.config.stopping, last, ended)
 
         if self.context.config.objective == "pareto":
             self.context.events.on_message(
@@ -227,7 +229,13 @@ class Search:
             )
             return PerTrialScheduler(lambda _: FIFOScheduler())
         common = rule()
-        return PerTrialScheduler(lambda _: rule() if self.context.config.batch else common)
+
+        def rule_of(number: int) -> TrialScheduler:
+            """Those that were to be tried in any case are compared with, and train to their end."""
+            chosen = rule() if self.context.config.batch else common
+            return NeverStop(chosen) if enqueued_params(study.trials[number]) is not None else chosen
+
+        return PerTrialScheduler(rule_of)
 
 
 def _trial_name(trial: tune.experiment.Trial) -> str:

@@ -66,6 +66,23 @@ class PerTrialScheduler(FIFOScheduler):
         return number in self._stopped or rule.on_trial_result(tune_controller, same, report) == TrialScheduler.STOP
 
 
+class NeverStop(FIFOScheduler):
+    """Lets a rule see a trial's reports without stopping that trial."""
+
+    def __init__(self, rule: TrialScheduler):
+        super().__init__()
+        self._rule = rule
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Let the rule know of the trial."""
+        self._rule.on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Let the rule see the report; go on."""
+        self._rule.on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE
+
+
 def make_scheduler(config: StoppingConfig, epochs: int, ended: Sequence[optuna.trial.FrozenTrial]) -> TrialScheduler:
     """The scheduler for trials of `epochs` epochs, in the state in which it has seen the trials `ended`.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from ray.tune.search import Searcher
 
-from results.analysis.pareto import objectives
+from results.analysis.pareto import told_values
 from results.analysis.trial_summary import COLLAPSED
 from results.records.optuna_distributions import suggest
 from results.records.optuna_trials import (
@@ -28,6 +28,7 @@ from results.records.optuna_trials import (
     KIND,
     METRICS,
     NODE,
+    PENALTY,
     REASON,
     SECONDS,
     SEED,
@@ -45,7 +46,7 @@ from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig
 from study.events import StudyEvents
-from study.search.constraints import guards
+from study.search.constraints import Baseline, guards, penalty
 from study.search.optuna_internals import stored_trial
 from study.search.pending_trials import PendingTrial, TrialBatch, form_trial_batches
 from study.worker import retry_policy
@@ -60,7 +61,7 @@ class SearchPlan:
     base: TrialConfig
     target: int
     """Trials that are to have an outcome."""
-    baseline: Metrics
+    baseline: Baseline
     guards: GuardsConfig
     resources: Resources
     members: int = 1
@@ -315,15 +316,16 @@ class AskTellSearcher(Searcher):
         overwritten by that second writing; constraints may not, so those that are there already stay.
         """
         trial, last = pending.trial, pending.last
-        metrics = Metrics(**json.loads(last["metrics"])) if "metrics" in last else None
+        metrics = Metrics.from_json(json.loads(last["metrics"])) if "metrics" in last else None
         if metrics is not None and not kind and retry_policy.collapsed(metrics):
             kind = COLLAPSED
         # A trial without any constraint would count as feasible. One that diverged or was refused has no metrics to
         # compute guards from, so it breaks this one: the sampler then keeps away from settings like it.
         constraints = {DIVERGED: float(state in ("diverged", "refused"))}
         if metrics is not None:
-            trial.set_user_attr(METRICS, metrics.__dict__)
+            trial.set_user_attr(METRICS, asdict(metrics))
             constraints |= guards(metrics, self._plan.baseline, self._plan.guards)
+            trial.set_user_attr(PENALTY, penalty(metrics, self._plan.baseline, self._plan.guards))
         known = stored_trial(trial).constraints
         for name, value in constraints.items():
             if name not in known:
@@ -368,9 +370,10 @@ def tell(study: optuna.Study, trial: optuna.Trial) -> None:
 
     A complete trial has a value; one that was stopped, diverged or was refused is pruned; other failures are failed.
     """
-    known = record_of(stored_trial(trial))
+    stored = stored_trial(trial)
+    known = record_of(stored)
     if known.state == "complete" and known.metrics is not None:
-        study.tell(trial, objectives(known.metrics)[: len(study.directions)])
+        study.tell(trial, told_values(known.metrics, stored.user_attrs.get(PENALTY, 0.0), len(study.directions)))
     else:
         study.tell(trial, state=TrialState.FAIL if known.state == "failed" else TrialState.PRUNED)
 

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from results.analysis.pareto import objectives
+from results.analysis.pareto import told_values
 from results.records.optuna_distributions import distribution
 from results.records.optuna_trials import DIVERGED, PRIOR, open_search, outcome, prior_trials, read_search, warm_records
 from results.records.study_folder import StudyFolder, open_study
@@ -24,12 +24,11 @@ from search_spaces.space import space_content
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError
-from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.prepare import PreparedData
 from study.config import GuardsConfig, StudyConfig
 from study.provenance import differences
 from study.samplers.optuna_samplers import OrderedNSGAII
-from study.search.constraints import guards
+from study.search.constraints import Baseline, guards, penalty
 from study.search.initial_trials import STRATEGY, UNIFORM, initial_points
 from study.search.optuna_internals import enqueued_params, first_generation
 
@@ -44,7 +43,7 @@ class PriorTrials:
 
     study: optuna.Study
     space: SearchSpace
-    baseline: Metrics
+    baseline: Baseline
     guards_config: GuardsConfig
 
     def add(self, record: TrialRecord, source: str) -> None:
@@ -54,13 +53,16 @@ class PriorTrials:
             return
         complete = record.state == "complete" and record.metrics is not None
         constraints = {DIVERGED: float(record.state in ("diverged", "refused"))}
+        values = None
         if record.metrics is not None:
+            if complete:
+                values = told_values(record.metrics, penalty(record.metrics, self.baseline, self.guards_config), count)
             constraints |= guards(record.metrics, self.baseline, self.guards_config)
         reports = {int(row["trained"]): row["fvu_worst"] for row in record.curve} if count == 1 else {}
         self.study.add_trial(
             optuna.create_trial(
                 state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-                values=objectives(record.metrics)[:count] if complete and record.metrics else None,
+                values=values,
                 params=record.params,
                 distributions={name: distribution(self.space.parameters[name]) for name in record.params},
                 user_attrs=outcome(record) | {PRIOR: source},

@@ -16,7 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from study.worker.retry_policy import failure_kind
 Objective = Callable[
     [Sequence[TrialConfig], PreparedData, MembersReport, Snapshots], Sequence[TrialOutcome | SpinlockError | None]
 ]
-"""What trains a trial batch: `spinlock_dist.run.run_members`, or a stand-in that can be pickled."""
+"""What trains a trial batch: `spinlock_dist.out_of_fold.run_folds`, or a stand-in that can be pickled."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +148,14 @@ def _message(number: int, report: EpochMetrics, metrics: Metrics, status: str, s
         "start": snapshots.epoch,
         "notice": snapshots.notice,
         "curve": json.dumps(curve_row(report)),
-        "metrics": json.dumps(asdict(metrics)),
+        "metrics": json.dumps(asdict(metrics if status == "complete" else replace(metrics, resampled={}))),
     }
 
 
 def curve_row(metrics: EpochMetrics) -> dict[str, float]:
     """A report as one flat row."""
     reached = {"epoch": metrics.epoch, "trained": metrics.trained, "seconds": metrics.seconds}
+    reached |= {"folds": metrics.folds} if metrics.folds > 1 else {}
     losses = {f"loss.{name}": value for name, value in metrics.losses.items()}
     return {**reached, **losses, **metrics.validation.scalars()}
 

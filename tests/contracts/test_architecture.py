@@ -48,7 +48,7 @@ CORE = (
     ("training",),
     ("tokenizer",),
     ("checkpoint_metadata", "checkpoint", "diagnosis"),
-    ("run",),
+    ("run", "out_of_fold"),
     ("interop", "tables"),
     ("generate", "train", "diagnose"),
 )

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "several codebooks a level": {"compression.max_codes": 8, "compression.strategy": "balanced"},
-    "levels switched off": {"compression.min_rows_per_code": 100},
+    "levels switched off": {"compression.min_rows_per_code": 60},
     "parallel levels": {"model.levels": "parallel"},
     "random start": {"model.initialization": "random"},
     "categories weigh the same": {"loss.reconstruction_balance": "categories"},

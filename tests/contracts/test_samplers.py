@@ -27,7 +27,7 @@ from study.cluster.resources import Resources
 from study.config import SAMPLERS, GuardsConfig, StudyConfig
 from study.events import StudyEvents
 from study.samplers.build import check_sampler, make_sampler
-from study.search.constraints import COUNT, guards
+from study.search.constraints import COUNT, Baseline, guards
 from study.search.initial_trials import initial_points
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_journal, release
@@ -101,7 +101,7 @@ class Player:
             space=self.setup.space,
             base=TrialConfig(),
             target=trials,
-            baseline=self.baseline,
+            baseline=Baseline(self.baseline),
             guards=GuardsConfig(),
             resources=Resources(concurrent=2, cpus=1, gpus=0),
             batch=batch,
@@ -177,7 +177,7 @@ def check_told(trial: FrozenTrial, record: TrialRecord, setup: Setup) -> None:
         assert record.state != "complete"
         assert record.reason
     else:
-        assert set(trial.constraints) == {DIVERGED, *guards(record.metrics, record.metrics, GuardsConfig())}
+        assert set(trial.constraints) == {DIVERGED, *guards(record.metrics, Baseline(record.metrics), GuardsConfig())}
     expected = {"complete": [5, 15], "pruned": [5, 10]}.get(record.state)
     if expected and single:
         assert list(trial.intermediate_values) == expected

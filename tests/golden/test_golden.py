@@ -33,7 +33,11 @@ ARMS: dict[str, dict[str, Any]] = {
 def figures(arm: str, folder: Path) -> dict[str, float]:
     """Train one arm and return its figures."""
     config = TrialConfig(
-        prepare={"dataset": str(write_table(folder / "table.npz")), "categories": {"count": 3}},
+        prepare={
+            "dataset": str(write_table(folder / "table.npz")),
+            "categories": {"count": 3},
+            "split": {"folds": 1, "validation": 0.15, "test": 0.15},
+        },
         training={"epochs": 6, "batch_size": 64, "device": "cpu"},
         model={"hidden": 8},
     ).with_overrides(ARMS[arm])

@@ -240,7 +240,7 @@ def test_too_few_rows_for_any_codebook_are_refused(
 ) -> None:
     dataset = written(tmp_path, correlated(12))
     said = refusal(capsys, "--dataset", str(dataset), "--set", f"compression.strategy={strategy}")
-    assert "every codebook has one code: 8 training rows, compression.min_rows_per_code 8" in said
+    assert "every codebook has one code: 6 training rows, compression.min_rows_per_code 8" in said
     given = ["compression.min_rows_per_code=1", "compression.feedback.rounds=1"]
     assert trained(dataset, capsys, *settings([*given, f"compression.strategy={strategy}"]))["fvu"]
 

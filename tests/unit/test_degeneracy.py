@@ -22,6 +22,7 @@ from spinlock_dist.run import run_trial
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.samplers.build import make_sampler
+from study.search.constraints import Baseline
 from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_journal
@@ -77,7 +78,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Metrics, list[Trial
     study.sampler = make_sampler(StudyConfig(name="n"))
     resources = Resources(concurrent=1, cpus=1, gpus=0)
     plan = SearchPlan(
-        space=SPACE, base=base, target=TRIALS, baseline=baseline, guards=GuardsConfig(), resources=resources
+        space=SPACE, base=base, target=TRIALS, baseline=Baseline(baseline), guards=GuardsConfig(), resources=resources
     )
     searcher = AskTellSearcher(study, plan)
     common = make_scheduler(StoppingConfig(grace=4), EPOCHS, [])

@@ -108,8 +108,8 @@ def test_raw_fvu_weighs_normalized_errors_by_scale(outcome: TrialOutcome, diagno
     """With standard normalization, raw error = scale² x normalized error, feature by feature."""
     scale_D = outcome.tokenizer.pipeline.normalization.arrays["scale"]
     split = prepare(outcome.config.prepare).split
-    target_ND = outcome.values[split.validation].astype(np.float64)
-    mean_D = outcome.values[split.train].mean(axis=0, dtype=np.float64)
+    target_ND = outcome.data.values[split.validation].astype(np.float64)
+    mean_D = outcome.data.values[split.train].mean(axis=0, dtype=np.float64)
     fvu_D = dict.fromkeys(range(target_ND.shape[1]), 0.0)
     names = outcome.tokenizer.pipeline.feature_names
     for category in diagnosis.categories:

@@ -18,6 +18,7 @@ from spinlock_dist.config_file import parse_config
 from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import ConfigError, DataError
 from spinlock_dist.prepare import PreparedData, prepare
+from spinlock_dist.seeding import derive_seed
 from spinlock_dist.split import split_rows
 
 NAMES = [f"{'initial' if column < 8 else 'summary'}::f{column}" for column in range(24)]
@@ -66,20 +67,25 @@ class TestPrepare:
         data = run(dataset)
         np.testing.assert_array_equal(data.pipeline.transform(load_table(data.config)), data.values)
 
-    def test_characteristics_are_of_raw_training_rows(self, dataset: Path) -> None:
-        data = run(dataset)
-        raw = data.pipeline.clean(load_table(data.config))[data.split.train]
+    @pytest.mark.parametrize("folds", [1, 3])
+    def test_characteristics_are_of_the_raw_rows_that_are_fitted_on(self, dataset: Path, folds: int) -> None:
+        data = run(dataset, split={"folds": folds})
+        rows = data.split.train if folds == 1 else np.sort(np.concatenate([data.split.train, data.split.validation]))
+        raw = data.pipeline.clean(load_table(data.config))[rows]
         for category, found in zip(data.categories, data.characteristics, strict=True):
             assert found == characterize(raw[:, category.columns])
 
+    @pytest.mark.parametrize("folds", [1, 3])
     @pytest.mark.parametrize("normalization", ["standard", "robust", "quantile"])
-    def test_validation_and_test_rows_change_nothing_fitted(self, tmp_path: Path, normalization: str) -> None:
-        data = run(write(tmp_path / "a.npz", values()), normalization=normalization)
+    def test_rows_held_out_change_nothing_fitted(self, tmp_path: Path, normalization: str, folds: int) -> None:
+        """Of one fold validation and test rows; of several, which all share what is fitted, test rows."""
+        given: Any = {"normalization": normalization, "split": {"folds": folds}}
+        data = run(write(tmp_path / "a.npz", values()), **given)
         x = values()
-        held_out = np.concatenate([data.split.validation, data.split.test])
+        held_out = data.split.test if folds > 1 else np.concatenate([data.split.validation, data.split.test])
         x[held_out] = np.random.default_rng(9).standard_cauchy((len(held_out), x.shape[1])) * 1e20
         x[held_out[0]] = np.inf
-        changed = run(write(tmp_path / "b.npz", x), normalization=normalization)
+        changed = run(write(tmp_path / "b.npz", x), **given)
         assert changed.pipeline.cleaning.ledger == data.pipeline.cleaning.ledger
         assert changed.categories == data.categories
         assert changed.characteristics == data.characteristics
@@ -148,15 +154,40 @@ class TestPrepare:
 
 class TestSplit:
     @settings(max_examples=60, deadline=None)
-    @given(rows=st.integers(10, 3000), seed=st.integers(0, 2**31))
-    def test_partition_with_rounded_shares(self, rows: int, seed: int) -> None:
-        split = split_rows(rows, SplitConfig(seed=seed))
+    @given(rows=st.integers(12, 3000), seed=st.integers(0, 2**31), folds=st.integers(1, 5))
+    def test_partition_with_rounded_shares(self, rows: int, seed: int, folds: int) -> None:
+        config = SplitConfig(seed=seed, folds=folds)
+        split = split_rows(rows, config)
         parts = [split.train, split.validation, split.test]
         np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(rows))
-        for part, share in zip(parts, (0.70, 0.15, 0.15), strict=True):
+        shares = (0.7 - config.validation_share, config.validation_share, 0.3)
+        for part, share in zip(parts, shares, strict=True):
             assert len(part) >= 1
-            assert abs(len(part) - share * rows) <= 1 + 1e-9
+            assert abs(len(part) - share * rows) <= 1.5 + 1e-9
             assert (np.diff(part) > 0).all()
+
+    @settings(max_examples=60, deadline=None)
+    @given(rows=st.integers(12, 500), seed=st.integers(0, 50), folds=st.integers(2, 5))
+    def test_each_steering_row_validates_in_one_fold_and_trains_in_the_others(
+        self, rows: int, seed: int, folds: int
+    ) -> None:
+        split = split_rows(rows, SplitConfig(seed=seed, folds=folds))
+        each = [split.fold(number) for number in range(folds)]
+        steering = np.setdiff1d(np.arange(rows), split.test)
+        np.testing.assert_array_equal(np.sort(np.concatenate([fold.validation for fold in each])), steering)
+        for fold in each:
+            np.testing.assert_array_equal(np.sort(np.concatenate([fold.train, fold.validation])), steering)
+            np.testing.assert_array_equal(fold.test, split.test)
+        np.testing.assert_array_equal(each[0].train, split.train)
+        assert np.ptp([len(fold.validation) for fold in each]) <= 1
+
+    def test_three_shares_as_earlier_versions_wrote_them(self) -> None:
+        earlier = SplitConfig.model_validate({"seed": 3, "train": 0.6, "validation": 0.3, "test": 0.1})
+        assert earlier == SplitConfig(seed=3, folds=1, validation=0.3, test=0.1)
+        split = split_rows(100, earlier)
+        assert [len(split.train), len(split.validation), len(split.test)] == [60, 30, 10]
+        order = np.random.default_rng(derive_seed(3, "split")).permutation(100)
+        np.testing.assert_array_equal(split.validation, np.sort(order[60:90]))
 
     def test_seed_decides(self) -> None:
         one, same, other = (split_rows(100, SplitConfig(seed=seed)) for seed in (1, 1, 2))
@@ -165,25 +196,19 @@ class TestSplit:
 
     def test_nothing_left_to_train_on(self) -> None:
         with pytest.raises(DataError, match="10 rows are too few for the shares"):
-            split_rows(10, SplitConfig(train=0.02, validation=0.49, test=0.49))
+            split_rows(10, SplitConfig(folds=1, validation=0.49, test=0.49))
 
-    @given(rows=st.integers(10, 400), seed=st.integers(0, 50), validation=st.sampled_from([0.1, 0.3, 0.6]))
-    def test_rows_that_steered_a_search_are_never_tested_on(self, rows: int, seed: int, validation: float) -> None:
-        shares = {"train": 0.9 - validation, "validation": validation, "test": 0.1}
-        search = split_rows(rows, SplitConfig(seed=7, **shares))
-        split = split_rows(rows, SplitConfig(seed=seed, search_seed=7, **shares))
-        assert not set(split.test) & set(search.validation)
-        assert [len(split.part(part)) for part in shares] == [len(search.part(part)) for part in shares]
-        together = np.concatenate([split.train, split.validation, split.test])
-        assert sorted(together) == list(range(rows))
-
-    def test_every_row_that_steered_nothing_is_tested_on_about_as_often(self) -> None:
-        splits = [split_rows(100, SplitConfig(seed=seed, search_seed=0)) for seed in range(400)]
-        times = np.bincount(np.concatenate([split.test for split in splits]), minlength=100)
-        free = np.delete(times, split_rows(100, SplitConfig(seed=0)).validation)
-        assert free.mean() == pytest.approx(400 * 15 / 85)
-        assert free.min() > 40
-        assert free.max() < 105
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"folds": 3, "validation": 0.2}, "with 3 folds it is one of them"),
+            ({"folds": 1, "validation": 0.5, "test": 0.5}, "must be below 1"),
+            ({"train": 0.5, "validation": 0.2, "test": 0.2}, "must be 1, is 0.9"),
+        ],
+    )
+    def test_shares_that_contradict_each_other(self, given: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            SplitConfig.model_validate(given)
 
 
 class TestAgainOnAnotherSplit:
@@ -196,7 +221,7 @@ class TestAgainOnAnotherSplit:
         assert again.feature_names == first.feature_names
         assert again.categories == first.categories
         assert again.fingerprint != first.fingerprint
-        fitted = again.values[again.split.train]
+        fitted = again.values[np.concatenate([again.split.train, again.split.validation])]
         np.testing.assert_allclose(fitted.mean(axis=0, dtype=np.float64), 0, atol=1e-5)
 
     def test_what_cleaning_chose_is_not_chosen_again(self, dataset: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.events import StudyEvents
 from study.samplers.build import make_sampler
+from study.search.constraints import Baseline
 from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
 from study.search.storage import open_journal, release, repair
@@ -62,7 +63,7 @@ def reopen(path: Path) -> optuna.Study:
 
 @pytest.fixture
 def make_searcher(study, make_metrics) -> Callable[..., AskTellSearcher]:
-    return partial(build_searcher, study=study, baseline=make_metrics(0.5, 0.1))
+    return partial(build_searcher, study=study, baseline=Baseline(make_metrics(0.5, 0.1)))
 
 
 def build_searcher(
@@ -513,7 +514,9 @@ class Driver:
         release(study, "driver lost", "")
         for sharpness in (0.7, 1.1):
             study.enqueue_trial({"compression.sharpness": sharpness}, skip_if_exists=True)
-        self.searcher = build_searcher(study=study, baseline=make_metrics(0.5, 0.1), target=TARGET, batch=batch)
+        self.searcher = build_searcher(
+            study=study, baseline=Baseline(make_metrics(0.5, 0.1)), target=TARGET, batch=batch
+        )
         stopping = StoppingConfig(grace=2)
         self.stopper = PerTrialScheduler(lambda _: make_scheduler(stopping, EPOCHS, finished_trials(study)))
         self.make_metrics, self.random = make_metrics, random.Random(order)

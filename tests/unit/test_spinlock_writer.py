@@ -25,7 +25,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "prepare.max_samples": (None, 500),
     "prepare.normalization": ("standard", "robust", "quantile"),
     "prepare.split.seed": (0, 7),
-    "prepare.split.search_seed": (None, 3),
     "prepare.cleaning.min_std": (1e-10, 1e-6),
     "prepare.cleaning.max_variance": (1e10, 1e8),
     "prepare.cleaning.clip_percentiles": ([0.5, 99.5], [1, 99]),

@@ -17,6 +17,7 @@ from spinlock_dist.errors import ConfigError
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StudyConfig
 from study.samplers.build import make_sampler
+from study.search.constraints import Baseline
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_storage, release, resolved_url
 from tests.unit.test_searcher import member_failure, member_report, result
@@ -41,7 +42,7 @@ def make_searcher(study: optuna.Study, baseline, target: int = 6) -> AskTellSear
     resources = Resources(concurrent=2, cpus=1, gpus=0)
     guards = GuardsConfig()
     plan = SearchPlan(
-        space=SPACE, base=TrialConfig(), target=target, baseline=baseline, guards=guards, resources=resources
+        space=SPACE, base=TrialConfig(), target=target, baseline=Baseline(baseline), guards=guards, resources=resources
     )
     return AskTellSearcher(study, plan)
 

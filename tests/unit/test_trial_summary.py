@@ -15,6 +15,7 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StudyConfig
+from study.search.constraints import Baseline
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.search.storage import open_journal
 from study.status import main
@@ -88,7 +89,7 @@ def runs(tmp_path: Path, make_record, make_metrics) -> Path:
         space=SearchSpace(name="s", description="", parameters={"compression.sharpness": Float(low=0.5, high=2.0)}),
         base=TrialConfig(),
         target=3,
-        baseline=make_metrics(0.5, 0.1),
+        baseline=Baseline(make_metrics(0.5, 0.1)),
         guards=GuardsConfig(),
         resources=Resources(concurrent=2, cpus=1, gpus=0),
     )

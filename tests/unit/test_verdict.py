@@ -12,7 +12,7 @@ from results.records.guards import effect_on_guard, excess_in_words
 from results.records.trial_record import TrialRecord
 from results.verdict.verdict import Verdict, conclude, judge
 from study.config import GuardsConfig
-from study.search.constraints import guards
+from study.search.constraints import Baseline, guards
 
 
 @pytest.fixture
@@ -30,7 +30,9 @@ def finals(make_record, make_metrics):
                     records.append(make_record(number, state="diverged", reason="diverged in epoch 3", **given))
                     continue
                 test = make_metrics(*scores[number], split="test")
-                records.append(make_record(number, test=test, guards=guards(test, base, GuardsConfig()), **given))
+                records.append(
+                    make_record(number, test=test, guards=guards(test, Baseline(base), GuardsConfig()), **given)
+                )
         return records
 
     return build
@@ -82,7 +84,7 @@ def test_a_guard_that_is_a_difference_is_not_told_as_a_ratio(finals, make_record
     ]
     [finding] = judge(low, "splits").findings
     assert finding.broken == ("fvu_worst", "utilization")
-    assert "fvu_worst (1.10 times its limit, interval 1.10 to 1.11)" in finding.why
+    assert "fvu_worst (1.05 times its limit, interval 1.05 to 1.06)" in finding.why
     assert "utilization (0.103 below its limit, interval 0.101 to 0.106)" in finding.why
     effects = judge(low, "splits").findings[0].guards
     assert effect_on_guard("bits", effects["utilization"]).startswith("0.103 beyond its tolerance")

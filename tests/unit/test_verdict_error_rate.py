@@ -17,7 +17,7 @@ import pytest
 from results.records.trial_record import BASELINE, TrialRecord
 from results.verdict.verdict import judge
 from study.config import FinalsConfig, GuardsConfig
-from study.search.constraints import guards
+from study.search.constraints import Baseline, guards
 
 RECORDS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "data" / "replicates.json").read_text())
 STUDIES = 200
@@ -36,7 +36,7 @@ def replicates(make_metrics):
 
 
 def final(make_record, number: int, arm: str, test: Any, base: Any) -> TrialRecord:
-    kept = guards(test, base, GuardsConfig()) if arm != BASELINE else {}
+    kept = guards(test, Baseline(base), GuardsConfig()) if arm != BASELINE else {}
     return make_record(number, phase="final", arm=arm, test=test, guards=kept)
 
 

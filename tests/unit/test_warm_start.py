@@ -18,7 +18,7 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from study.config import ClusterConfig, GuardsConfig, StudyConfig
 from study.samplers.build import make_sampler
-from study.search.constraints import COUNT
+from study.search.constraints import COUNT, Baseline
 from study.search.storage import open_journal
 from study.search.warm_start import (
     PriorTrials,
@@ -56,7 +56,7 @@ def baseline(make_record, make_metrics) -> TrialRecord:
 
 @pytest.fixture
 def prior(study, make_metrics) -> PriorTrials:
-    return PriorTrials(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
+    return PriorTrials(study, SPACE, Baseline(make_metrics(0.5, 0.1)), GuardsConfig())
 
 
 # ---------------------------------------------------------------- the baseline
@@ -144,7 +144,7 @@ def test_trials_of_an_earlier_study_are_told_as_they_ended_and_not_counted(
 ):
     folder = ran(tmp_path, records)
     study = open_journal(tmp_path / "own.journal", "own", COUNT[objective])
-    prior = PriorTrials(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
+    prior = PriorTrials(study, SPACE, Baseline(make_metrics(0.5, 0.1)), GuardsConfig())
     for _ in range(2):
         add_earlier_studies(prior, [folder])
     told = {record.arm: record for record in warm_records(study)}
@@ -170,7 +170,7 @@ def test_trials_of_an_earlier_study_are_told_as_they_ended_and_not_counted(
 def test_nsga2_breeds_from_prior_trials(tmp_path, make_metrics, make_record):
     study = open_journal(tmp_path / "own.journal", "own", 3)
     study.sampler = make_sampler(StudyConfig(name="own", sampler="nsga2", objective="pareto"))
-    prior = PriorTrials(study, SPACE, make_metrics(0.5, 0.1), GuardsConfig())
+    prior = PriorTrials(study, SPACE, Baseline(make_metrics(0.5, 0.1)), GuardsConfig())
     for number in range(20):
         params = {"compression.strategy": "balanced", "compression.sharpness": 1.5}
         prior.add(make_record(number, 0.4, 0.1, params=params), f"old/trial-{number}")

@@ -13,7 +13,7 @@ from results.report.figures.style import COLOURS, blank, grouped, log_axis
 
 
 def draw(study: StudyRecord) -> go.Figure | None:
-    trials = [record for record in study.search if len(record.curve) > 1]
+    trials = [record for record in study.search if len(record.learning_curve) > 1]
     if not trials:
         return None
     figure = blank()
@@ -25,12 +25,12 @@ def draw(study: StudyRecord) -> go.Figure | None:
         figure.add_scatter(x=x, y=y, mode="lines", name=group, line=line, opacity=opacity, hoverinfo="skip")
     looks = [("uniform baseline", study.baseline, "baseline"), ("best", best, "best")]
     for label, record, colour in looks:
-        if record is not None and record.curve:
+        if record is not None and record.learning_curve:
             x, y = _joined([record])
             line = {"color": COLOURS[colour], "width": 3, "dash": "dash" if colour == "baseline" else "solid"}
             figure.add_scatter(x=x, y=y, mode="lines", name=label, line=line)
     figure.update_xaxes(title={"text": "epochs of its own training (pilots not counted)"})
-    worst = [report.get("fvu_worst") for record in trials for report in record.curve]
+    worst = [report.get("fvu_worst") for record in trials for report in record.learning_curve]
     figure.update_yaxes(title={"text": "FVU of the worst category"}, **log_axis(worst))
     return figure
 
@@ -40,8 +40,8 @@ def _joined(records: Sequence[TrialRecord]) -> tuple[list[float | None], list[fl
     x: list[float | None] = []
     y: list[float | None] = []
     for record in records:
-        x += [report.get("trained", report["epoch"]) for report in record.curve] + [None]
-        y += [report.get("fvu_worst") for report in record.curve] + [None]
+        x += [report.get("trained", report["epoch"]) for report in record.learning_curve] + [None]
+        y += [report.get("fvu_worst") for report in record.learning_curve] + [None]
     return x[:-1], y[:-1]
 
 
