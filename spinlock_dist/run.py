@@ -141,6 +141,19 @@ def _on_device(data: PreparedData, layout: GroupLayout) -> EvaluationData:
     )
 
 
+def training_hash(config: TrialConfig, data: PreparedData) -> str:
+    """What the outcome of a config on this data depends on, in 64 hexadecimal digits.
+
+    Of the compression that is the plan, however it was arrived at; a measured one is known only once it is trained.
+    Raises `ConfigError` if there is no plan.
+    """
+    if get_strategy(config.compression.strategy).measured:
+        return config_hash(config)
+    plan = _plan(config, data)
+    rest = config.model_dump_json(exclude={"compression"})
+    return hashlib.sha256(f"{rest}{plan.dims.tolist()}{plan.codes.tolist()}".encode()).hexdigest()
+
+
 def lockstep_key(config: TrialConfig) -> str:
     """What configs that are trained together must have in common, as text."""
     return config.model_dump_json(exclude=_FREE)

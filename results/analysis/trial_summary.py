@@ -10,7 +10,7 @@ from results.records.guards import excess_in_words
 from results.records.trial_record import Attempt, TrialRecord
 from spinlock_dist.metrics.record import Metrics
 
-COLLAPSED = "collapsed codebook"
+COLLAPSED, DUPLICATE = "collapsed codebook", "duplicate"
 WORDS = {"pruned": "stopped early", "diverged": "diverged", "refused": "refused", "failed": "failed"}
 
 

@@ -23,7 +23,7 @@ from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
 
 STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
-KIND, ATTEMPTS, CHECKPOINT, PENALTY = "kind", "attempts", "checkpoint", "penalty"
+KIND, ATTEMPTS, CHECKPOINT, PENALTY, TRAINING = "kind", "attempts", "checkpoint", "penalty", "training"
 PRIOR = "borrowed"
 """Attribute of a prior trial, which this study did not run: where it comes from."""
 DIVERGED = "diverged"

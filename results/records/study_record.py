@@ -79,6 +79,14 @@ class StudyRecord:
         found = self.prepared.get("characteristics") or {}
         return {category: scores["features"] for category, scores in found.items()}
 
+    @cached_property
+    def categories(self) -> dict[str, list[str]]:
+        """The features of each category, `family::name`; empty if categories.json is missing or damaged."""
+        found = _read(
+            self, self.folder.categories.exists(), lambda: _mapping(self.folder.categories), "categories.json"
+        )
+        return found or {}
+
     @property
     def replicated(self) -> dict[str, Effect]:
         """Ratio of imbalances to the baseline's on the test rows of the replicates, by finalist."""

@@ -17,7 +17,7 @@ State = Literal["complete", "pruned", "diverged", "refused", "failed"]
 inconsistent in itself or with the data. `failed`: an error of the code or the machine."""
 Kind = str
 """What went wrong with a trial or an attempt at it: a name in `study.worker.retry_rules.RETRY_RULES` or
-`collapsed codebook`; empty if nothing did."""
+`collapsed codebook` or `duplicate` of another trial; empty if nothing did."""
 
 
 Word = Literal["better", "no difference shown", "worse"]

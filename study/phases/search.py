@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import optuna
 from ray import tune
@@ -15,6 +16,7 @@ from results.analysis.tables import write_tables
 from results.records.optuna_trials import finished_trials, prior_trials, read_search, warm_records
 from results.records.settings import TrialSettings
 from results.records.trial_record import TrialRecord, full_arm
+from spinlock_dist.run import training_hash
 from study.context import StudyContext
 from study.events import Broadcast, SearchStart
 from study.phases.tournament import Arm
@@ -165,6 +167,7 @@ class Search:
             resources=context.cluster.resources,
             members=context.members,
             batch=context.config.batch,
+            training_of=partial(training_hash, data=context.data.fold(0)),
         )
         try:
             while not self.fitted(study, AskTellSearcher(study, plan, events, criteria.reason), events):

@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from results.analysis.pareto import told_values
-from results.analysis.trial_summary import COLLAPSED
+from results.analysis.trial_summary import COLLAPSED, DUPLICATE
 from results.records.optuna_distributions import suggest
 from results.records.optuna_trials import (
     CHECKPOINT,
@@ -33,6 +33,7 @@ from results.records.optuna_trials import (
     SECONDS,
     SEED,
     STATE,
+    TRAINING,
     attempts_at,
     finished_trials,
     read_search,
@@ -43,6 +44,7 @@ from search_spaces import SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.metrics.record import Metrics
+from spinlock_dist.training.member import config_hash
 from study.cluster.resources import Resources
 from study.config import GuardsConfig
 from study.events import StudyEvents
@@ -68,6 +70,8 @@ class SearchPlan:
     """Trials in a trial batch at most, as far as their settings allow it."""
     batch: int | None = None
     """Trials of a batch of a deterministic search."""
+    training_of: Callable[[TrialConfig], str] = config_hash
+    """What of a config its outcome depends on: of two trials that have it in common one is trained."""
 
 
 class AskTellSearcher(Searcher):
@@ -106,6 +110,11 @@ class AskTellSearcher(Searcher):
         self._running: dict[str, TrialBatch] = {}
         self._dead: dict[str, TrialBatch] = {}
         self._ended: list[TrialRecord] = []
+        self._first: dict[str, int] = {}
+        self._twins: dict[int, list[PendingTrial]] = {}
+        for trial in finished_trials(study):
+            if trial.user_attrs[STATE] != "failed" and TRAINING in trial.user_attrs:
+                self._first.setdefault(trial.user_attrs[TRAINING], trial.number)
         self.failure: str | None = None
         self.ended: str | None = None
 
@@ -134,7 +143,7 @@ class AskTellSearcher(Searcher):
         trial_batches = (*self._ready, *self._running.values(), *self._dead.values())
         pending_trials = (
             sum(len(trial_batch.trials) for trial_batch in trial_batches) + len(self._asked) + len(self._untold)
-        )
+        ) + sum(map(len, self._twins.values()))
         return self._plan.target - self._finished - pending_trials
 
     def _ask_several(self) -> None:
@@ -174,8 +183,14 @@ class AskTellSearcher(Searcher):
         trial.set_user_attr(SEED, self._plan.base.seed)
         try:
             pending.config = self._plan.space.to_config(self._plan.base, values)
+            training = self._plan.training_of(pending.config)
         except ConfigError as error:
             self._finish(pending, "refused", "refused", str(error))
+            return trial.number
+        trial.set_user_attr(TRAINING, training)
+        first = self._first.setdefault(training, trial.number)
+        if first != trial.number:
+            self._wait_for(first, pending)
             return trial.number
         last = pending.attempts[-1] if pending.attempts and not pending.attempts[-1].trial_batch else None
         # A kind that is never retried stands here only if the driver was lost before it could store the outcome; the
@@ -185,6 +200,30 @@ class AskTellSearcher(Searcher):
         else:
             self._asked.append(pending)
         return trial.number
+
+    def _wait_for(self, first: int, pending: PendingTrial) -> None:
+        """Finish a trial as the one that trains the same, now or once that has an outcome."""
+        known = self._study.get_trials(deepcopy=False)[first]
+        if STATE in known.user_attrs:
+            self._finish_as(known, pending)
+        else:
+            self._twins.setdefault(first, []).append(pending)
+
+    def _finish_as(self, known: FrozenTrial, pending: PendingTrial) -> None:
+        """Store the outcome of the trial `known`, which trains the same, as that of another; `STATE` last."""
+        trial, earlier = pending.trial, record_of(known)
+        for name, value in known.constraints.items():
+            if name not in stored_trial(trial).constraints:
+                trial.set_constraint(name, value)
+        copied = {name: known.user_attrs[name] for name in (METRICS, PENALTY, CURVE) if name in known.user_attrs}
+        copied |= {
+            KIND: DUPLICATE,
+            REASON: f"the same plan and training as trial {known.number}, which {_had(earlier)}",
+        }
+        for name, value in copied.items():
+            trial.set_user_attr(name, value)
+        trial.set_user_attr(STATE, earlier.state)
+        self._note_outcome(pending)
 
     def _start(self, trial_id: str, trial_batch: TrialBatch) -> dict[str, Any]:
         doublings = retry_policy.resource_doublings(trial_batch.trials[0].attempts) if trial_batch.alone else 0
@@ -339,11 +378,21 @@ class AskTellSearcher(Searcher):
         self._note_outcome(pending)
 
     def _note_outcome(self, pending: PendingTrial) -> None:
-        record = record_of(stored_trial(pending.trial))
+        known = stored_trial(pending.trial)
+        record = record_of(known)
         self._untold.append(pending.trial)
         self._ended.append(record)
         self.failure = self.failure or retry_policy.reason_to_give_up(self._ended)
         self._events.on_trial_end(record)
+        twins = self._twins.pop(pending.number, [])
+        if record.state == "failed" and twins:  # of the machine, which says nothing of them: the next one is trained
+            training = known.user_attrs[TRAINING]
+            self._first[training] = twins[0].number
+            self._twins |= {twins[0].number: twins[1:]} if twins[1:] else {}
+            self._ready.append(TrialBatch.of(twins[:1]))
+        else:
+            for twin in twins:
+                self._finish_as(known, twin)
         self._tell_if_due()
 
     def _tell_if_due(self) -> None:
@@ -376,6 +425,10 @@ def tell(study: optuna.Study, trial: optuna.Trial) -> None:
         study.tell(trial, told_values(known.metrics, stored.user_attrs.get(PENALTY, 0.0), len(study.directions)))
     else:
         study.tell(trial, state=TrialState.FAIL if known.state == "failed" else TrialState.PRUNED)
+
+
+def _had(record: TrialRecord) -> str:
+    return {"complete": "completed", "pruned": "was stopped"}.get(record.state, record.state)
 
 
 class StopWhenGivenUp(tune.Stopper):

@@ -10,7 +10,7 @@ from search_spaces import Categorical, Float, Parameter, SearchSpace, load_space
 from search_spaces.space import Branch
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.prepare import PreparedData, prepare
-from spinlock_dist.run import run_trial
+from spinlock_dist.run import run_trial, training_hash
 from tests.synthetic import write_table
 
 BRANCHES = [(name, branch) for name in preset_names() for branch in load_space(name).branches()]
@@ -51,3 +51,26 @@ def test_a_config_of_every_branch_trains(name: str, branch: Branch, base: TrialC
     outcome = run_trial(config.with_overrides({"training.epochs": 6 if measured else 1}), data)
     assert outcome.validation.bits_per_sample > 0
     assert outcome.validation.fvu_worst > 0
+
+
+SMALL = [(name, branch) for name, branch in BRANCHES if name in ("quick", "adaptive_compression")]
+
+
+@pytest.mark.parametrize(
+    ("name", "branch"), SMALL, ids=[f"{n} {' '.join(map(str, b.choices.values()))}" for n, b in SMALL]
+)
+def test_no_setting_is_sampled_that_changes_nothing(
+    name: str, branch: Branch, base: TrialConfig, data: PreparedData
+) -> None:
+    """Each one alone changes what is trained, from at least one of ten places in the branch."""
+    space = load_space(name)
+    for varied in branch.names:
+        if varied == "compression.strategy":
+            continue
+        seen = set()
+        for seed in range(10):
+            values = values_in(space, branch, random.Random(seed))
+            choices = branch.choices.get(varied, space.parameters[varied].probes())
+            hashes = {training_hash(space.to_config(base, {**values, varied: choice}), data) for choice in choices}
+            seen.add(len(hashes) > 1 or len(choices) == 1)
+        assert True in seen, varied

@@ -79,7 +79,7 @@ def test_a_tournament_shows_its_standings_and_names_searches(tmp_path, capsys):
     out, _ = shown(folder, capsys, "--rows", "50")
     assert "ratio to the baseline, interval" in out
     assert re.search(r"^ +\d+ +balanced \d ", out, re.MULTILINE)
-    assert len(json.loads(shown(folder, capsys, "--json")[0])["standings"]) == 6
+    assert len(json.loads(shown(folder, capsys, "--json")[0])["standings"]) == 7
     folder.tournament.write_text('[{"arm": "balanced"}]')
     out, err = shown(folder, capsys)
     assert "ratio to the baseline, interval" not in out

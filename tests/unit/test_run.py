@@ -17,7 +17,7 @@ from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import PreparedData, prepare
-from spinlock_dist.run import TrialOutcome, lockstep_key, run_members, run_trial
+from spinlock_dist.run import TrialOutcome, lockstep_key, run_members, run_trial, training_hash
 from spinlock_dist.training import losses
 from tests.synthetic import write_table
 
@@ -328,3 +328,15 @@ def test_every_trial_knows_its_distance_to_the_reference(config: TrialConfig, da
     for category, characteristics, spent in zip(data.categories, data.characteristics, bits, strict=True):
         assert score.reference_fvu[category.name] == pytest.approx(fvu_at_rate(characteristics.spectrum, spent))
     assert 0.5 < score.reference_distance < 10
+
+
+def test_a_training_is_known_by_its_plan_and_not_by_how_it_came_about(data: PreparedData) -> None:
+    def hash_of(**given: object) -> str:
+        return training_hash(TrialConfig().with_overrides({f"compression.{k}": v for k, v in given.items()}), data)
+
+    uniform = hash_of(strategy="uniform")
+    assert hash_of(strategy="uniform", rule="spinlock", sharpness=2.0, capacity="latent") == uniform
+    assert hash_of(strategy="balanced") != uniform
+    assert hash_of(strategy="balanced", sharpness=2.0) != hash_of(strategy="balanced")
+    assert hash_of(strategy="feedback") != hash_of(strategy="feedback", min_rows_per_code=20)
+    assert training_hash(TrialConfig(seed=1), data) != training_hash(TrialConfig(), data)

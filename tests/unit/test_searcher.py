@@ -609,6 +609,63 @@ def test_by_default_the_order_in_which_trials_end_counts(tmp_path, make_metrics)
 # ---------------------------------------------------------------- reports
 
 
+ALIKE = {"space": replace(SPACE, parameters={"compression.rule": SPACE.parameters["compression.rule"]})}
+"""Two configs, so that a third trial trains what an earlier one trained."""
+NAMES = itertools.count()
+
+
+def ask_all(searcher: AskTellSearcher) -> dict[str, int]:
+    """Ask until there is nothing to run before something ends: Tune's name and the number of each trial."""
+    given = {}
+    while isinstance(found := searcher.suggest(name := f"ask-{next(NAMES)}"), dict):
+        [member] = found["members"]
+        given[name] = member["number"]
+    return given
+
+
+def complete_all(searcher: AskTellSearcher, given: dict[str, int], make_metrics) -> None:
+    for place, (name, number) in enumerate(given.items()):
+        searcher.on_trial_complete(name, report(make_metrics(0.4, 0.1 + 0.1 * place), 10, "complete", number))
+
+
+def test_of_trials_that_train_the_same_one_is_trained(make_searcher, make_metrics, study):
+    searcher = make_searcher(**ALIKE, target=6, events=(noted := Noted()))
+    given = ask_all(searcher)
+    assert len(given) == 2
+    complete_all(searcher, given, make_metrics)
+    assert searcher.suggest("x") == Searcher.FINISHED
+    records = read_search(study)
+    assert len(records) == len(noted.ended) == 6
+    for record in records:
+        [first] = [each for each in records if each.number in given.values() and each.params == record.params]
+        assert record.metrics == first.metrics
+        assert record.guards == first.guards
+        assert study.trials[record.number].value == study.trials[first.number].value
+        if record is not first:
+            assert record.reason == f"the same plan and training as trial {first.number}, which completed"
+            assert (record.kind, record.feasible) == ("duplicate", False)
+
+
+def test_what_an_earlier_driver_trained_is_not_trained_again(make_searcher, make_metrics, path):
+    searcher = make_searcher(**ALIKE, target=4)
+    complete_all(searcher, ask_all(searcher), make_metrics)
+    resumed = make_searcher(study=reopen(path), **ALIKE, target=8)
+    assert len(resumed.records()) == 4
+    assert ask_all(resumed) == {}
+    assert len(resumed.records()) == 8
+
+
+def test_a_failure_of_the_machine_is_no_outcome_of_its_twins(make_searcher, make_metrics, study):
+    searcher = make_searcher(**ALIKE, target=6)
+    for name, number in ask_all(searcher).items():
+        searcher.on_trial_complete(name, failure("exception", number=number))
+    again = ask_all(searcher)
+    assert len(again) == 2
+    complete_all(searcher, again, make_metrics)
+    assert searcher.suggest("x") == Searcher.FINISHED
+    assert sorted(record.state for record in read_search(study)) == ["complete"] * 4 + ["failed"] * 2
+
+
 def test_a_restarted_trial_begins_its_curve_anew(make_searcher, make_metrics, study):
     searcher = make_searcher()
     searcher.suggest("a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from results.analysis.capacity import realized_ratios, spread
 from results.analysis.hypotheses import hypotheses
+from results.analysis.recommendations import recommendations
 from results.records.study_record import StudyRecord
 from results.report.sections.parts import Cell, Section, Table
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
@@ -18,11 +19,9 @@ def section(study: StudyRecord) -> Section:
     if (spreads := _spreads(study)) is not None:
         texts.append(spreads)
     table = Table("Suspected causes of the imbalance", ("cause", "this study", "why"), rows, words=(0, 1, 2))
-    return Section(
-        title="Which of the four suspected causes?",
-        texts=texts,
-        tables=[table],
-    )
+    advice: list[list[Cell | str | None]] = [[each.advice, each.came] for each in recommendations(study)]
+    came = Table("What the source recommended to try", ("recommendation", "what came of it"), advice, words=(0, 1))
+    return Section(title="Which of the four suspected causes?", texts=texts, tables=[table, came])
 
 
 def _spreads(study: StudyRecord) -> str | None:

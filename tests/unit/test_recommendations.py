@@ -1,0 +1,47 @@
+"""The source's recommendations, and what came of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from results.analysis.recommendations import recommendations
+from results.records.study_record import StudyRecord, read_study
+from tests.synthetic_study import build_study
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyRecord:
+    return read_study(build_study(tmp_path, "s", 12))
+
+
+def test_all_five_are_answered_from_the_studys_own_figures(study: StudyRecord) -> None:
+    found = recommendations(study)
+    assert len(found) == 5
+    baseline, best = study.baseline, study.best
+    assert baseline is not None and baseline.metrics is not None
+    assert best is not None and best.metrics is not None
+    epochs, scale, bolder, worst, length = (each.came for each in found)
+    assert "uniform baseline's imbalance went from" in epochs
+    assert f"On normalized features it is {baseline.metrics.imbalance:.3g}x." in scale
+    ratio = best.metrics.estimate("imbalance") / baseline.metrics.estimate("imbalance")
+    assert f"{study.settings.strategy(best)} {ratio:.2f} and " in bolder
+    assert "uniform" not in bolder
+    name = baseline.metrics.worst_category
+    first = study.categories[name][0]
+    assert worst.startswith(f"Under uniform ratios that is {name} ({first}")
+    assert f"FVU {baseline.metrics.fvu[name]:.3f} at " in worst
+    assert f"In trial {best.number} it has {best.metrics.fvu[name]:.3f} at " in worst
+    completed = sum(record.state == "complete" for record in study.search)
+    assert f"all {completed} trials that completed were trained for {baseline.epochs} epochs" in length
+
+
+def test_features_that_are_unknown_are_left_out(study: StudyRecord) -> None:
+    study.folder.categories.unlink()
+    assert " (" not in recommendations(study)[3].came.split(",")[0]
+
+
+def test_nothing_is_said_before_there_is_a_baseline(study: StudyRecord) -> None:
+    study.records = []
+    assert recommendations(study) == []
