@@ -27,16 +27,16 @@ import torch
 from measure import interleaved as in_turns
 from measure import keep, tell, tell_machine
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.calls import CallCounter
 from benchmarks.reference import PlainVQVAE, from_batched
 from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.capacity import plan_capacity
 from spinlock_dist.compression.characteristics import characterize
 from spinlock_dist.config import TrialConfig
-from spinlock_dist.device import denormals_flushed
+from spinlock_dist.device import denormals_flushed, resolve_device
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.initialization import initialize
 from spinlock_dist.model.layout import GroupLayout
@@ -50,31 +50,6 @@ SIZES = (14, 14, 33, 9, 7, 28, 13, 21)
 ROWS, BATCH, REPEATS = 10_000, 512, 5
 TORCH = {"training.engine": "torch"}
 PARTS = ("reference", "members", "peak", "growth")
-
-
-LOOKS = {"view", "_unsafe_view", "unsqueeze", "squeeze", "transpose", "t", "permute", "expand", "select", "slice"} | {
-    "detach",
-    "alias",
-    "split",
-    "split_with_sizes",
-    "unbind",
-    "as_strided",
-}
-"""Operators that compute nothing."""
-
-
-class CallCounter(TorchDispatchMode):
-    """Counts the operators that are dispatched, those of the backward pass too, and which of them compute."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = self.kernels = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count one and go on."""
-        self.calls += 1
-        self.kernels += func.overloadpacket.__name__ not in LOOKS
-        return func(*args, **(kwargs or {}))
 
 
 def table(rows: int, sizes: Sequence[int], seed: int = 0) -> Tensor:
@@ -92,8 +67,15 @@ def table(rows: int, sizes: Sequence[int], seed: int = 0) -> Tensor:
 def make_trainer(values: Tensor, sizes: Sequence[int], members: int = 1, codes: int = 1, **settings: Any) -> Trainer:
     """Return a trainer of uniform ratios on all rows, started, with `members` seeds and `codes` times the codes."""
     config = TrialConfig().with_overrides(
-        {"training.batch_size": BATCH, "compression.strategy": "uniform", "model.initialization": "random", **settings}
+        {
+            "training.batch_size": BATCH,
+            "training.device": "cpu",
+            "compression.strategy": "uniform",
+            "model.initialization": "random",
+            **settings,
+        }
     )
+    device = resolve_device(config.training.device)
     edges = np.cumsum([0, *sizes])
     categories = tuple(
         Category(f"c{place}", tuple(range(low, high))) for place, (low, high) in enumerate(pairwise(edges.tolist()))
@@ -101,12 +83,12 @@ def make_trainer(values: Tensor, sizes: Sequence[int], members: int = 1, codes: 
     found = tuple(characterize(values.numpy()[:, list(each.columns)]) for each in categories)
     plan = plan_capacity(config.compression, found, len(values), config.quantizer)
     plan = replace(plan, codes=plan.codes * codes)
-    layout = GroupLayout(categories)
-    model = HierarchicalVQVAE(layout, [plan] * members, config.model, config.quantizer)
+    layout = GroupLayout(categories, device)
+    model = HierarchicalVQVAE(layout, [plan] * members, config.model, config.quantizer).to(device)
     rows = np.arange(len(values))
     data = EvaluationData(
         values_ND=values.numpy(),
-        grouped_NGF=layout.pack(values),
+        grouped_NGF=layout.pack(values.to(device)),
         split=Split(train=rows, validation=rows[:1], test=rows[:1]),
         categories=categories,
         characteristics=found,

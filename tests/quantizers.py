@@ -1,18 +1,22 @@
-"""Starting a quantizer, group by group."""
+"""Starting a quantizer on latents of all its members."""
 
 from __future__ import annotations
 
-import torch
-from torch import Generator, Tensor
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
 
 from spinlock_dist.model.quantizers import Quantizer
 
 
-def start_on(quantizer: Quantizer, member: int, latent_GNZ: Tensor, generator: Generator, batch_size: int) -> Tensor:
-    """Fit all groups of a member; return their latents quantized, `[G, N, Z]`."""
-    return torch.stack(
-        [
-            quantizer.start_from_data(member, group, latent_NZ, generator, batch_size)
-            for group, latent_NZ in enumerate(latent_GNZ)
-        ]
-    )
+def start_on(
+    quantizer: Quantizer, latent_MGNZ: Tensor, seeds: Sequence[int], batch_size: int, compiled: bool = False
+) -> Tensor:
+    """Fit all groups of all members, each member by its own seed; return the latents quantized, `[M, G, N, Z]`."""
+    streams = [np.random.default_rng(seed) for seed in seeds]
+    draws = [
+        [stream.random(quantizer.draws(member, group)) for group in range(latent_MGNZ.shape[1])]
+        for member, stream in enumerate(streams)
+    ]
+    return quantizer.start_from_data(latent_MGNZ, draws, batch_size, compiled)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -69,19 +70,20 @@ class GroupLayout:
     def __init__(self, categories: Sequence[Category], device: torch.device | str = "cpu"):
         self.sizes = [len(category) for category in categories]
         width = max(self.sizes)
-        self.columns = torch.zeros(len(categories), width, dtype=torch.long, device=device)
-        self.mask = torch.zeros(len(categories), width, device=device)
-        for group, category in enumerate(categories):
-            self.columns[group, : len(category)] = torch.tensor(category.columns, device=device)
-            self.mask[group, : len(category)] = 1.0
-        self._order = torch.argsort(self.columns[self.mask.bool()])
+        columns = np.zeros((len(categories), width), np.int64)
+        used = np.arange(width) < np.array(self.sizes)[:, None]
+        columns[used] = np.concatenate([category.columns for category in categories])
+        # Made on the host and copied whole: a device would be waited for once a category.
+        self.columns, self.mask = torch.from_numpy(columns).to(device), torch.from_numpy(used).float().to(device)
+        self._cells = torch.from_numpy(np.flatnonzero(used)[np.argsort(columns[used])]).to(device)
         self.buckets = make_buckets(self.sizes)
         placed = [
             (group, bucket, row) for bucket, each in enumerate(self.buckets) for row, group in enumerate(each.groups)
         ]
         self.places = [(bucket, row) for _, bucket, row in sorted(placed)]
         self._groups = [torch.tensor(bucket.groups, device=device) for bucket in self.buckets]
-        self._unsorted = torch.argsort(torch.cat(self._groups))
+        order = np.concatenate([bucket.groups for bucket in self.buckets])
+        self._unsorted = torch.from_numpy(np.argsort(order)).to(device)
 
     def pack(self, values: Tensor) -> Tensor:
         """From `[..., D]` to `[..., G, F]`."""
@@ -89,7 +91,7 @@ class GroupLayout:
 
     def unpack(self, grouped: Tensor) -> Tensor:
         """From `[..., G, F]` to `[..., D]`."""
-        return grouped[..., self.mask.bool()][..., self._order]
+        return grouped.flatten(-2)[..., self._cells]
 
     def split(self, grouped: Tensor) -> list[Tensor]:
         """From `[..., G, F]` to each bucket's `[..., g, f]`, without the padding that other buckets need."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.autograd import Function
 
 from spinlock_dist.config import ModelConfig, QuantizerConfig
@@ -93,20 +93,6 @@ class GroupMLP(nn.Module):
         """`base + x @ linear + bias + relu([x, contexts] @ hidden) @ out`."""
         weights = (self.linear_MGIO, self.bias_MGO, self.hidden_bias_MGH, self.out_MGHO, *self.hidden_MGIH)
         return cast(Tensor, _GroupMLP.apply(base_MGBO, *weights, x_MGBI, *contexts))
-
-    @torch.no_grad()
-    def start_hidden(self, member: int, group: int, sizes: Sequence[int], generator: Generator) -> None:
-        """Draw the hidden layer of one group (He et al. 2015). `sizes`: cells in use of the input and each context."""
-        for weights_MGIH, size in zip(self.hidden_MGIH, sizes, strict=True):
-            drawn_IH = torch.randn(size, weights_MGIH.shape[-1], generator=generator) * (2 / sum(sizes)) ** 0.5
-            weights_MGIH[member, group, :size] = drawn_IH.to(weights_MGIH)
-
-    @torch.no_grad()
-    def start_output(self, member: int, group: int, inputs: int, outputs: int, generator: Generator) -> None:
-        """Draw the linear map and the output layer of one group, for a start that knows no data."""
-        for weights, fan_in in ((self.linear_MGIO, inputs), (self.out_MGHO, self.out_MGHO.shape[2])):
-            drawn = torch.randn(fan_in, outputs, generator=generator) * (0.5 / fan_in) ** 0.5
-            weights[member, group, :fan_in, :outputs] = drawn.to(weights)
 
 
 class Level(nn.Module):

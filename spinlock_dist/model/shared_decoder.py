@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
@@ -40,15 +41,20 @@ class SharedDecoder(nn.Module):
         return [part_MBGF.transpose(1, 2) for part_MBGF in parts]
 
     @torch.no_grad()
-    def start(self, member: int, generator: Generator) -> None:
-        """Draw a member's weights (He et al. 2015), cell by cell in use, so that padding does not change them."""
-        fan_in = int(self.dims_MGL[member].sum())
-        for level, dims_G in enumerate(self.dims_MGL[member].T.tolist()):
-            for (bucket, row), dims in zip(self.layout.places, dims_G, strict=True):
-                weights_MGZH = self.hidden_MGZH[bucket * self.levels + level]
-                drawn_ZH = torch.randn(dims, weights_MGZH.shape[-1], generator=generator) * (2 / fan_in) ** 0.5
-                weights_MGZH[member, row, :dims] = drawn_ZH.to(weights_MGZH)
+    def start(self, generators_M: Sequence[Generator]) -> None:
+        """Draw the weights of every member (He et al. 2015), cell by cell in use, so that padding does not change
+        them."""
+        found = [np.zeros(each.shape, np.float32) for each in self.hidden_MGZH]
+        output_MHGF = np.zeros(self.out_MHGF.shape, np.float32)
         hidden = self.out_MHGF.shape[1]
-        for group, features in enumerate(self.layout.sizes):
-            drawn_HF = torch.randn(hidden, features, generator=generator) * (1 / hidden) ** 0.5
-            self.out_MHGF[member, :, group, :features] = drawn_HF.to(self.out_MHGF)
+        for member, (dims_GL, generator) in enumerate(zip(self.dims_MGL.tolist(), generators_M, strict=True)):
+            fan_in = sum(map(sum, dims_GL))
+            for level in range(self.levels):
+                for (bucket, row), dims_L in zip(self.layout.places, dims_GL, strict=True):
+                    drawn_ZH = torch.randn(dims_L[level], hidden, generator=generator) * (2 / fan_in) ** 0.5
+                    found[bucket * self.levels + level][member, row, : dims_L[level]] = drawn_ZH
+            for group, features in enumerate(self.layout.sizes):
+                drawn_HF = torch.randn(hidden, features, generator=generator) * (1 / hidden) ** 0.5
+                output_MHGF[member, :, group, :features] = drawn_HF
+        for weights, drawn in zip((*self.hidden_MGZH, self.out_MHGF), (*found, output_MHGF), strict=True):
+            weights.copy_(torch.from_numpy(drawn), non_blocking=True)

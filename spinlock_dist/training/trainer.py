@@ -161,7 +161,7 @@ class Trainer:
         finite_TM = [*(torch.isfinite(value_M.detach()) for value_M in terms.values()), self.optimizer.finite_M()]
         failed_TM = ~torch.stack(finite_TM)
         self.failed_TM |= failed_TM & self.alive_M
-        self.alive_M = self.alive_M & ~failed_TM.any(dim=0)
+        self.alive_M &= ~failed_TM.any(dim=0)
         self.optimizer.step(self.alive_M)
         self.steps += 1
         every = self.shared.quantizer.expiry_every
@@ -277,7 +277,8 @@ def train(members: Sequence[Member], data: EvaluationData, report: MembersReport
         return
     trainer = Trainer(build_model(running, data), members, data)
     if session.earlier is None:
-        initialize(trainer.model, trainer.train_NGF, [member.config.seed for member in running], trainer.batch_size)
+        seeds, compiled = [member.config.seed for member in running], trainer.engine == "compiled"
+        initialize(trainer.model, trainer.train_NGF, seeds, trainer.batch_size, compiled)
         trainer.seconds = time.perf_counter() - session.began
     else:
         trainer.restore(*session.earlier)

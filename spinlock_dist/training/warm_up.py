@@ -56,7 +56,7 @@ def _use_every_function() -> None:
     values_ND = np.random.default_rng(0).normal(size=(16, 7)).astype(np.float32)
     train_NGF = layout.pack(torch.from_numpy(values_ND))
     optimizer = MemberAdam(model.parameters(), torch.tensor([1e-3]))
-    initialize(model, train_NGF, [0], 8)
+    initialize(model, train_NGF, [0], 8, compiled=True)
     scale = Scale.of(layout.split(train_NGF.var(dim=0, unbiased=False)))
     epochs = CompiledEpochs(model, optimizer, train_NGF, scale, [config])
     epochs.epoch(np.arange(16)[None], np.full((1, 2), 1e-3))

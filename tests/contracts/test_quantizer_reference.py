@@ -26,7 +26,7 @@ def both(group: int) -> tuple[EMAQuantizer, VectorQuantize, torch.Tensor]:
     codes_MGS = torch.tensor([[[4], [CODES], [20]]])
     ours = EMAQuantizer(torch.tensor([[3, DIMS, 8]]), codes_MGS, QuantizerConfig(ema_decay=DECAY))
     latents = torch.randn(1, 3, ROWS, 8, generator=generator) * (torch.arange(8) < ours.dims_MG[0][:, None, None])
-    start_on(ours, 0, latents[0], generator, batch_size=ROWS)
+    start_on(ours, latents, [0], batch_size=ROWS)
     theirs = VectorQuantize(DIMS, CODES, decay=DECAY, eps=1e-12, threshold_ema_dead_code=0, rotation_trick=False)
     book = theirs._codebook
     book.embed.data.copy_(ours.codebook_MGSKZ[0, 1, 0, :CODES, :DIMS][None])
@@ -66,7 +66,7 @@ def test_several_codebooks_agree_with_residual_quantization(seed: int) -> None:
     generator = Generator().manual_seed(seed)
     latents = torch.randn(1, 1, ROWS, DIMS, generator=generator)
     ours = EMAQuantizer(torch.tensor([[DIMS]]), torch.tensor([[sizes]]), QuantizerConfig(ema_decay=DECAY))
-    start_on(ours, 0, latents[0], generator, batch_size=ROWS)
+    start_on(ours, latents, [0], batch_size=ROWS)
     theirs = ResidualVQ(dim=DIMS, codebook_size=sizes, decay=DECAY, eps=1e-12, threshold_ema_dead_code=0)
     for book, (layer, codes) in enumerate(zip(theirs.layers, sizes, strict=True)):
         layer._codebook.embed.data.copy_(ours.codebook_MGSKZ[0, 0, book, :codes][None])
@@ -92,7 +92,7 @@ def test_finite_scalars_agree(levels: int) -> None:
     latents = torch.randn(1, 1, ROWS, 3, generator=generator)
     codes_MGS = torch.tensor([[[levels**3]]])
     ours = FSQ(torch.tensor([[3]]), codes_MGS, QuantizerConfig(kind="fsq", fsq_levels=levels))
-    start_on(ours, 0, latents[0], generator, batch_size=ROWS)
+    start_on(ours, latents, [0], batch_size=ROWS)
     theirs = ReferenceFSQ([levels] * 3, preserve_symmetry=True)
     reach_Z = ours.scale_MGZ[0, 0] * (levels - 1) / 2  # their codes fill [-1, 1], ours are in the latent's units
     z = latents.clone().requires_grad_(True)

@@ -41,9 +41,7 @@ def latents(rows: int = ROWS, seed: int = 0) -> Tensor:
 def started(case: Case, members: slice = slice(None)) -> Quantizer:
     config, codes = case
     quantizer = build_quantizer(DIMS[members], codes[members], config)
-    for index, member in enumerate(range(2)[members]):
-        z_GNZ = latents()[member, :, :, : int(DIMS[members].max())]
-        start_on(quantizer, index, z_GNZ, Generator().manual_seed(member), batch_size=64)
+    start_on(quantizer, latents()[members, ..., : int(DIMS[members].max())], range(2)[members], batch_size=64)
     return quantizer
 
 
@@ -80,12 +78,13 @@ class TestQuantizer:
         assert (z.grad[0, 0, :, :4] > 0).all(), "straight-through: more latent, more code"
         assert list(quantizer.parameters()) == []
 
-    def test_the_start_returns_what_quantizing_the_same_latents_gives(self, case: Case) -> None:
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_the_start_returns_what_quantizing_the_same_latents_gives(self, case: Case, compiled: bool) -> None:
         config, codes = case
         quantizer = build_quantizer(DIMS, codes, config)
         z = latents()
-        returned = [start_on(quantizer, m, z[m], Generator().manual_seed(m), batch_size=64) for m in range(2)]
-        torch.testing.assert_close(torch.stack(returned), quantizer(z).codes_MGBZ, rtol=1e-4, atol=1e-5)
+        returned = start_on(quantizer, z, [0, 1], batch_size=64, compiled=compiled)
+        torch.testing.assert_close(returned, quantizer(z).codes_MGBZ, rtol=1e-4, atol=1e-5)
 
     def test_the_start_leaves_less_error_than_one_code_would(self, case: Case) -> None:
         z = latents()

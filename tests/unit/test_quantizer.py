@@ -27,8 +27,7 @@ DIMS, CODES = [[4, 8], [8, 4]], [[5, 3], [1, 7]]
 
 def started() -> tuple[EMAQuantizer, Tensor]:
     quantizer, z = make(DIMS, CODES), latents(DIMS, rows=200)
-    for member in range(2):
-        start_on(quantizer, member, z[member], Generator().manual_seed(member), batch_size=200)
+    start_on(quantizer, z, [0, 1], batch_size=200)
     return quantizer, z
 
 

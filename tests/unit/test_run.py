@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from spinlock_dist.compression.rate_distortion import fvu_at_rate
-from spinlock_dist.config import TrialConfig
+from spinlock_dist.config import LossConfig, QuantizerConfig, TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.model.layout import GroupLayout
@@ -103,21 +104,46 @@ def test_members_trained_together_equal_each_alone(
         assert member.evaluate("validation").fvu == pytest.approx(member.validation.fvu, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"compression.capacity": "latent", "loss.orthogonality": 1.0},
-        {"compression.capacity": "latent", "loss.topographic": 0.1, "loss.informativeness": 1.0},
-        {"compression.capacity": "latent", "quantizer.kind": "fsq", "loss.orthogonality": 1.0},
-        {"loss.orthogonality": 1.0, "loss.topographic": 0.1, "loss.reconstruction_balance": "worst"},
-    ],
-    ids=lambda options: ",".join(name.split(".")[1] for name in options),
-)
-def test_losses_and_latent_sizes_of_a_member_do_not_depend_on_the_others(
-    config: TrialConfig, data: PreparedData, options: dict[str, object]
+ALONE_OR_TOGETHER: dict[str, dict[str, Any]] = {
+    "latent capacity, orthogonality": {"compression.capacity": "latent", "loss.orthogonality": 1.0},
+    "latent capacity, topography": {"compression.capacity": "latent", "loss.topographic": 0.1},
+    "latent capacity, finite scalars": {
+        "compression.capacity": "latent",
+        "quantizer.kind": "fsq",
+        "loss.orthogonality": 1.0,
+    },
+    "two values a scalar": {"quantizer.kind": "fsq", "quantizer.fsq_levels": 2},
+    "all terms, worst": {
+        "loss.orthogonality": 1.0,
+        "loss.topographic": 0.1,
+        "loss.informativeness": 1.0,
+        "loss.commitment": 1.0,
+        "loss.reconstruction_balance": "worst",
+    },
+    "balanced by category": {"loss.reconstruction_balance": "categories"},
+    "expiry at every step": {"quantizer.expiry_every": 1, "quantizer.expiry_share": 0.5},
+    "slow codebooks": {"quantizer.ema_decay": 0.99, "quantizer.kmeans_iterations": 2},
+    "greedy": {"quantizer.beam": 1},
+    "several codebooks a level": {"compression.max_codes": 8},
+}
+
+
+def test_every_loss_and_quantizer_setting_is_held_to_be_the_same_alone_and_together() -> None:
+    held = {setting for options in ALONE_OR_TOGETHER.values() for setting in options}
+    wanted = {f"loss.{name}" for name in LossConfig.model_fields}
+    wanted |= {f"quantizer.{name}" for name in QuantizerConfig.model_fields}
+    assert wanted <= held
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+@pytest.mark.parametrize("options", ALONE_OR_TOGETHER.values(), ids=ALONE_OR_TOGETHER.keys())
+def test_losses_and_sizes_of_a_member_do_not_depend_on_the_others(
+    config: TrialConfig, data: PreparedData, options: dict[str, Any], engine: str
 ) -> None:
+    # At high rates rounding errors grow within a few epochs, and no longer tell of the arithmetic.
+    base = config.with_overrides({**options, "training.engine": engine, "training.learning_rate": 1e-3})
     configs = [
-        config.with_overrides({**options, "seed": seed, "compression.strategy": strategy})
+        base.with_overrides({"seed": seed, "compression.strategy": strategy})
         for seed, strategy in enumerate(("uniform", "dimensionality", "balanced"))
     ]
     for member, each in zip(run_members(configs, data), configs, strict=True):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 from torch import Generator, Tensor, nn
 from torch.autograd import Function
 
@@ -69,10 +71,18 @@ class Quantizer(nn.Module, ABC):
         """The codes `[M, G, B, Z]` that tokens stand for."""
 
     @abstractmethod
+    def draws(self, member: int, group: int) -> int:
+        """How many random numbers `start_from_data` takes for a member's group."""
+
+    @abstractmethod
     def start_from_data(
-        self, member: int, group: int, latent_NZ: Tensor, generator: Generator, batch_size: int
+        self, latent_MGNZ: Tensor, draws_MG: Sequence[Sequence[np.ndarray]], batch_size: int, compiled: bool
     ) -> Tensor:
-        """Fit a member's group to latents of training rows, without padding; return them quantized, `[N, Z]`."""
+        """Fit every member's groups to latents of training rows; return them quantized, `[M, G, N, Z]`.
+
+        `draws_MG` are the random numbers of each, uniform in [0, 1). `compiled`: by loops for the CPU, where there are
+        any; otherwise in a batch, without waiting for the device.
+        """
 
     @abstractmethod
     def start_from_noise(self, member: int, group: int, generator: Generator) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import takewhile
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import embedding, max_pool2d, pad
+from torch.nn.functional import embedding, pad
 
 from spinlock_dist.config import QuantizerConfig
-from spinlock_dist.model.kmeans import assign, kmeans
+from spinlock_dist.device import on_threads
+from spinlock_dist.model.kmeans import batched_kmeans, compiled_kmeans, nearest_code
 from spinlock_dist.model.quantizers.base import Choice, Quantized, Quantizer, straight_through
 
 
@@ -31,6 +34,7 @@ class EMAQuantizer(Quantizer):
 
     def __init__(self, dims_MG: Tensor, codes_MGS: Tensor, config: QuantizerConfig):
         super().__init__(dims_MG, codes_MGS, config)
+        self._codes_by_group = self.codes_MGS.tolist()
         self.books = max(1, int((self.codes_MGS > 1).any(dim=1).any(dim=0).sum()))
         shape = (*codes_MGS.shape[:2], self.books, int(codes_MGS.max()), int(dims_MG.max()))
         further_S = torch.arange(self.books) > 0
@@ -55,7 +59,7 @@ class EMAQuantizer(Quantizer):
         for book in range(self.books):
             if book:
                 residual_MGBZ = residual_MGBZ - codes[-1]
-            tokens.append(_largest(bias_MGSK[:, :, book], self.codebook_MGSKZ[:, :, book], residual_MGBZ))
+            tokens.append(_nearest(bias_MGSK[:, :, book], self.codebook_MGSKZ[:, :, book], residual_MGBZ))
             choices.append(Choice(residual_MGBZ, self._places(tokens[-1], book)))
             codes.append(self._codes(choices[-1].place_MGB))
         codes_MGBZ = sum(codes[1:], codes[0])
@@ -122,24 +126,67 @@ class EMAQuantizer(Quantizer):
         size_MGSK = torch.where(dead_MGSK, mean_MGS[..., None], size_MGSK)
         return size_MGSK, torch.where(dead_MGSK[..., None], rows_MGSKZ * mean_MGS[..., None, None], sum_MGSKZ)
 
+    def draws(self, member: int, group: int) -> int:
+        """One for each code."""
+        return sum(self.learned(member, group))
+
     @torch.no_grad()
     def start_from_data(
-        self, member: int, group: int, latent_NZ: Tensor, generator: Generator, batch_size: int
+        self, latent_MGNZ: Tensor, draws_MG: Sequence[Sequence[np.ndarray]], batch_size: int, compiled: bool
     ) -> Tensor:
-        """Place a group's codes by k-means on latents; sizes start at the cluster sizes, scaled to one batch.
+        """Place all codes by k-means on latents; sizes start at the cluster sizes, scaled to one batch.
 
         A size is the moving average of how many rows of a batch choose the code. For a code that n of N rows are
         nearest to it settles at n * B / N: started there, averages are stationary, and the first batches move a code as
         much as later ones do, by a share (1 - d) of the way. With sizes of 1 a code of 20 rows a batch would go half of
         the way to the mean of its first batch.
         """
-        residual_NZ = latent_NZ
-        for book, codes in enumerate(self.learned(member, group)):
-            centres_KZ, counts_K = kmeans(residual_NZ, codes, self.config.kmeans_iterations, generator)
-            size_K = counts_K.to(latent_NZ.dtype).clamp(min=1) * (batch_size / len(latent_NZ))
-            self._place(member, group, book, centres_KZ, size_K)
-            residual_NZ = residual_NZ - centres_KZ[assign(residual_NZ, centres_KZ)[0]]
-        return latent_NZ - residual_NZ
+        draws_MGSK = self._draws_by_book(draws_MG)
+        residual_MGNZ, scale = latent_MGNZ, batch_size / latent_MGNZ.shape[2]
+        for book in range(self.books):
+            solve = self._compiled_kmeans if compiled else self._batched_kmeans
+            centres_MGKZ, counts_MGK, nearest_MGN = solve(residual_MGNZ, draws_MGSK[:, :, book], book)
+            used_MGK = ~self.unused_MGSK[:, :, book]
+            size_MGK = torch.where(used_MGK, counts_MGK.clamp(min=1) * scale, 1.0)
+            self.codebook_MGSKZ[:, :, book] = centres_MGKZ
+            self.size_MGSK[:, :, book] = size_MGK
+            self.sum_MGSKZ[:, :, book] = centres_MGKZ * size_MGK[..., None]
+            residual_MGNZ = residual_MGNZ - self._codes(self._places(nearest_MGN, book))
+        return latent_MGNZ - residual_MGNZ
+
+    def _draws_by_book(self, draws_MG: Sequence[Sequence[np.ndarray]]) -> Tensor:
+        found_MGSK = np.zeros(self.size_MGSK.shape)
+        for member, draws_G in enumerate(draws_MG):
+            for group, draws in enumerate(draws_G):
+                ends = np.cumsum(self.learned(member, group))
+                for book, part in enumerate(np.split(draws, ends[:-1])):
+                    found_MGSK[member, group, book, : len(part)] = part
+        return torch.from_numpy(found_MGSK)
+
+    def _batched_kmeans(self, x_MGNZ: Tensor, draws_MGK: Tensor, book: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Centres `[M, G, K, Z]`, rows of each `[M, G, K]` and each row's nearest `[M, G, N]`."""
+        draws_PK = draws_MGK.to(x_MGNZ.device, non_blocking=True).flatten(0, 1)
+        used_PK = ~self.unused_MGSK[:, :, book].flatten(0, 1)
+        found = batched_kmeans(x_MGNZ.flatten(0, 1), draws_PK, used_PK, self.config.kmeans_iterations)
+        centres, counts, nearest = (each.unflatten(0, x_MGNZ.shape[:2]) for each in found)
+        return centres, counts, nearest
+
+    def _compiled_kmeans(self, x_MGNZ: Tensor, draws_MGK: Tensor, book: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, each member's group by itself, without its padding."""
+        centres_MGKZ = torch.zeros_like(self.codebook_MGSKZ[:, :, book])
+        nearest_MGN = torch.zeros(x_MGNZ.shape[:3], dtype=torch.long)
+
+        def one(place: tuple[int, int]) -> None:
+            learned, dims = self.learned(*place), int(self.dims_MG[place])
+            if book < len(learned):
+                x_NZ, draws_K = x_MGNZ[place][:, :dims], draws_MGK[place][: learned[book]]
+                centres_KZ, nearest_MGN[place] = compiled_kmeans(x_NZ, draws_K, self.config.kmeans_iterations)
+                centres_MGKZ[place][: learned[book], :dims] = centres_KZ
+
+        members, groups = x_MGNZ.shape[:2]
+        on_threads(one, [(member, group) for member in range(members) for group in range(groups)])
+        counts_MGK = torch.zeros(centres_MGKZ.shape[:3])
+        return centres_MGKZ, counts_MGK.scatter_add_(2, nearest_MGN, torch.ones(x_MGNZ.shape[:3])), nearest_MGN
 
     @torch.no_grad()
     def start_from_noise(self, member: int, group: int, generator: Generator) -> None:
@@ -151,7 +198,7 @@ class EMAQuantizer(Quantizer):
 
     def learned(self, member: int, group: int) -> list[int]:
         """The sizes of a group's codebooks; a further one of one code is none."""
-        first, *further = self.codes_MGS[member, group].tolist()
+        first, *further = self._codes_by_group[member][group]
         return [first, *takewhile(lambda codes: codes > 1, further)]
 
     def _place(self, member: int, group: int, book: int, codes_KZ: Tensor, size_K: Tensor) -> None:
@@ -161,10 +208,7 @@ class EMAQuantizer(Quantizer):
         self.sum_MGSKZ[member, group, book, :codes, :dims] = codes_KZ * size_K[:, None].to(codes_KZ)
 
 
-def _largest(bias_MGK: Tensor, codes_MGKZ: Tensor, latent_MGBZ: Tensor) -> Tensor:
+def _nearest(bias_MGK: Tensor, codes_MGKZ: Tensor, latent_MGBZ: Tensor) -> Tensor:
     """For every latent the code with the largest product plus bias, `[M, G, B]`."""
-    codes, latent = codes_MGKZ.flatten(0, 1), latent_MGBZ.flatten(0, 1)
-    products_KB = torch.baddbmm(bias_MGK.flatten(0, 1)[..., None], codes, latent.mT)
-    # Pooling over codes, with rows as channels: on a CPU ten times as fast as argmax, which is not vectorized.
-    images = products_KB[:, :, None].permute(0, 3, 1, 2)
-    return max_pool2d(images, (codes.shape[1], 1), return_indices=True)[1].view(latent_MGBZ.shape[:3])
+    found = nearest_code(bias_MGK.flatten(0, 1), codes_MGKZ.flatten(0, 1), latent_MGBZ.flatten(0, 1))
+    return found.view(latent_MGBZ.shape[:3])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -58,25 +60,29 @@ class FSQ(Quantizer):
         digits_MGBZ = (tokens_MGBS // place_MGBZ.clamp(min=1)) % self.config.fsq_levels
         return (digits_MGBZ - self.reach) * self.scale_MGZ[:, :, None]
 
+    def draws(self, member: int, group: int) -> int:
+        """None: nothing is drawn."""
+        return 0
+
     @torch.no_grad()
     def start_from_data(
-        self, member: int, group: int, latent_NZ: Tensor, generator: Generator, batch_size: int
+        self, latent_MGNZ: Tensor, draws_MG: Sequence[Sequence[np.ndarray]], batch_size: int, compiled: bool
     ) -> Tensor:
         """Choose each dimension's scale for the least squared error on these latents; return them quantized."""
-        best_Z = self.scale_MGZ[member, group, : latent_NZ.shape[1]]
-        std_Z = latent_NZ.std(dim=0, unbiased=False)
-        used_Z = best_Z > 0
-        error_Z = torch.full_like(std_Z, torch.inf)
+        std_MGZ = latent_MGNZ.std(dim=2, unbiased=False)
+        used_MGZ = self.place_MGZ > 0
+        error_MGZ = torch.full_like(std_MGZ, torch.inf)
         for candidate in CANDIDATE_SCALES.tolist():
-            scale_Z = torch.where(std_Z > 0, candidate * std_Z, 1.0) * used_Z
-            tried_Z = (self._quantize(latent_NZ, scale_Z) - latent_NZ).square().sum(dim=0)
-            better_Z = tried_Z < error_Z
-            best_Z.copy_(torch.where(better_Z, scale_Z, best_Z))
-            error_Z = torch.where(better_Z, tried_Z, error_Z)
-        return self._quantize(latent_NZ, best_Z)
+            scale_MGZ = torch.where(std_MGZ > 0, candidate * std_MGZ, 1.0) * used_MGZ
+            tried_MGZ = (self._quantize(latent_MGNZ, scale_MGZ) - latent_MGNZ).square().sum(dim=2)
+            better_MGZ = tried_MGZ < error_MGZ
+            self.scale_MGZ.copy_(torch.where(better_MGZ, scale_MGZ, self.scale_MGZ))
+            error_MGZ = torch.where(better_MGZ, tried_MGZ, error_MGZ)
+        return self._quantize(latent_MGNZ, self.scale_MGZ)
 
-    def _quantize(self, latent_NZ: Tensor, scale_Z: Tensor) -> Tensor:
-        return self._round(self._bound(latent_NZ, scale_Z)) * scale_Z
+    def _quantize(self, latent_MGNZ: Tensor, scale_MGZ: Tensor) -> Tensor:
+        scale_MG1Z = scale_MGZ[:, :, None]
+        return self._round(self._bound(latent_MGNZ, scale_MG1Z)) * scale_MG1Z
 
     def start_from_noise(self, member: int, group: int, generator: Generator) -> None:
         """Leave every scale at 1: nothing is drawn."""
