@@ -50,7 +50,7 @@ class Scored:
     distances: np.ndarray | None = None
     """Between the first rows, of their features; None where there is no latent space to compare with."""
     latents: tuple[np.ndarray, np.ndarray] | None = None
-    """Of the first rows, before and after quantization."""
+    """The same between their latents, before and after quantization."""
 
     @cached_property
     def row_errors(self) -> RowErrors:

@@ -31,5 +31,5 @@ def topology_metrics(scored: Scored) -> dict[str, Any]:
     """`topographic_pre` and `topographic_post`; nothing where there is no latent space."""
     if scored.latents is None or scored.distances is None:
         return {}
-    before, after = (topographic_similarity(scored.distances, row_distances(side)) for side in scored.latents)
+    before, after = (topographic_similarity(scored.distances, side) for side in scored.latents)
     return {"topographic_pre": before, "topographic_post": after}

@@ -24,9 +24,9 @@ from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruc
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.split import Split
 
-CHUNK = 4096
-"""Rows per forward pass, of all members together; bounds memory, and keeps within caches what one operation hands to
-the next."""
+CHUNK, CHUNK_ON_GPU = 1 << 12, 1 << 18
+"""Rows per forward pass, of all members together; bounds memory, and on a processor keeps within caches what one
+operation hands to the next."""
 Usage = dict[tuple[int, int, int], CodebookUsage]
 """Of every codebook that is switched on, by category, level and number within the level."""
 
@@ -79,28 +79,34 @@ def reconstructed(model: HierarchicalVQVAE, data: EvaluationData, split: str) ->
 
 
 class _Pass:
-    """Outputs of all members on some rows: `output_MND`, code counts per level, and of the first rows the latents and
-    the `distances` between their targets."""
+    """Outputs of all members on some rows: `output_MND`, code counts per level, and of the first rows the distances
+    between their targets, `[pairs]`, and between their `latents` before and after quantization, `[M, pairs]`."""
 
     def __init__(self, model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray):
         self.rows = rows
         self.distances = row_distances(data.values_ND[rows])
         self.counts = _no_counts(model)
         outputs: list[Tensor] = []
-        self.latents: list[np.ndarray] = []
-        self.codes: list[np.ndarray] = []
+        self.latents: tuple[np.ndarray, np.ndarray] | None = None
         for results in passes(model, data.grouped_NGF, rows):
             outputs.append(model.layout.unpack(model.join([result.output_MGBF for result in results])).cpu())
             _add_counts(self.counts, [[level.tokens_MGBS for level in result.levels] for result in results])
-            if not self.latents:
+            if self.latents is None:
                 levels = [level for result in results for level in result.levels]
-                self.latents = [_flat_rows(level.latent_MGBZ) for level in levels]
-                self.codes = [_flat_rows(level.codes_MGBZ) for level in levels]
+                before, after = ([getattr(level, of) for level in levels] for of in ("latent_MGBZ", "codes_MGBZ"))
+                self.latents = _row_distances(before), _row_distances(after)
         self.output_MND = torch.cat(outputs, dim=1).numpy()
 
 
-def _flat_rows(x_MGBZ: Tensor) -> np.ndarray:
-    return x_MGBZ[:, :, :MAX_ROWS].transpose(1, 2).flatten(2).cpu().numpy()
+def _row_distances(parts_MGBZ: Sequence[Tensor]) -> np.ndarray:
+    """What `row_distances` gives, of the latents of all levels and members at once, on their device."""
+    x_MBI = torch.cat([part[:, :, :MAX_ROWS].transpose(1, 2).flatten(2) for part in parts_MGBZ], dim=2).double()
+    rows = torch.triu_indices(x_MBI.shape[1], x_MBI.shape[1], offset=1, device=x_MBI.device)
+    distances_MP = torch.cdist(x_MBI, x_MBI)[:, rows[0], rows[1]]
+    # As a difference of squares the distance of equal rows is a rounding error: where all are equal, it would be a
+    # pattern.
+    differ_M = (x_MBI != x_MBI[:, :1]).flatten(1).any(dim=1)
+    return (distances_MP * differ_M[:, None]).cpu().numpy()
 
 
 def passes(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[list[Reconstruction]]:
@@ -110,7 +116,8 @@ def passes(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> I
 
 def _chunks(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[Tensor]:
     """Yield the given rows as every member gets them, `[M, B, G, F]`."""
-    size = max(MAX_ROWS, CHUNK // model.members)
+    chunk = CHUNK if grouped_NGF.device.type == "cpu" else CHUNK_ON_GPU
+    size = max(MAX_ROWS, chunk // model.members)
     for start in range(0, max(len(rows), 1), size):
         index = torch.as_tensor(rows[start : start + size], device=grouped_NGF.device)
         yield grouped_NGF[index].expand(model.members, -1, -1, -1)
@@ -177,8 +184,5 @@ def _scored(data: EvaluationData, split: str, passed: _Pass, plan: CapacityPlan,
             for place, name, _ in plan.codebooks()
         ],
         distances=passed.distances,
-        latents=(
-            np.concatenate([level[member] for level in passed.latents], axis=1),
-            np.concatenate([level[member] for level in passed.codes], axis=1),
-        ),
+        latents=None if passed.latents is None else (passed.latents[0][member], passed.latents[1][member]),
     )
