@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import pdist
 
 from spinlock_dist.metrics.scored import Scored
 
@@ -14,7 +13,11 @@ MAX_ROWS = 256
 
 def row_distances(x_ND: np.ndarray) -> np.ndarray:
     """The distances `[pairs]` between the first 256 rows."""
-    return pdist(np.asarray(x_ND[:MAX_ROWS], dtype=np.float64))
+    x = np.asarray(x_ND[:MAX_ROWS], dtype=np.float64)
+    x = x - x.mean(axis=0)  # what rows have in common cancels in the squares below, and digits with it
+    squares = np.square(x).sum(axis=1)
+    apart = squares[:, None] + squares - 2 * (x @ x.T)  # by one product: latents have a thousand dimensions
+    return np.sqrt(np.maximum(apart, 0))[np.triu_indices(len(x), k=1)]
 
 
 def topographic_similarity(features: np.ndarray, latents: np.ndarray) -> float:
