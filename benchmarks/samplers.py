@@ -28,7 +28,7 @@ from record_trials import BASELINE, KEPT, OUT
 from units import to_unit
 
 from results.records.trial_record import TrialRecord
-from results.verdict.paired_tests import paired_effect
+from results.verdict.contrasts import Contrast
 from search_spaces import Categorical, SearchSpace, load_space
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Metrics
@@ -80,10 +80,16 @@ def main() -> None:
     for arm, runs in found.items():
         trials, epochs = [run.trials for run in runs], [run.epochs for run in runs]
         ratios = [ours / theirs.trials for ours, theirs in zip(trials, found["random"], strict=True)]
-        effect = "" if arm == "random" else str(paired_effect(ratios))
+        effect = "" if arm == "random" else str(mean_ratio(ratios).effect(0.95))
         missed = sum(not run.found for run in runs)
         span = f"{np.median(trials):g} ({min(trials)} to {max(trials)})"
         print(f"| {arm} | {span} | {missed} | {np.median(epochs):g} | {effect} |")
+
+
+def mean_ratio(ratios: Sequence[float]) -> Contrast:
+    """Their geometric mean with its error."""
+    logs = np.log(ratios)
+    return Contrast(float(logs.mean()), float(logs.std(ddof=1)) / len(logs) ** 0.5, len(logs) - 1, len(logs))
 
 
 class Table:

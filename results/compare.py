@@ -139,8 +139,8 @@ class Row:
     imbalance_ratio: float | None
     worst_ratio: float | None
     mean_ratio: float | None
-    replicated: Effect | None
-    """Ratio of its imbalance to the baseline's, on the test rows of the replicates."""
+    replicated: dict[str, Effect]
+    """Ratios of its figures to the baseline's on the test rows; empty without finals."""
     verdict: str | None
     reached: int | None
     """Trials until the first feasible one at or below `reach`; None if none got there."""
@@ -167,7 +167,7 @@ def compare(study: StudyRecord, reach: float | None) -> Row:
         imbalance_ratio=score.imbalance / base.imbalance if score and base else None,
         worst_ratio=score.fvu_worst / base.fvu_worst if score and base else None,
         mean_ratio=score.fvu_mean / base.fvu_mean if score and base else None,
-        replicated=study.replicated.get(best.arm) if best else None,
+        replicated=study.effects.get(best.arm, {}) if best else {},
         verdict=found.get(best.arm) if best else None,
         reached=None if reach is None else trials_until(study.search, reach),
     )
@@ -214,7 +214,7 @@ def _show(rows: Sequence[Row], found: Sequence[Difference], reach: float | None)
             highlight=False,
         )
     console.print(
-        "validation rows; replicated: imbalance / the baseline's on the replicates' test rows, with its interval",
+        "validation rows; test: ratio to the baseline's on the test rows, with its interval",
         highlight=False,
     )
 
@@ -225,8 +225,7 @@ def _figures(row: Row, reach: float | None) -> Mapping[str, str]:
         "best trial": row.best or "none feasible",
         "imbalance": _of(row.imbalance, "{:.2f}x"),
         "baseline's": _of(row.baseline_imbalance, "{:.2f}x"),
-        "replicated": _interval(row.replicated),
-        "verdict": row.verdict or "",
+        **_replicated(row),
         "FVU worst": _of(row.fvu_worst, "{:.3f}"),
         "FVU mean": _of(row.fvu_mean, "{:.3f}"),
         "utilization": _of(row.utilization, "{:.0%}"),
@@ -239,11 +238,19 @@ def _ratios(row: Row, _: float | None) -> Mapping[str, str]:
     return {
         "best trial": row.best or "none feasible",
         "imbalance / baseline's": _of(row.imbalance_ratio, "{:.2f}"),
-        "replicated": _interval(row.replicated),
-        "verdict": row.verdict or "",
+        **_replicated(row),
         "FVU worst / baseline's": _of(row.worst_ratio, "{:.2f}"),
         "FVU mean / baseline's": _of(row.mean_ratio, "{:.2f}"),
         **_effort(row),
+    }
+
+
+def _replicated(row: Row) -> dict[str, str]:
+    """The verdict, and on the test rows what it rests on."""
+    labels = {"imbalance": "test: imbalance", "fvu_worst": "test: worst", "fvu_mean": "test: mean"}
+    return {
+        "verdict": row.verdict or "",
+        **{label: _interval(row.replicated.get(name)) for name, label in labels.items()},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from results.analysis.levelling import levelling
@@ -59,7 +60,7 @@ def _show(study: StudyRecord, rows: int) -> None:
         console.print("its baseline is not trained yet; trials are ranked against it", highlight=False)
         return
     # In a tournament the standings above show the intervals, by strategy.
-    replicated = None if study.standings else study.replicated
+    replicated = None if study.standings else study.effects
     console.print(leaderboard(baseline, study.search, study.settings, rows, study_front(study), replicated))
     console.print(outcomes_in_words(study.search), highlight=False)
     if study.verdict and (conclusion := study.verdict.get("conclusion")):
@@ -67,10 +68,10 @@ def _show(study: StudyRecord, rows: int) -> None:
 
 
 def as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:
-    """The ranking as plain data; `replicated` is the ratio of imbalances on the replicates' test rows."""
+    """The ranking as plain data; `replicated` are ratios to the baseline's on the test rows, by figure."""
     baseline = study.baseline.metrics if study.baseline else None
-    replicated = study.replicated
     front, trials = study_front(study), []
+    words = {each["arm"]: each["verdict"] for each in (study.verdict or {}).get("findings", [])}
     for place, record in enumerate(ranking(study.search)[:rows], start=1):
         metrics = record.metrics
         assert metrics is not None
@@ -80,7 +81,8 @@ def as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:
                 "rank": place if record.feasible else None,
                 "trial": record.arm,
                 "imbalance": metrics.imbalance,
-                "replicated": replicated[record.arm].__dict__ if record.arm in replicated else None,
+                "replicated": {name: asdict(each) for name, each in study.effects.get(record.arm, {}).items()} or None,
+                "verdict": words.get(record.arm),
                 "fvu_worst": metrics.fvu_worst,
                 "fvu_mean": metrics.fvu_mean,
                 "utilization": metrics.utilization,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -42,19 +43,36 @@ class StoppingConfig(Section):
     """Median: trials that must have reached an epoch before another is compared with them there."""
 
 
-class FinalsConfig(Section):
-    """How the best trials are compared with the baseline: docs/verdict.md."""
+class MarginsConfig(Section):
+    """How much an error may rise and still count as kept, relative to it."""
 
-    top: int = Field(1, ge=1)
-    """Finalists: the feasible trials of lowest imbalance."""
+    worst: float = Field(0.02, ge=0)
+    """Of the worst category."""
+    mean: float = Field(0.05, ge=0)
+    """The mean over features."""
+
+
+class FinalsConfig(Section):
+    """How the best trials are compared with uniform ratios: docs/verdict.md."""
+
+    top: int = Field(2, ge=1)
+    """Candidates of lowest imbalance among the finalists, beside plain `feedback` and the best uniform trial."""
+    min_replicates: int = Field(3, ge=2)
+    """Trainings of a finalist, its control and the baseline before the first look, if `replicates` is not fewer."""
     replicates: int = Field(6, ge=2)
-    """Trainings of each finalist and of the baseline, each pair on a split of its own. 20 for publication."""
-    data: Literal["splits", "simulations"] = "splits"
-    """New splits of the same rows, or newly simulated rows."""
-    categories: Literal["kept", "rediscovered"] = "kept"
-    """Features and categories of each replicate: those of the study, or discovered again on its training rows."""
+    """Trainings after which a finalist that is still not decided is left undecided."""
+    margins: MarginsConfig = MarginsConfig()
     seeds: int = Field(3, ge=1)
-    """Trainings that verify the exported config on the study's own split, the first with the trial's seed."""
+    """Trainings that verify the exported config, the first with the trial's seed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, given: Any) -> Any:
+        """Leave out what a study.yaml of an earlier version says of replicates, where it is what all are now."""
+        if not isinstance(given, Mapping):
+            return given
+        gone = {"data": "splits", "categories": "kept"}
+        return {name: value for name, value in given.items() if gone.get(name, ...) != value}
 
 
 class ClusterConfig(Section):
@@ -172,15 +190,10 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        prepare = self.base.prepare
-        if self.finals.data == "simulations" and prepare.dataset is not None:
-            raise ValueError("finals.data: only without a dataset can new ones be simulated; use splits")
         if self.tournament and self.until != UntilConfig():
             raise ValueError("until: in a tournament every strategy has all of its trials; leave it out")
         if self.tournament and self.warm_start:
             raise ValueError("warm_start: in a tournament all have the same trials and no others; leave it out")
-        if self.finals.categories == "rediscovered" and prepare.categories.mapping is not None:
-            raise ValueError("finals.categories: a mapping is given, so there is nothing to rediscover; use kept")
         return self
 
     @field_validator("sampler")

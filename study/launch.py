@@ -60,8 +60,7 @@ def _show(result: StudyResult, console: Console) -> None:
     if result.standings:
         console.print(tournament_table(result.standings))
     else:
-        effects = {finding.arm: finding.effects for finding in result.verdict.findings}
-        replicated = {arm: found["imbalance"] for arm, found in effects.items() if "imbalance" in found}
+        replicated = {finding.arm: finding.effects for finding in result.verdict.findings}
         settings = read_study(result.folder, details=False).settings
         board = leaderboard(result.baseline[0], result.search, settings, front=result.front, replicated=replicated)
         console.print(board)

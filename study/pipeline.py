@@ -14,8 +14,9 @@ from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
 from results.records.trial_record import TrialRecord
 from results.report.render import write_report
+from results.verdict.finding import Verdict
+from results.verdict.sentences import conclude
 from results.verdict.standings import conclude_tournament
-from results.verdict.verdict import Verdict, conclude
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.prepare import prepare
@@ -29,9 +30,10 @@ from study.monitor.registry import MonitorSetup, make_monitors
 from study.phases.baseline import run_baseline
 from study.phases.estimate import Forecast, estimate
 from study.phases.export import export_best
-from study.phases.finals import judge_finals, run_finals
+from study.phases.finals import run_finals
 from study.phases.search import run_searches
 from study.phases.tournament import rank_arms
+from study.phases.verification import verification_records
 from study.provenance import continued, describe
 from study.samplers.build import GivenSampler
 from study.validate import ValidatedStudy, validate
@@ -50,9 +52,9 @@ class StudyResult:
     ended: str
     """Why the search ended."""
     finals: tuple[TrialRecord, ...]
-    """Finalists and baseline on the test rows of every replicate."""
+    """Finalists, their controls and the baseline on the test rows, by arm and replicate."""
     best: TrialRecord | None
-    """The finalist that is exported: the first of those with the best verdict."""
+    """The finalist that is exported: the best of those with the best word."""
     front: tuple[TrialRecord, ...]
     """With `objective: pareto`, the feasible trials that none beats in imbalance, mean FVU and utilization together."""
     verdict: Verdict
@@ -91,12 +93,11 @@ def run(
         _greet(context)
         baseline = run_baseline(context)
         searched = run_searches(context, study.arms, baseline)
-        finals = run_finals(context, searched)
-        verdict = judge_finals(context.config, finals)
+        finals, verdict, finalists = run_finals(context, searched)
         rows = rank_arms(folder, searched.by_arm, verdict) if context.config.tournament else []
-        conclusion = conclude_tournament(rows, verdict) if rows else conclude(baseline[0], searched.records, verdict)
-        best, conclusion = export_best(context, verdict, baseline, searched.records, conclusion)
-        write_tables(folder, [*baseline, *searched.warm, *searched.records, *finals])
+        conclusion = conclude_tournament(rows, verdict) if rows else conclude(searched.records, verdict)
+        best, conclusion = export_best(context, verdict, finalists, baseline, conclusion)
+        write_tables(folder, [*baseline, *searched.warm, *searched.records, *finals, *verification_records(folder)])
         _report(context)
     return StudyResult(
         folder=folder,

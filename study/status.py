@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinlock_dist.atomic_files import read_json
 from spinlock_dist.command import command_parser
 from spinlock_dist.errors import ConfigError, run_command
 
@@ -113,12 +114,23 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
         "states": dict(Counter(record.state for record in search)),
         "running": running,
         "collapsed": count_outcomes(search)["collapsed"],
+        "verdict": verdict_words(folder),
         "baseline": baseline.metrics.imbalance if baseline and baseline.metrics else None,
         "front": [record.number for record in front(search)] if pareto else None,
         "best": {"trial": best.number, "arm": best.arm, "imbalance": best.metrics.imbalance}
         if best and best.metrics
         else None,
     }
+
+
+def verdict_words(folder: StudyFolder) -> dict[str, str]:
+    """What was found about each finalist, in a word, by its arm; the exported one first."""
+    if not folder.verdict.exists():
+        return {}
+    told = read_json(folder.verdict)
+    found = {each["arm"]: each["verdict"] for each in told.get("findings", [])}
+    exported = told.get("exported")
+    return {exported: found[exported], **found} if exported in found else found
 
 
 def last_report(reports: dict[int, float]) -> dict[str, Any]:
@@ -148,6 +160,10 @@ def _text(status: dict[str, Any]) -> str:
     lines += [f"search    ended: {status['ended']}"] if status["ended"] else []
     lines += [f"baseline  imbalance {status['baseline']:.2f}x"] if status["baseline"] else []
     lines += [f"best      imbalance {best['imbalance']:.2f}x, {best['arm'].replace('-', ' ')}"] if best else []
+    lines += [
+        f"{'verdict' if place == 0 else '':<10}{arm.replace('-', ' ')}: {word}"
+        for place, (arm, word) in enumerate(status["verdict"].items())
+    ]
     lines += [f"front     trials {', '.join(map(str, status['front']))}"] if status["front"] else []
     return "\n".join(lines)
 

@@ -32,13 +32,14 @@ from results.records.trial_record import (
     Attempt,
     TrialRecord,
     arm_of,
-    best_record,
     feasible_records,
     full_arm,
     write_records,
 )
+from results.verdict.finding import Verdict
+from results.verdict.sentences import conclude
 from results.verdict.standings import conclude_tournament, standings, write_standings
-from results.verdict.verdict import Verdict, conclude, judge
+from results.verdict.verdict import judge
 from results.verdict.verification import verify
 from search_spaces import SearchSpace, load_space
 from search_spaces.space import space_content
@@ -53,7 +54,10 @@ from spinlock_dist.metrics.reconstruction import gini, imbalance
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.metrics.reference import distance_to_reference
 from study.config import StudyConfig
+from study.phases.finals import arms_and_controls, choose_finalists, terms_of
+from study.phases.search import Searched
 from study.phases.tournament import RANDOM, tournament_arms
+from study.phases.verification import verification_records
 from study.search.constraints import COUNT, Baseline, guards
 from study.search.initial_trials import initial_points
 from study.search.storage import open_journal
@@ -400,9 +404,8 @@ class _Builder:
     def conclude(self, baseline: Sequence[TrialRecord], found: dict[str, list[TrialRecord]]) -> None:
         """Write what a study leaves at its end."""
         search = [record for records in found.values() for record in records]
-        finals = self.finals(found)
-        verdict = judge(finals, "replicates", 0.3 / 0.7)
-        conclusion = conclude(baseline[0], search, verdict)
+        finals, verdict = self.finals(found)
+        conclusion = conclude(search, verdict)
         if self.config.tournament:
             rows = standings(found, verdict)
             write_standings(self.folder, rows)
@@ -410,36 +413,43 @@ class _Builder:
         told = verdict.to_json() | {"conclusion": conclusion}
         best = next((each for each in search if verdict.choice and each.arm == verdict.choice.arm), None)
         write_json(self.folder.verdict, told if best is None else told | self.export(best, baseline, verdict, told))
-        write_tables(self.folder, [*baseline, *search, *finals])
+        write_tables(self.folder, [*baseline, *search, *finals, *verification_records(self.folder)])
 
-    def finals(self, found: dict[str, list[TrialRecord]]) -> list[TrialRecord]:
-        top = 1 if self.config.tournament else self.config.finals.top
-        finalists = [record for records in found.values() for record in feasible_records(records)[:top]]
-        records = []
-        for number in range(self.config.finals.replicates) if finalists else ():
-            theirs = self.complete("final", BASELINE, number, self.uniform)
-            records.append(theirs)
-            for finalist in finalists:
-                config = self.space.to_config(self.config.base, finalist.params)
-                ours = self.complete("final", finalist.arm, number, config)
-                assert ours.test is not None and theirs.test is not None
-                records.append(replace(ours, guards=guards(ours.test, Baseline(theirs.test), self.config.guards)))
+    def finals(self, found: dict[str, list[TrialRecord]]) -> tuple[list[TrialRecord], Verdict]:
+        """Return all replicates of all arms, of which the verdict uses as many as a study would have trained."""
+        context: Any = SimpleNamespace(
+            config=self.config,
+            base=self.base,
+            uniform=self.uniform,
+            folder=self.folder,
+            trial=lambda record: self.space.to_config(self.config.base, record.params),
+        )
+        finalists = choose_finalists(context, Searched(found, [], ""))
+        finalists = [each for each in finalists if each.record is not None]  # plain feedback has no checkpoint here
+        arms, controls = arms_and_controls(context, finalists)
+        records = [
+            self.complete("final", arm, number, config)
+            for arm, config in (arms if finalists else {}).items()
+            for number in range(self.config.finals.replicates)
+        ]
         if records:
             write_records(self.folder.records("final"), records)
-        return records
+        return records, judge(records, terms_of(self.config, controls))
 
     def export(
         self, best: TrialRecord, baseline: Sequence[TrialRecord], verdict: Verdict, told: dict[str, Any]
     ) -> dict[str, Any]:
         config = self.space.to_config(self.config.base, best.params)
-        export_config(self.folder.best, config, self.folder.arm(arm_of(best.arm)).checkpoint(best.number))
+        folder = self.folder.arm(arm_of(best.arm))
+        path = folder.checkpoint(best.number)
+        export_config(self.folder.best, config, path if path.exists() else self.checkpoint(folder, best, config))
         arms = [(best.arm, config)] * self.config.finals.seeds
         again = [self.complete("verification", arm, number, each) for number, (arm, each) in enumerate(arms)]
         again[0] = replace(again[0], metrics=best.metrics)
-        again.append(self.complete("verification", BASELINE, 0, self.uniform))
+        again = [replace(record, params=best.params) for record in again]
         write_records(self.folder.records("verification"), again)
         verification = verify(best, baseline, again)
-        assert verdict.choice is not None and best_record([best]) is best
+        assert verdict.choice is not None
         export_readme(self.folder, best, baseline[0], verdict.choice, told["conclusion"])
         conclusion = f"{told['conclusion']} {verification}"
         return {"exported": best.arm, "verification": verification.to_json(), "conclusion": conclusion}

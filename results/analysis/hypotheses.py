@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from scipy import stats
+
 from results.analysis.capacity import realized_ratios, spread
 from results.analysis.raw_error import split_raw
 from results.records.settings import TrialSettings
 from results.records.study_record import StudyRecord
-from results.records.trial_record import TrialRecord
+from results.records.trial_record import BASELINE, TrialRecord
+from results.verdict.sentences import spoken
 
 Word = Literal["supported", "not supported", "ruled out", "cannot be told"]
 
@@ -33,41 +37,61 @@ def hypotheses(study: StudyRecord) -> list[Hypothesis]:
     if baseline is None or baseline.metrics is None:
         return []
     return [
-        _epochs(baseline),
+        _epochs(study),
         _clustering(study),
         _timid(study, baseline),
         _scale(baseline),
     ]
 
 
-def _epochs(baseline: TrialRecord) -> Hypothesis:
-    """Compare the uniform baseline's imbalance half-way with its last: would more training have balanced it?"""
-    name, curve = "too few epochs", [report for report in baseline.learning_curve if "imbalance" in report]
-    if len(curve) < 3:
-        return Hypothesis(name, "cannot be told", "The baseline was evaluated too few times to show a trend.")
-    last = curve[-1]
-    half = min(curve[:-1], key=lambda report: abs(report["epoch"] - last["epoch"] / 2))
-    change, worst = last["imbalance"] / half["imbalance"] - 1, last["fvu_worst"] / half["fvu_worst"] - 1
+def _epochs(study: StudyRecord) -> Hypothesis:
+    """Compare the uniform baseline's imbalance half-way with its last, over all its seeds.
+
+    Would more training have balanced it? A claim to either side needs the interval of the mean change.
+    """
+    name = "too few epochs"
+    changes = [_second_half(record) for record in study.records if record.arm == BASELINE]
+    found = np.log([change for change in changes if change is not None])
+    if len(found) < 2:
+        return Hypothesis(name, "cannot be told", "Not enough seeds of the baseline were evaluated often enough.")
+    half = float(stats.t.ppf(0.975, len(found) - 1)) * float(found.std(ddof=1)) / len(found) ** 0.5
+    low, mean, high = (float(np.exp(found.mean() + side * half)) for side in (-1, 0, 1))
     why = (
-        f"From epoch {half['epoch']:g} to {last['epoch']:g} the uniform baseline's imbalance went from "
-        f"{half['imbalance']:.3g}x to {last['imbalance']:.3g}x ({change:+.0%}), and the error of its worst category "
-        f"changed by {worst:+.0%}."
+        f"In the second half of training the uniform baseline's imbalance changed by x{mean:.2f} "
+        f"({low:.2f} to {high:.2f}; {len(found)} seeds)."
     )
-    if change <= -MATTERS:
-        return Hypothesis(
-            name, "supported", why + " The imbalance was still falling: train longer before judging ratios."
-        )
-    return Hypothesis(name, "not supported", why + " Longer training does not even out the errors.")
+    if high <= 1 - MATTERS:
+        why += " It was still falling: train longer before judging ratios."
+        return Hypothesis(name, "supported", why)
+    if low > 1 - MATTERS:
+        return Hypothesis(name, "ruled out", f"{why} Longer training does not even out the errors.")
+    return Hypothesis(name, "cannot be told", f"{why} Not enough seeds to tell whether it was still falling.")
+
+
+def _second_half(record: TrialRecord) -> float | None:
+    """By what factor the imbalance of a training changed from half-way to its last report; None with too few."""
+    curve = [report for report in record.learning_curve if "imbalance" in report]
+    if len(curve) < 3:
+        return None
+    half = min(curve[:-1], key=lambda report: abs(report["epoch"] - curve[-1]["epoch"] / 2))
+    return curve[-1]["imbalance"] / half["imbalance"]
 
 
 def _clustering(study: StudyRecord) -> Hypothesis:
+    """Ruled out only if something was shown to be better with the very categories that the baseline has."""
+    name = "a different clustering"
     count = len(study.prepared.get("characteristics", {}))
     categories = f"the same {count} categories" if count else "the same categories"
     why = f"All trials and the baseline share {categories}, rows and split (fingerprint {study.fingerprint[:12]})."
-    finals = study.description["config"].get("finals", {})
-    if study.phase("final") and finals.get("categories") == "rediscovered":
-        why += " The finals found the categories anew on each split, and the verdict covers all of these."
-    return Hypothesis("a different clustering", "ruled out", why)
+    words = {each["arm"]: each["verdict"] for each in (study.verdict or {}).get("findings", [])}
+    better = next((arm for arm in study.effects if words.get(arm) == "better"), None)
+    if better is None:
+        return Hypothesis(
+            name, "cannot be told", f"{why} Nothing was shown to be better with them, so that they may be the cause."
+        )
+    effect = study.effects[better]["imbalance"]
+    why += f" With these categories the imbalance of {spoken(better)} is x{effect} relative to the baseline's."
+    return Hypothesis(name, "ruled out", why)
 
 
 def _timid(study: StudyRecord, baseline: TrialRecord) -> Hypothesis:

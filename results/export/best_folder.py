@@ -7,7 +7,9 @@ from pathlib import Path
 
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
-from results.verdict.verdict import COMPARED, Finding, spoken
+from results.verdict.contrasts import FIGURES
+from results.verdict.finding import Finding
+from results.verdict.sentences import spoken
 from spinlock_dist.atomic_files import replacing_folder, write_text
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import dump_config
@@ -38,9 +40,10 @@ def export_readme(
         f"# Best config of study {folder.name}: {spoken(record.arm)}",
         conclusion,
         _table(record, baseline, finding),
-        "Validation: on the study's own split. Test: this config's figure / the uniform baseline's, geometric mean "
-        "over the replicates, with its interval. FVU is the fraction of variance unexplained: 0 is perfect, 1 useless. "
-        "All figures are in `verdict.json` beside this folder." + _beyond(finding),
+        "Validation: each row of the folds scored by a model that has not seen it; these figures steered the search. "
+        "Test: ratios on held-out rows that steered nothing, with their intervals; the control has this config's "
+        "training settings and uniform ratios. FVU is the fraction of variance unexplained: 0 is perfect, 1 useless. "
+        "All figures are in `verdict.json` beside this folder.",
         "```\npython -m spinlock_dist.train --config config.yaml    # trains it again\n```",
         "`checkpoint/` is the trial's own model, for `spinlock_dist.checkpoint.load_checkpoint`. `spinlock.yaml` is "
         "its config for Spinlock's `train-vqvae`, with the categories beside it; its head says what it leaves out.",
@@ -48,20 +51,14 @@ def export_readme(
     write_text(folder.best / "README.md", "\n\n".join(text) + "\n")
 
 
-def _beyond(finding: Finding) -> str:
-    if finding.new_data is None:
-        return ""
-    low, high = finding.new_data
-    return (
-        " Splits of the same rows overlap; for new data of the same kind the interval of the imbalance ratio is "
-        f"{low:.3g} to {high:.3g}."
-    )
-
-
 def _table(record: TrialRecord, baseline: TrialRecord, finding: Finding) -> str:
-    assert record.metrics is not None and baseline.metrics is not None
-    lines = ["| | validation: this / baseline | test: ratio to the baseline's |", "|---|---|---|"]
-    for name, figure in COMPARED.items():
-        shown = str(finding.effects.get(name, ""))
-        lines.append(f"| {name} | {figure(record.metrics):.4g} / {figure(baseline.metrics):.4g} | {shown} |")
+    ours, theirs = record.metrics, baseline.metrics
+    assert ours is not None and theirs is not None
+    heads = ("", "validation: this / baseline", "test: ratio to the baseline's", "to the control's")
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|"]
+    for name in FIGURES:
+        ratios = " | ".join(str(effects.get(name, "")) for effects in (finding.effects, finding.against_control))
+        lines.append(f"| {name} | {ours.estimate(name):.4g} / {theirs.estimate(name):.4g} | {ratios} |")
+    for name in ("utilization", "bits_per_sample"):
+        lines.append(f"| {name} | {getattr(ours, name):.4g} / {getattr(theirs, name):.4g} | | |")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from results.export.spinlock import export_spinlock, scores_in_words
 from results.records.guards import excess_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, arm_of
-from results.verdict.verdict import spoken
+from results.verdict.sentences import spoken
 from spinlock_dist.atomic_files import write_text
 from spinlock_dist.config_file import dump_config
 from spinlock_dist.errors import ConfigError, SpinlockError

@@ -9,7 +9,7 @@ import numpy as np
 
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord, arm_of
-from results.verdict.verdict import spoken
+from results.verdict.sentences import spoken
 from spinlock_dist.atomic_files import read_json, write_json, write_text
 from spinlock_dist.checkpoint_metadata import META, read_meta
 from spinlock_dist.compression.characteristics import Characteristics
@@ -62,8 +62,8 @@ def trial_ratios(folder: StudyFolder, record: TrialRecord, config: TrialConfig) 
 
     Raises `SpinlockError` for a strategy that trains pilots if the checkpoint with their outcome was not kept.
     """
-    own = folder.arm(arm_of(record.arm)).checkpoint(record.number)
-    for path in (own, folder.best / "checkpoint"):
+    own = folder.arm(arm_of(record.arm)).checkpoint(record.number) if record.phase == "search" else None
+    for path in filter(None, (own, folder.best / "checkpoint")):
         if path.is_dir() and (meta := read_meta(path)) and (path == own or _config_of(meta) == config):
             try:
                 return dict(zip(meta["categories"], meta["plan"]["ratios"], strict=True))

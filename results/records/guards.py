@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from results.records.effect import Effect
-
 RATIOS = ("fvu_worst", "fvu_worst_limit", "fvu_mean")
 DIFFERENCES = {
     "bits": "beyond its tolerance",
@@ -29,10 +27,3 @@ def excess_in_words(guards: Mapping[str, float]) -> str:
 
 def _excess(name: str, value: float) -> str:
     return f"{value:.3f} {DIFFERENCES[name]}" if name in DIFFERENCES else f"{value:.1%} above its limit"
-
-
-def effect_on_guard(name: str, effect: Effect) -> str:
-    """How far replicates overstep a guard: `effect` is of 1 + the excess, the ratio to the limit if it is a ratio."""
-    if name in DIFFERENCES:
-        return f"{effect.ratio - 1:.3f} {DIFFERENCES[name]}, interval {effect.low - 1:.3f} to {effect.high - 1:.3f}"
-    return f"{effect.ratio:.2f} times its limit, interval {effect.low:.2f} to {effect.high:.2f}"

@@ -17,6 +17,9 @@ from spinlock_dist.config import TrialConfig
 STRATEGY, RULE, CAPACITY = CHOICES = ("compression.strategy", "compression.rule", "compression.capacity")
 """The settings that say in words what a trial did."""
 
+RATIO_SETTINGS = ("rule", "capacity", "bounds", "sharpness", "min_ratio_range", "feedback")
+"""Of `compression`, what only shapes ratios: uniform ones, the baseline's, do not depend on it."""
+
 
 @dataclass(frozen=True)
 class TrialSettings:

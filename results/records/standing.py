@@ -26,7 +26,7 @@ class Standing:
     ranks: tuple[int, int] | None
     """First and last rank the arm could have among those that were compared."""
     imbalance: Effect | None
-    """Ratio to the baseline's, over the replicates."""
+    """Ratio to the baseline's, on the test rows."""
     worst: Effect | None
     """The same of the worst category's FVU."""
     mean: Effect | None
@@ -34,8 +34,8 @@ class Standing:
 
 
 def standing_of(content: Mapping[str, Any]) -> Standing:
-    """A standing from its entry in tournament.json. Raises `TypeError` if that is damaged."""
+    """A standing from its entry in tournament.json. Raises `KeyError` or `TypeError` if that is damaged."""
     figures = ("imbalance", "worst", "mean")
-    effects = {name: Effect(**content[name]) for name in figures if content.get(name) is not None}
+    effects = {name: Effect.from_json(content[name]) for name in figures if content.get(name) is not None}
     ranks = content.get("ranks")
     return Standing(**{**content, **effects, "ranks": None if ranks is None else (ranks[0], ranks[1])})

@@ -69,9 +69,10 @@ class StudyRecord:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The exported trial, else the feasible trial of lowest imbalance."""
+        """What was exported, mostly a trial of the search; else the feasible trial of lowest imbalance."""
         exported = self.verdict.get("exported") if self.verdict else None
-        return next((each for each in self.search if each.arm == exported), best_record(self.search))
+        candidates = [*self.search, *self.phase("verification")]
+        return next((each for each in candidates if each.arm == exported), best_record(self.search))
 
     @property
     def features(self) -> dict[str, int]:
@@ -86,11 +87,6 @@ class StudyRecord:
             self, self.folder.categories.exists(), lambda: _mapping(self.folder.categories), "categories.json"
         )
         return found or {}
-
-    @property
-    def replicated(self) -> dict[str, Effect]:
-        """Ratio of imbalances to the baseline's on the test rows of the replicates, by finalist."""
-        return {arm: effects["imbalance"] for arm, effects in self.effects.items() if "imbalance" in effects}
 
     @property
     def fingerprint(self) -> str:
@@ -129,6 +125,8 @@ class StudyRecord:
         """The config of a trial; of the uniform baseline if none is given. Raises `SpinlockError` likewise."""
         if record is None:
             return self.base().with_overrides({"compression.strategy": "uniform"})
+        if record.phase == "verification":  # plain `feedback` need not be in the space
+            return self.base().with_overrides(record.params)
         return self.space().to_config(self.base(), record.params)
 
 
@@ -166,12 +164,12 @@ def _records(study: StudyRecord, details: bool) -> list[TrialRecord]:
     if searches is None and stale is not None:
         study.problems.append("the trials are those of trials.parquet, which may be older than the study")
         return stale
-    phases = {name: folder.records(name) for name in (BASELINE, "final")}
+    phases = {name: folder.records(name) for name in (BASELINE, "final", "verification")}
     kept = {
         name: _read(study, path.exists(), lambda path=path: read_records(path), path.name) or []  # type: ignore[misc]
         for name, path in phases.items()
     }
-    return [*kept[BASELINE], *(searches or []), *kept["final"]]
+    return [*kept[BASELINE], *(searches or []), *kept["final"], *kept["verification"]]
 
 
 def _from_searches(study: StudyRecord) -> list[TrialRecord]:

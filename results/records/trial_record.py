@@ -20,8 +20,8 @@ Kind = str
 `collapsed codebook` or `duplicate` of another trial; empty if nothing did."""
 
 
-Word = Literal["better", "no difference shown", "worse"]
-"""The verdict on a finalist."""
+Word = Literal["better", "more even, but worse", "no difference shown", "worse"]
+"""The verdict on a finalist, from best to worst: `results.verdict.verdict`."""
 
 BASELINE = "baseline"
 """Arm of the uniform baseline."""
@@ -62,7 +62,8 @@ class TrialRecord:
     phase: Phase
     arm: str
     """`baseline`, or `trial-<number>` for a trial of the search and its final replicates; of an earlier study
-    `<study>/trial-<number>`, in a tournament `<search>/trial-<number>`."""
+    `<study>/trial-<number>`, in a tournament `<search>/trial-<number>`. In finals also `control-<number>`, uniform
+    ratios with that trial's training settings, and `plain-feedback`."""
     number: int
     """Of the trial within its phase; in `baseline` and `final`, of the replicate."""
     state: State
@@ -74,13 +75,10 @@ class TrialRecord:
     test: Metrics | None = None
     """On the test rows; only finals and verification have it."""
     guards: dict[str, float] = field(default_factory=dict)
-    """By name, in relative units; at most 0 when kept. Of finals on the test rows, against the same replicate's
-    baseline."""
+    """By name, in relative units; at most 0 when kept. Finals have none: the verdict compares them."""
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry a report: epoch, seconds, `loss.<term>`, the scalar validation metrics; in that of several `folds`."""
     epochs: int = 0
-    lost: list[str] = field(default_factory=list)
-    """Features that are constant on the training rows of this replicate and so were dropped; only finals have any."""
     seconds: float = 0.0
     node: str = ""
     reason: str = ""
@@ -112,10 +110,11 @@ class TrialRecord:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrialRecord:
-        """The record stored as `content`."""
+        """The record stored as `content`; one of an earlier version's finals names features that it `lost`."""
         metrics = {part: Metrics.from_json(content[part]) for part in ("metrics", "test") if content[part] is not None}
         attempts = [Attempt.from_json(attempt) for attempt in content.get("attempts", [])]
-        return cls(**{**content, **metrics, "attempts": attempts})
+        known = {name: value for name, value in content.items() if name != "lost"}
+        return cls(**{**known, **metrics, "attempts": attempts})
 
 
 def full_arm(search: str, arm: str) -> str:

@@ -22,12 +22,12 @@ def leaderboard(
     settings: TrialSettings,
     rows: int = 8,
     front: Sequence[TrialRecord] = (),
-    replicated: Mapping[str, Effect] | None = None,
+    replicated: Mapping[str, Mapping[str, Effect]] | None = None,
 ) -> Table:
     """The baseline's first training, then the Pareto front `front`, then the ranking, `rows` trials in all.
 
-    Scores are on the validation rows; `replicated` holds, by arm, the ratio of imbalances to the baseline's on the test
-    rows of the replicates. help and hurt are the factors by which the imbalance fell because the worst category
+    Scores are on the validation rows; `replicated` holds, by arm and figure, ratios to the baseline's on the test rows.
+    help and hurt are the factors by which the imbalance fell because the worst category
     improved and because the best got worse (levelling down). Only feasible trials have a rank.
     """
     table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
@@ -44,8 +44,8 @@ def leaderboard(
         gain = levelling(_score(record), _score(baseline))
         factors = (f"{10**gain.worst_helped:.2f}", f"{10**gain.best_hurt:.2f}")
         lines = [settings.in_words(record)]
-        if effect := (replicated or {}).get(record.arm):
-            lines.append(f"x{effect.ratio:.2f} ({effect.low:.2f}-{effect.high:.2f})")
+        if effects := (replicated or {}).get(record.arm):
+            lines += _on_test_rows(effects)
         if not record.feasible:
             lines.append(f"breaks {record.broken_guards}" if record.broken_guards else record.kind)
         trial = f"{arm_of(record.arm)} {record.number}".strip() + ("*" if record in front else "")
@@ -55,10 +55,17 @@ def leaderboard(
     return table
 
 
-def _caption(front: Sequence[TrialRecord], replicated: Mapping[str, Effect] | None) -> str:
+def _on_test_rows(effects: Mapping[str, Effect]) -> list[str]:
+    """The ratios of imbalance, worst category and mean, a line each."""
+    names = {"imbalance": "", "fvu_worst": "worst ", "fvu_mean": "mean "}
+    told = {words: effects[name] for name, words in names.items() if name in effects}
+    return [f"{words}x{each.ratio:.2f} ({each.low:.2f}-{each.high:.2f})" for words, each in told.items()]
+
+
+def _caption(front: Sequence[TrialRecord], replicated: Mapping[str, Mapping[str, Effect]] | None) -> str:
     lines = ["imbalance fell by help x hurt: the worst category improved, the best got worse"]
     if replicated:
-        lines.append("x: imbalance / the baseline's on the replicates' test rows, with its interval")
+        lines.append("x: imbalance, worst and mean / the baseline's on the test rows, with intervals")
     if front:
         lines.append("*: the Pareto front: no feasible trial beats these in imbalance, mean and util at once")
     return "\n".join(lines)
@@ -81,7 +88,7 @@ def _score(record: TrialRecord) -> Metrics:
 def tournament_table(rows: Sequence[Standing]) -> Table:
     """The standings for a terminal."""
     table = Table(
-        title="test rows of the replicates: ratio to the baseline, interval",
+        title="test rows: ratio to the baseline, interval",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title_justify="left",
@@ -93,7 +100,8 @@ def tournament_table(rows: Sequence[Standing]) -> Table:
     for row in rows:
         rank = "" if row.ranks is None else "-".join(map(str, dict.fromkeys(row.ranks)))
         mean = f"{row.mean.ratio:.2f}" if row.mean else ""
-        words = "not shown" if row.verdict == "no difference shown" else row.verdict or "no trial"
+        short = {"no difference shown": "not shown", "more even, but worse": "more even"}
+        words = short.get(row.verdict or "", row.verdict or "no trial")
         kept = f"{row.feasible}/{row.trials}"
         table.add_row(rank, row.arm, _short(row.imbalance), _short(row.worst), mean, kept, words)
     return table

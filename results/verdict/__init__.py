@@ -1,1 +1,1 @@
-"""Better, worse, or no difference shown: paired tests, replicates, verification."""
+"""Better, more even but worse, no difference shown, or worse: contrasts, verdict, verification."""

@@ -14,7 +14,7 @@ from typing import Any
 from results.records.standing import Standing
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord, best_record
-from results.verdict.verdict import Verdict
+from results.verdict.finding import WORDS, Verdict
 from spinlock_dist.atomic_files import replacing, write_json
 
 
@@ -50,12 +50,13 @@ def _merit(row: Standing) -> tuple[float, float, float]:
 
 def tournament_sentence(rows: Sequence[Standing]) -> str:
     """What the tournament shows, in a sentence or two."""
-    named = {word: [row.arm for row in rows if row.verdict == word] for word in ("better", "worse")}
+    named = {word: [row.arm for row in rows if row.verdict == word] for word in WORDS}
     first = [row.arm for row in rows if row.ranks is not None and row.ranks[0] == 1]
     better = ", ".join(named["better"]) or "no strategy"
-    text = f"Shown to be better than the uniform baseline: {better}."
-    if named["worse"]:
-        text += f" Shown to be worse: {', '.join(named['worse'])}."
+    text = f"Shown to be better than uniform ratios: {better}."
+    for word in ("more even, but worse", "worse"):
+        if named[word]:
+            text += f" Shown to be {word}: {', '.join(named[word])}."
     if len(first) == 1:
         return f"{text} First is {first[0]}, shown to be ahead of every other strategy with a feasible trial."
     return f"{text} Any of these could rank first: {', '.join(first)}." if first else text

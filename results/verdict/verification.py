@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from results.records.trial_record import BASELINE, TrialRecord
-from results.verdict.paired_tests import LEVEL
+from results.records.trial_record import TrialRecord
+from results.verdict.contrasts import LEVEL
 
 REPEATED = 1e-4
 """Largest relative difference between two imbalances that count as the same."""
+WIDEST = 2.0
+"""High / low of a prediction interval beyond which it rejects next to nothing, and so tells nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What retraining the exported config on the study's own split gave; imbalances are on the validation rows."""
+    """What retraining the exported config as the search did gave; imbalances are on the validation rows."""
 
     imbalance: float
     """Of the trial as it was chosen."""
@@ -27,9 +29,7 @@ class Verification:
     """With the trial's own seed; None if that did not complete."""
     other_seeds: tuple[float, ...]
     spread: tuple[float, float] | None
-    """95% prediction interval for the imbalance of a further seed; None with too few trainings."""
-    test: tuple[float, float] | None
-    """Imbalances of the config, with the trial's own seed, and of the baseline on the study's own test rows."""
+    """95% prediction interval for the imbalance of a further seed; None where there are not enough seeds to tell."""
 
     @property
     def repeated(self) -> bool:
@@ -37,14 +37,14 @@ class Verification:
         return self.again is not None and math.isclose(self.again, self.imbalance, rel_tol=REPEATED)
 
     @property
-    def typical(self) -> bool:
-        """Whether its score is one that other seeds give as well."""
-        return self.spread is not None and self.spread[0] <= self.imbalance <= self.spread[1]
+    def typical(self) -> bool | None:
+        """Whether its score is one that other seeds give as well; None where there are not enough seeds to tell."""
+        return None if self.spread is None else self.spread[0] <= self.imbalance <= self.spread[1]
 
     @property
     def verified(self) -> bool:
-        """Whether the exported config is what it claims to be."""
-        return self.repeated and self.typical
+        """Whether the exported config gives its score again, and other seeds do not show that to be luck."""
+        return self.repeated and self.typical is not False
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -60,38 +60,31 @@ class Verification:
             own = f"gives {self.again:.2f}x instead of its {self.imbalance:.2f}x"
         others = " and ".join(f"{value:.2f}x" for value in self.other_seeds) or "no score"
         if self.spread is None:
-            place = "too few trainings to tell whether its score is typical"
+            place = "not enough seeds to tell whether its score is typical"
         else:
             word = "within" if self.typical else "outside"
             place = f"its score is {word} the range expected of a seed, {self.spread[0]:.2f}x to {self.spread[1]:.2f}x"
         text = f"Retraining the exported config with its own seed {own}; other seeds give {others}: {place}."
-        if self.test is not None:
-            text += f" On the study's own test rows it has {self.test[0]:.2f}x and the baseline {self.test[1]:.2f}x."
         return text if self.verified else f"Not verified. {text}"
 
 
 def verify(best: TrialRecord, baseline: Sequence[TrialRecord], again: Sequence[TrialRecord]) -> Verification:
-    """Compare the trial with `again`: retrainings of its config (number 0 with its own seed) and of the baseline."""
+    """Compare the trial with `again`: retrainings of its config, number 0 with its own seed."""
     assert best.metrics is not None
     ours = {record.number: record for record in again if record.arm == best.arm}
-    theirs = next((record for record in again if record.arm == BASELINE), None)
     others = [record.metrics.imbalance for number, record in sorted(ours.items()) if number > 0 and record.metrics]
     pooled = [record.metrics.imbalance for record in baseline if record.metrics]
     first = ours.get(0)
-    test = None
-    if first is not None and first.test is not None and theirs is not None and theirs.test is not None:
-        test = (first.test.imbalance, theirs.test.imbalance)
     return Verification(
         imbalance=best.metrics.imbalance,
         again=first.metrics.imbalance if first is not None and first.metrics is not None else None,
         other_seeds=tuple(others),
         spread=_spread(others, pooled),
-        test=test,
     )
 
 
 def _spread(others: Sequence[float], baseline: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% prediction interval for the imbalance of a further seed.
+    """The 95% prediction interval for the imbalance of a further seed, None if it would be too wide to tell anything.
 
     On the logarithm: mean of the n other seeds ± t s sqrt(1 + 1/n). The 1 is the spread of the further seed itself, the
     1/n that of the mean. Two or three seeds say little about s, so it is pooled with the seeds of the baseline, taking
@@ -103,5 +96,7 @@ def _spread(others: Sequence[float], baseline: Sequence[float]) -> tuple[float, 
         return None
     sd = math.sqrt(sum(((group - group.mean()) ** 2).sum() for group in groups) / freedom)
     half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * sd * math.sqrt(1 + 1 / len(others))
+    if 2 * half > math.log(WIDEST):
+        return None
     middle = float(np.mean(np.log(others)))
     return math.exp(middle - half), math.exp(middle + half)

@@ -163,7 +163,8 @@ def forecast(
     training = pilot.start + epochs * pilot.epoch
     together = pilots[members].start + epochs * pilots[members].epoch
     held = resources.gpus or resources.cpus
-    finalists = searches if config.tournament else config.finals.top
+    # A control each at most; beside the best there are plain feedback and a uniform trial, which is its own control.
+    arms = 2 * searches + 1 if config.tournament else 2 * (config.finals.top + 1) + 2
 
     def phase(name: str, trainings: int, members: int = 1, seconds: float = training) -> Phase:
         trial_batches = math.ceil(trainings / members)
@@ -173,8 +174,8 @@ def forecast(
     phases = (
         phase("baseline", config.baseline_seeds * folds),
         phase("search", config.trials * searches * folds, members, together),
-        phase("finals", (finalists + 1) * config.finals.replicates),
-        phase("verification", (config.finals.seeds + 1) * folds),
+        phase("finals", arms * config.finals.replicates),
+        phase("verification", config.finals.seeds * folds),
     )
     kept = max(config.keep_checkpoints, config.finals.top) * searches + 1  # and the copy in best/
     return Forecast(

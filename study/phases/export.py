@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 
 from results.export.best_folder import export_config, export_readme, withdraw_export
 from results.export.spinlock import export_spinlock
-from results.records.trial_record import TrialRecord
-from results.verdict.verdict import Finding, Verdict
+from results.records.settings import STRATEGY
+from results.records.trial_record import Phase, TrialRecord
+from results.verdict.finding import Verdict
+from results.verdict.sentences import spoken
 from spinlock_dist.atomic_files import digest, write_json
 from spinlock_dist.errors import SpinlockError
 from study.context import StudyContext
+from study.phases.finals import Finalist
 from study.phases.verification import verify_export
 from study.worker.trainable import Training
 
@@ -21,23 +25,23 @@ from study.worker.trainable import Training
 def export_best(
     context: StudyContext,
     verdict: Verdict,
+    finalists: Sequence[Finalist],
     baseline: Sequence[TrialRecord],
-    search: Sequence[TrialRecord],
     conclusion: str,
 ) -> tuple[TrialRecord | None, str]:
-    """Export and verify the finalist with the best verdict; keep the verdict.
+    """Export and verify the best of the finalists with the best word; keep the verdict.
 
-    Returns that trial, None if there is no finalist to export, and the conclusion with what verification found.
+    Returns its record, None if there is no finalist, and the conclusion with what verification found.
     """
-    chosen = _choose(context, verdict, search)
-    if chosen is None:
+    finding = verdict.choice
+    if finding is None:
         withdraw_export(context.folder)
         write_json(context.folder.verdict, verdict.to_json() | {"conclusion": conclusion})
         return None, conclusion
-    best, finding = chosen
-    _mend_checkpoint(context, best)
-    exported = export_config(context.folder.best, context.trial(best), context.checkpoint(best))
-    _export_spinlock(context, best)
+    chosen = next(each for each in finalists if each.arm == finding.arm)
+    best, checkpoint = _trained(context, chosen)
+    exported = export_config(context.folder.best, chosen.config, checkpoint)
+    _export_spinlock(context, best, chosen)
     verification = verify_export(context, best, baseline, exported)
     conclusion = f"{conclusion} {verification}"
     found = {"exported": best.arm, "verification": verification.to_json(), "conclusion": conclusion}
@@ -46,32 +50,29 @@ def export_best(
     return best, conclusion
 
 
-def _choose(
-    context: StudyContext, verdict: Verdict, search: Sequence[TrialRecord]
-) -> tuple[TrialRecord, Finding] | None:
-    """The first finalist that has a checkpoint: one that an extended search has overtaken may have lost it."""
-    trials = {record.arm: record for record in search}
-    for finding in verdict.in_order:
-        record = trials.get(finding.arm)
-        if record is not None and context.checkpoint(record).exists():
-            return record, finding
-    return None
+def _trained(context: StudyContext, chosen: Finalist) -> tuple[TrialRecord, Path]:
+    """The finalist's record and its checkpoint, trained again if that is not what was written or was not kept.
+
+    A finalist that is no trial of the search is trained here as one would be.
+    """
+    known = chosen.record
+    path = context.checkpoint(known) if known is not None else context.folder.tune / "checkpoints" / chosen.arm
+    if known is not None and path.exists() and digest(path) == known.checkpoint:
+        return known, path
+    if known is not None and path.exists():
+        context.events.on_message(f"{path} is damaged: {spoken(chosen.arm)} is trained again")
+    phase: Phase
+    phase, number = ("search", known.number) if known is not None else ("verification", 0)
+    training = Training(
+        phase=phase, arm=chosen.arm, number=number, config=chosen.config, data=ray.put(context.data), checkpoint=path
+    )
+    [trained] = context.workers.run([training])
+    return known or replace(trained, params={STRATEGY: chosen.config.compression.strategy}), path
 
 
-def _mend_checkpoint(context: StudyContext, best: TrialRecord) -> None:
-    """Train the best trial again if its checkpoint is not what was written."""
-    path: Path = context.checkpoint(best)
-    if digest(path) == best.checkpoint:
-        return
-    context.events.on_message(f"{path} is damaged: trial {best.number} is trained again")
-    config, data = context.trial(best), ray.put(context.data)
-    again = Training(phase="search", arm=best.arm, number=best.number, config=config, data=data, checkpoint=path)
-    list(context.workers.run([again]))
-
-
-def _export_spinlock(context: StudyContext, best: TrialRecord) -> None:
+def _export_spinlock(context: StudyContext, best: TrialRecord, chosen: Finalist) -> None:
     """Write the best config as Spinlock reads it. A study is whole without that."""
     try:
-        export_spinlock(context.folder, best, context.trial(best), context.folder.best / "spinlock.yaml")
+        export_spinlock(context.folder, best, chosen.config, context.folder.best / "spinlock.yaml")
     except SpinlockError as error:
         context.events.on_message(f"not exported for Spinlock: {error}")

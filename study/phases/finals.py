@@ -1,106 +1,212 @@
-"""Finals: the finalists and the baseline, on test rows that took no part in the search.
+"""Finals: finalists, their matched controls and the baseline, on test rows that took no part in the search.
 
-A replicate is a training seed and a fold: its models are trained on the other folds. The arms share both, so that each
-replicate gives one pair. Test rows are those of the study's split: they steered nothing.
+A replicate is a training seed and a fold: its models are trained on the other folds. All arms share both, so that
+replicates give pairs. Test rows are those of the study's split, which steered nothing. Replicates are trained one after
+another for whichever finalist is not yet decided, with what it is compared with: `results.verdict.verdict`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray
 
-from results.records.trial_record import BASELINE, TrialRecord, feasible_records, read_records, write_records
-from results.verdict.verdict import Verdict, judge, spoken
+from results.analysis.trial_summary import COLLAPSED
+from results.records.settings import RATIO_SETTINGS, STRATEGY
+from results.records.trial_record import BASELINE, TrialRecord, feasible_records, full_arm, read_records, write_records
+from results.verdict.finding import Verdict
+from results.verdict.sentences import spoken
+from results.verdict.verdict import Terms, judge
 from spinlock_dist.config import TrialConfig
 from study.config import StudyConfig
 from study.context import StudyContext
 from study.phases.search import Searched
-from study.search.constraints import Baseline, guards
+from study.search.initial_trials import UNIFORM
+from study.worker.retry_policy import collapsed
 from study.worker.trainable import Training
 
-REPLICATES = "replicates"
-"""What verdicts call a pair of trainings, in the plural."""
+FEEDBACK = "feedback"
+PLAIN_FEEDBACK = "plain-feedback"
+"""Arm of the base's own settings with `feedback`, where no trial of the search has these."""
 
 
-def run_finals(context: StudyContext, searched: Searched) -> list[TrialRecord]:
-    """Train the finalists, in a tournament the best of each arm, and the baseline on the replicates."""
-    top = 1 if context.config.tournament else context.config.finals.top
-    finalists = [record for records in searched.by_arm.values() for record in feasible_records(records)[:top]]
-    if not finalists:
-        return []
-    arms = {BASELINE: context.uniform, **{record.arm: context.trial(record) for record in finalists}}
-    return Finals(context, arms).run()
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A config that is compared with uniform ratios."""
+
+    arm: str
+    config: TrialConfig
+    record: TrialRecord | None
+    """The trial of the search that it is; None if it is none."""
 
 
-def judge_finals(config: StudyConfig, finals: Sequence[TrialRecord]) -> Verdict:
-    """The verdict on each finalist. Replicates share test rows, and training rows in part."""
-    split = config.base.prepare.split
-    return judge(finals, REPLICATES, split.test / (1 - split.test - split.validation_share))
+def choose_finalists(context: StudyContext, searched: Searched) -> list[Finalist]:
+    """The best candidates by the estimate of their imbalance, plain `feedback` and the best trial with uniform ratios.
+
+    Candidates are trials that completed and are not shown to break a guard. Of a tournament, the best of each search.
+    Finalists of earlier finals, which a search that went on has overtaken, stay: they count as tried. None is there
+    twice, and none has the baseline's config, but in a tournament, where each search is to be judged.
+    """
+    by_arm = {record.arm: record for record in searched.records}
+    path = context.folder.records("final")
+    earlier = [by_arm[each.arm] for each in (read_records(path) if path.exists() else []) if each.arm in by_arm]
+    if context.config.tournament:
+        best = [record for records in searched.by_arm.values() for record in feasible_records(records)[:1]]
+        trials = {record.arm: record for record in (*best, *earlier)}
+        return [Finalist(arm=arm, config=context.trial(trial), record=trial) for arm, trial in trials.items()]
+    candidates = feasible_records(searched.records)
+    plain = context.base.with_overrides({STRATEGY: FEEDBACK})
+    uniform = [record for record in candidates if context.trial(record).compression.strategy == UNIFORM]
+    same = [record for record in searched.records if record.state == "complete" and context.trial(record) == plain]
+    found: dict[str, Finalist] = {}
+
+    def add(config: TrialConfig, record: TrialRecord | None) -> None:
+        key = same_result(config, context.base)
+        if key != same_result(context.uniform, context.base) and key not in found:
+            found[key] = Finalist(arm=record.arm if record else PLAIN_FEEDBACK, config=config, record=record)
+
+    for record in candidates:
+        if len(found) < context.config.finals.top:
+            add(context.trial(record), record)
+    add(plain, same[0] if same else None)
+    for record in (*uniform[:1], *earlier):
+        add(context.trial(record), record)
+    return list(found.values())
+
+
+def matched_control(config: TrialConfig, base: TrialConfig) -> TrialConfig:
+    """The same training settings with uniform ratios; settings that only shape ratios are those of `base`."""
+    shaping = {name: getattr(base.compression, name) for name in RATIO_SETTINGS}
+    compression = config.compression.model_copy(update=shaping | {"strategy": UNIFORM})
+    return config.model_copy(update={"compression": compression})
+
+
+def same_result(config: TrialConfig, base: TrialConfig) -> str:
+    """Equal for configs that train to the same model: uniform ratios are the same whatever would have shaped others."""
+    plain = matched_control(config, base) if config.compression.strategy == UNIFORM else config
+    return plain.model_dump_json()
+
+
+def run_finals(context: StudyContext, searched: Searched) -> tuple[list[TrialRecord], Verdict, list[Finalist]]:
+    """Train what is missing of the finals. Returns their records, the verdict and the finalists."""
+    finalists = choose_finalists(context, searched)
+    arms, controls = arms_and_controls(context, finalists)
+    terms = terms_of(context.config, controls)
+    records = Finals(context, arms, terms).run() if finalists else []
+    return records, judge(records, terms), finalists
+
+
+def arms_and_controls(
+    context: StudyContext, finalists: Sequence[Finalist]
+) -> tuple[dict[str, TrialConfig], dict[str, str]]:
+    """What is trained, by arm, and each finalist's control. Equal controls share an arm, named after the first's trial.
+
+    The control of a finalist with uniform ratios is itself.
+    """
+    arms = {BASELINE: context.uniform}
+    named = {same_result(context.uniform, context.base): BASELINE}
+    controls = {}
+    for finalist in finalists:
+        arms[finalist.arm] = finalist.config
+        if finalist.config.compression.strategy == UNIFORM:
+            controls[finalist.arm] = finalist.arm
+            named.setdefault(same_result(finalist.config, context.base), finalist.arm)
+    for finalist in finalists:
+        if finalist.arm in controls:
+            continue
+        control = matched_control(finalist.config, context.base)
+        search, _, trial = finalist.arm.rpartition("/")
+        name = named.setdefault(
+            same_result(control, context.base), full_arm(search, f"control-{trial.removeprefix('trial-')}")
+        )
+        arms.setdefault(name, control)
+        controls[finalist.arm] = name
+    return arms, controls
+
+
+def terms_of(config: StudyConfig, controls: Mapping[str, str]) -> Terms:
+    """What the finals of a study are judged by."""
+    split, finals = config.base.prepare.split, config.finals
+    return Terms(
+        controls=controls,
+        overlap=split.test / (1 - split.test - split.validation_share),
+        first=min(finals.min_replicates, finals.replicates),
+        last=finals.replicates,
+        worst_margin=finals.margins.worst,
+        mean_margin=finals.margins.mean,
+    )
 
 
 @dataclass(frozen=True)
 class Finals:
-    """Runs what is missing of the finals; the record of every training is kept as soon as it ends."""
+    """Trains replicates until every finalist is decided; the record of each training is kept as soon as it ends."""
 
     context: StudyContext
     arms: Mapping[str, TrialConfig]
-    """The baseline and the finalists, in the order of the records."""
+    """The baseline, the finalists and their controls, in the order of the records."""
+    terms: Terms
 
     def run(self) -> list[TrialRecord]:
-        """The records by arm and replicate, with their guards.
-
-        Finalists of an earlier run, which a search that went on has overtaken, are among them: they count as tried.
-        """
-        config, folder = self.context.config, self.context.folder
-        path = folder.records("final")
-        records = read_records(path) if path.exists() else []
-        known = {(record.arm, record.number) for record in records}
-        wanted = [(arm, number) for number in range(config.finals.replicates) for arm in self.arms]
-        missing = [pair for pair in wanted if pair not in known]
-        if missing:
-            folder.verdict.unlink(missing_ok=True)
-            finalists = ", ".join(spoken(arm) for arm in self.arms if arm != BASELINE)
-            self.context.events.on_message(
-                f"finals: {finalists} and the baseline, {config.finals.replicates} replicates on the test rows"
-            )
-        for record in self.context.workers.run(self._trainings(missing)):
-            records = self._guarded([*records, record])
-            write_records(path, records)
-            self._show(records, record.number)
+        """The records by arm and replicate."""
+        path = self.context.folder.records("final")
+        records = [each for each in (read_records(path) if path.exists() else []) if each.arm in self.arms]
+        references: dict[int, Any] = {}
+        told = False
+        while missing := self._missing(records):
+            self.context.folder.verdict.unlink(missing_ok=True)
+            if not told:
+                self._announce()
+                told = True
+            for record in self.context.workers.run(self._trainings(missing, references)):
+                kind = COLLAPSED if record.test is not None and collapsed(record.test) else ""
+                records.append(replace(record, kind=kind))
+                write_records(path, records)
+            self._show(records, sorted({number for _, number in missing}))
         place = {arm: place for place, arm in enumerate(self.arms)}
-        return sorted(records, key=lambda record: (place.get(record.arm, len(place)), record.arm, record.number))
+        return sorted(records, key=lambda record: (place[record.arm], record.number))
 
-    def _trainings(self, missing: list[tuple[str, int]]) -> Iterator[Training]:
-        """Yield the missing trainings; all of a fold share its data in Ray's object store."""
-        by_fold = {}
+    def _missing(self, records: Sequence[TrialRecord]) -> list[tuple[str, int]]:
+        """What is to be trained next, as (arm, replicate), replicate by replicate."""
+        known = {(record.arm, record.number) for record in records}
+        wanted = set()
+        for finding in judge(records, self.terms).findings:
+            if not finding.decided:
+                count = max(self.terms.first, finding.replicates + 1)
+                wanted |= {(arm, n) for arm in (BASELINE, finding.arm, finding.control) for n in range(count)}
+        place = {arm: place for place, arm in enumerate(self.arms)}
+        return sorted(wanted - known, key=lambda pair: (pair[1], place[pair[0]]))
+
+    def _trainings(self, missing: Sequence[tuple[str, int]], references: dict[int, Any]) -> Iterator[Training]:
+        """Yield trainings; all of a fold share its data in Ray's object store."""
         for arm, number in missing:
             fold = number % self.context.folds
-            if fold not in by_fold:
-                by_fold[fold] = ray.put(self.context.data.fold(fold))
+            if fold not in references:
+                references[fold] = ray.put(self.context.data.fold(fold))
             config = self.arms[arm]
             seeded = config.model_copy(update={"seed": config.seed + 1 + number})
-            yield Training(phase="final", arm=arm, number=number, config=seeded, data=by_fold[fold])
+            yield Training(phase="final", arm=arm, number=number, config=seeded, data=references[fold])
 
-    def _guarded(self, records: list[TrialRecord]) -> list[TrialRecord]:
-        """The records with their guards on the test rows, against the baseline of the same replicate."""
-        limits = self.context.config.guards
-        baseline = {record.number: record.test for record in records if record.arm == BASELINE}
-        return [
-            replace(record, guards=guards(record.test, Baseline(base), limits))
-            if record.arm != BASELINE and record.test is not None and (base := baseline.get(record.number)) is not None
-            else record
-            for record in records
-        ]
+    def _announce(self) -> None:
+        finalists = ", ".join(map(spoken, self.terms.controls))
+        controls = len(set(self.terms.controls.values()) - {BASELINE, *self.terms.controls})
+        beside = f", {controls} matched control{'s' if controls > 1 else ''}" if controls else ""
+        self.context.events.on_message(
+            f"finals: {finalists}{beside} and the baseline on the test rows, "
+            f"{self.terms.first} to {self.terms.last} replicates"
+        )
 
-    def _show(self, records: list[TrialRecord], number: int) -> None:
-        """Print the line of a replicate once all arms have ended."""
-        ended = {record.arm: record for record in records if record.number == number}
-        if all(arm in ended for arm in self.arms):
-            scores = "   ".join(f"{spoken(arm)} {_imbalance(ended[arm])}" for arm in self.arms)
-            self.context.events.on_message(f"  {number + 1}: {scores}")
+    def _show(self, records: Sequence[TrialRecord], numbers: Sequence[int]) -> None:
+        """Print a line a replicate, and who is decided."""
+        ended = {(record.arm, record.number): record for record in records}
+        for number in numbers:
+            told = [f"{spoken(arm)} {_imbalance(ended[arm, number])}" for arm in self.arms if (arm, number) in ended]
+            self.context.events.on_message(f"  {number + 1}: {'   '.join(told)}")
+        words = [f"{spoken(each.arm)}: {each.verdict}" for each in judge(records, self.terms).findings if each.decided]
+        if words:
+            self.context.events.on_message(f"  decided: {'; '.join(words)}")
 
 
 def _imbalance(record: TrialRecord) -> str:
-    return record.state if record.test is None else f"{record.test.imbalance:.2f}x"
+    return record.state if record.test is None else f"{record.test.estimate('imbalance'):.2f}x"

@@ -13,8 +13,8 @@ from typing import Any
 from results.records.standing import Standing
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
+from results.verdict.finding import Verdict
 from results.verdict.standings import standings, write_standings
-from results.verdict.verdict import Verdict
 from search_spaces import Categorical, SearchSpace
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig

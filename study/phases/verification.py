@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from results.records.trial_record import BASELINE, TrialRecord, read_records, write_records
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import TrialRecord, read_records, write_records
+from results.verdict.sentences import spoken
 from results.verdict.verification import Verification, verify
 from spinlock_dist.config_file import load_config
 from study.context import StudyContext
@@ -14,12 +17,19 @@ from study.context import StudyContext
 def verify_export(
     context: StudyContext, best: TrialRecord, baseline: Sequence[TrialRecord], exported: Path
 ) -> Verification:
-    """Train the exported config on the study's own split, the first time with the trial's seed, and the baseline."""
+    """Train the exported config as the search did, the first time with the trial's seed."""
     path = context.folder.records("verification")
-    records = read_records(path) if path.exists() else []
+    records = verification_records(context.folder)
     if not any(record.arm == best.arm for record in records):
-        context.events.on_message(f"verification: trial {best.number} from {exported.parent.name}/{exported.name}")
-        arms = {best.arm: (load_config(exported), context.config.finals.seeds), BASELINE: (context.uniform, 1)}
-        records = list(context.workers.run(context.trainings("verification", arms)))
+        context.events.on_message(f"verification: {spoken(best.arm)} from {exported.parent.name}/{exported.name}")
+        arms = {best.arm: (load_config(exported), context.config.finals.seeds)}
+        trained = context.workers.run(context.trainings("verification", arms))
+        records = [replace(record, params=best.params) for record in trained]
         write_records(path, records)
     return verify(best, baseline, records)
+
+
+def verification_records(folder: StudyFolder) -> list[TrialRecord]:
+    """What verification has trained; nothing if it has not been held."""
+    path = folder.records("verification")
+    return read_records(path) if path.exists() else []

@@ -22,8 +22,8 @@ def test_every_phase_is_counted_by_hand():
     assert {phase.name: (phase.trainings, phase.seconds) for phase in plan.phases} == {
         "baseline": (3 * 3, 5 * 22),  # three folds, two at a time
         "search": (5 * 3, 8 * 22),
-        "finals": (12, 6 * 22),
-        "verification": (3 * 3, 5 * 22),
+        "finals": (8 * 4, 16 * 22),  # two best, plain feedback, their controls, a uniform trial, the baseline
+        "verification": (2 * 3, 3 * 22),
     }
     assert plan.phases[1].device_hours == pytest.approx(15 * 22 * 0.5 / 3600)
     assert plan.first_result_seconds == 7 + 5 * 22 + 3 * 22
@@ -41,7 +41,7 @@ def test_a_batch_takes_its_own_time_and_holds_its_resources_once():
 
 def test_a_tournament_has_a_search_and_a_finalist_for_each_arm():
     plan = forecast(make_config(tournament=True), 40, Resources(2, 1, 0), {1: PILOT}, 0.0, searches=4)
-    assert [phase.trainings for phase in plan.phases] == [3 * 3, 5 * 4 * 3, (4 + 1) * 4, 3 * 3]
+    assert [phase.trainings for phase in plan.phases] == [3 * 3, 5 * 4 * 3, (4 + 4 + 1) * 4, 2 * 3]
 
 
 @pytest.mark.parametrize(

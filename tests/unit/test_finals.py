@@ -1,26 +1,149 @@
-"""Finals that cannot be held."""
+"""Who is compared in the finals, with what, and how many replicates they get."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from results.records.study_folder import StudyFolder
+from results.records.trial_record import TrialRecord, write_records
+from results.verdict.verdict import Terms
+from search_spaces import load_space
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
+from study.phases.finals import Finals, arms_and_controls, choose_finalists, matched_control, terms_of
+from study.phases.search import Searched
+
+STRATEGY, RATE = "compression.strategy", "training.learning_rate"
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Any:
+    """What of a study's context its finals read."""
+    config = StudyConfig(name="s", space="full")
+    space = load_space("full")
+    base = space.to_config(config.base, {})
+    return SimpleNamespace(
+        config=config,
+        base=base,
+        uniform=base.with_overrides({STRATEGY: "uniform"}),
+        folder=StudyFolder(tmp_path),
+        trial=lambda record: space.to_config(config.base, record.params),
+    )
+
+
+def searched(*records: TrialRecord) -> Searched:
+    return Searched({"": list(records)}, [], "")
+
+
+def arms(context: Any, records: Sequence[TrialRecord]) -> list[str]:
+    return [finalist.arm for finalist in choose_finalists(context, searched(*records))]
+
+
+def test_the_best_candidates_plain_feedback_and_the_best_uniform_trial_are_finalists(context, make_record):
+    base_rate = context.base.training.learning_rate
+    records = [
+        make_record(0, 0.5, 0.1, params={STRATEGY: "uniform", RATE: base_rate}),  # the baseline itself
+        make_record(1, 0.4, 0.1, params={STRATEGY: "uniform", RATE: 1e-3}),
+        make_record(2, 0.45, 0.1, params={STRATEGY: "uniform", RATE: 3e-3}),
+        make_record(3, 0.35, 0.1, params={STRATEGY: "feedback"}),
+        make_record(4, 0.2, 0.1, params={STRATEGY: "waterfill"}),
+        make_record(5, 0.21, 0.1, params={STRATEGY: "balanced"}),
+        make_record(6, 0.22, 0.1, params={STRATEGY: "variance"}),
+        make_record(7, 0.11, 0.1, params={STRATEGY: "information"}, guards={"fvu_worst": 0.1}),
+        make_record(8, 0.19, 0.1, params={STRATEGY: "waterfill"}),  # the same as 4
+    ]
+    assert arms(context, records) == ["trial-8", "trial-5", "trial-3", "trial-1"]
+
+
+def test_plain_feedback_takes_part_where_no_trial_is_it_and_even_where_nothing_is_feasible(context, make_record):
+    broken = make_record(1, 0.4, 0.1, params={STRATEGY: "waterfill"}, guards={"bits": 1.0})
+    assert arms(context, [broken]) == ["plain-feedback"]
+    diverged = make_record(0, state="diverged", params={STRATEGY: "feedback"})
+    assert arms(context, [diverged, broken]) == ["plain-feedback"]
+
+
+def test_who_was_a_finalist_stays_one(context, make_record):
+    records = [
+        make_record(number, 0.5 - number / 100, 0.1, params={STRATEGY: strategy})
+        for number, strategy in enumerate(("balanced", "waterfill", "variance", "feedback"))
+    ]
+    assert "trial-0" not in arms(context, records)
+    write_records(context.folder.records("final"), [make_record(0, phase="final", arm="trial-0")])
+    assert arms(context, records)[-1] == "trial-0"
+
+
+def test_a_control_has_the_same_training_and_uniform_ratios_and_equal_ones_are_shared(context, make_record):
+    faster = {RATE: 1e-3, "compression.sharpness": 2.0}
+    records = [
+        make_record(3, 0.3, 0.1, params={STRATEGY: "waterfill", **faster}),
+        make_record(4, 0.31, 0.1, params={STRATEGY: "balanced", RATE: 1e-3}),
+        make_record(5, 0.4, 0.1, params={STRATEGY: "feedback"}),
+        make_record(6, 0.45, 0.1, params={STRATEGY: "uniform", RATE: 2e-3}),
+    ]
+    trained, controls = arms_and_controls(context, choose_finalists(context, searched(*records)))
+    assert controls == {
+        "trial-6": "trial-6",
+        "trial-3": "control-3",
+        "trial-4": "control-3",
+        "trial-5": "baseline",
+    }
+    assert trained["control-3"] == context.uniform.with_overrides({RATE: 1e-3})
+    assert list(trained) == ["baseline", "trial-3", "trial-4", "trial-5", "trial-6", "control-3"]
+    assert matched_control(context.base, context.base) == context.uniform
+
+
+def test_a_uniform_finalist_is_the_control_of_whoever_trains_like_it(context, make_record):
+    records = [
+        make_record(3, 0.3, 0.1, params={STRATEGY: "waterfill", RATE: 1e-3}),
+        make_record(4, 0.45, 0.1, params={STRATEGY: "uniform", RATE: 1e-3}),
+    ]
+    _, controls = arms_and_controls(context, choose_finalists(context, searched(*records)))
+    assert controls["trial-3"] == "trial-4"
+
+
+def test_only_who_is_not_decided_gets_the_next_replicate(context, make_record, make_metrics):
+    terms = Terms(controls={"trial-1": "control-1", "trial-2": "baseline"}, overlap=0.0, first=2, last=5)
+    trained = dict.fromkeys(("baseline", "trial-1", "control-1", "trial-2"), context.uniform)
+    finals = Finals(context, trained, terms)
+    assert finals._missing([]) == [(arm, number) for number in range(2) for arm in (*list(trained)[:3], "trial-2")]
+    scores = {"baseline": (0.5, 0.5), "control-1": (0.5, 0.5), "trial-1": (0.3, 0.3), "trial-2": (0.3, 0.7)}
+    records = [
+        make_record(number, phase="final", arm=arm, test=make_metrics(worst, 0.1, split="test"))
+        for arm, each in scores.items()
+        for number, worst in enumerate(each)
+    ]
+    assert finals._missing(records) == [("baseline", 2), ("trial-2", 2)]
+    assert finals._missing(records[:-1]) == [("trial-2", 1)]
+
+
+def test_terms_follow_the_settings(context):
+    terms = terms_of(
+        StudyConfig(name="s", finals={"replicates": 2, "margins": {"worst": 0.1}}), {"trial-1": "baseline"}
+    )
+    assert (terms.first, terms.last) == (2, 2)
+    assert terms.limits == {"fvu_worst": 1.1, "fvu_mean": 1.05}
+    assert terms.overlap == pytest.approx(0.3 / (0.7 * 2 / 3))  # test rows / training rows, of three folds
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"finals": {"data": "simulations"}, "base": {"prepare": {"dataset": "t.npz"}}}, "only without a dataset"),
-        (
-            {"finals": {"categories": "rediscovered"}, "base": {"prepare": {"categories": {"mapping": "m.json"}}}},
-            "a mapping is given",
-        ),
         ({"tournament": True, "warm_start": ["earlier"]}, "the same trials and no others"),
         ({"finals": {"replicates": 1}}, "greater than or equal to 2"),
+        ({"finals": {"data": "simulations"}}, "finals.data"),
     ],
 )
 def test_finals_that_cannot_be_held_are_refused(given, message):
     with pytest.raises(ConfigError, match=message):
         parse_config(StudyConfig, {"name": "s", **given}, "test")
+
+
+def test_settings_of_an_earlier_version_that_said_what_all_finals_are_now_are_read():
+    given = {"name": "s", "finals": {"top": 1, "replicates": 6, "data": "splits", "categories": "kept"}}
+    assert parse_config(StudyConfig, given, "test").finals.top == 1

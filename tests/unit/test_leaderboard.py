@@ -13,6 +13,7 @@ from results.leaderboard import main
 from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
 from results.records.trial_record import ranking
+from results.verdict.finding import WORDS
 from spinlock_dist.errors import ConfigError
 from tests.driven import driven
 from tests.synthetic_study import build_study
@@ -38,8 +39,9 @@ def test_it_ranks_the_feasible_and_names_what_the_others_break(folder, capsys, m
         (record.number, round(record.metrics.imbalance, 2)) for record in ranked
     ]
     assert [place for place, *_ in rows if place] == [str(n + 1) for n in range(sum(each.feasible for each in ranked))]
-    effect = study.replicated[study.best.arm]
-    assert f"x{effect.ratio:.2f} ({effect.low:.2f}-{effect.high:.2f})" in out
+    for figure, words in (("imbalance", "x"), ("fvu_worst", "worst x"), ("fvu_mean", "mean x")):
+        effect = study.effects[study.best.arm][figure]
+        assert re.search(rf"{words}{effect.ratio:.2f}\s+\({effect.low:.2f}-{effect.high:.2f}\)", out)
     assert "breaks fvu_" in out
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
@@ -53,7 +55,9 @@ def test_scripts_read_every_completed_trial(folder, capsys):
     assert [row["trial"] for row in content["trials"]] == [record.arm for record in ranking(study.search)]
     first = content["trials"][0]
     assert first["rank"] == 1
-    assert first["replicated"]["low"] < first["replicated"]["ratio"] < first["replicated"]["high"]
+    imbalance = first["replicated"]["imbalance"]
+    assert imbalance["low"] < imbalance["ratio"] < imbalance["high"]
+    assert first["verdict"] in WORDS
     config = study.config(ranking(study.search)[0]).compression
     assert (first["strategy"], first["capacity"]) == (config.strategy, config.capacity)
     infeasible = next(row for row in content["trials"] if not row["feasible"])

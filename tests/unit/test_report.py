@@ -127,7 +127,13 @@ def outcome_of(study: StudyRecord) -> str:
 
 
 @pytest.mark.parametrize(
-    ("word", "heading"), [("better", "Yes:"), ("worse", "No:"), ("no difference shown", "Not shown:")]
+    ("word", "heading"),
+    [
+        ("better", "Yes:"),
+        ("more even, but worse", "Not as it should:"),
+        ("no difference shown", "Not shown:"),
+        ("worse", "No:"),
+    ],
 )
 def test_the_first_line_is_the_verdict(study, word, heading):
     exported = study.verdict["exported"]

@@ -32,7 +32,9 @@ from results.records.trial_record import (
     write_records,
 )
 from results.report.terminal import leaderboard
-from results.verdict.verdict import Verdict, conclude, judge
+from results.verdict.finding import Verdict
+from results.verdict.sentences import conclude
+from results.verdict.verdict import Terms, judge
 from spinlock_dist.atomic_files import read_json, replacing, write_json
 from spinlock_dist.errors import ConfigError, SpinlockError
 
@@ -183,18 +185,12 @@ def finals(make_record, make_metrics, *pairs):
 
 
 def test_no_feasible_trial_is_said_with_the_nearest(make_record):
-    baseline = make_record(0, 0.5, 0.1, arm="baseline")
     misses = [make_record(1, 0.5, 0.5, guards={"fvu_mean": 0.9}), make_record(2, 0.52, 0.2, guards={"fvu_worst": 0.04})]
-    text = conclude(baseline, misses, NOTHING)
-    assert text.startswith("No trial beat the uniform baseline")
+    text = conclude(misses, NOTHING)
+    assert text.startswith("No finalist was compared with uniform ratios.")
     assert "trial 2" in text
     assert "breaks fvu_worst (4.0% above its limit)" in text
-    assert conclude(baseline, [make_record(3, state="diverged")], NOTHING).endswith("none kept every guard.")
-
-
-def test_a_feasible_trial_that_is_no_better_is_not_called_better(make_record):
-    text = conclude(make_record(0, 0.5, 0.1, arm="baseline"), [make_record(1, 0.5, 0.09)], NOTHING)
-    assert text.startswith("No feasible trial beat the uniform baseline: the best, trial 1")
+    assert conclude([make_record(3, state="diverged")], NOTHING).endswith("uniform ratios.")
 
 
 def test_the_leaderboard_names_broken_guards_and_fits_a_terminal(make_record):
@@ -272,8 +268,9 @@ def test_the_rule_is_named_only_where_there_are_two(make_record, strategy, words
 
 def test_the_readme_puts_figures_beside_the_baselines(tmp_path, make_record, make_metrics):
     folder = StudyFolder(tmp_path / "s")
-    [finding] = judge(finals(make_record, make_metrics, *[((0.4, 0.1), (0.5, 0.1))] * 2), "splits").findings
+    terms = Terms(controls={"trial-1": "baseline"}, overlap=0.6, first=2, last=2)
+    [finding] = judge(finals(make_record, make_metrics, *[((0.4, 0.1), (0.5, 0.1))] * 2), terms).findings
     export_readme(folder, make_record(1, 0.4, 0.1), make_record(0, 0.5, 0.1), finding, "Found.")
     text = (folder.best / "README.md").read_text()
-    assert "| imbalance | 4 / 5 | 0.8 (0.8 to 0.8) |" in text
+    assert "| imbalance | 4 / 5 | 0.80 (0.80 to 0.80) | 0.80 (0.80 to 0.80) |" in text
     assert "Found." in text

@@ -14,6 +14,7 @@ from results.records.optuna_trials import outcome
 from results.records.study_folder import FORMAT, StudyFolder
 from results.records.study_record import StudyRecord, read_study
 from results.records.trial_record import TrialRecord, write_records
+from results.report.render import render_report
 from search_spaces import load_space
 from search_spaces.space import space_content, space_of
 from spinlock_dist.atomic_files import write_json
@@ -21,6 +22,7 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.search.storage import open_journal
 from tests.driven import driven, watched
+from tests.synthetic_study import build_study
 
 SPACE = load_space("quick")
 
@@ -170,3 +172,27 @@ def test_a_space_survives_its_content(name):
     space = load_space(name)
     content = space_content(space)
     assert space_content(space_of(yaml.safe_load(yaml.safe_dump(content)), name)) == content
+
+
+def test_finals_of_an_earlier_version_are_read(tmp_path, make_record, make_metrics):
+    """Their effects have pairs and p-values, their records what replicates lost, their verdicts guards."""
+    folder = build_study(tmp_path, "s", 6)
+    effect = {"pairs": 6, "ratio": 0.5, "low": 0.4, "high": 0.6, "confidence": 0.95}
+    effect |= {"p_lower": 0.001, "p_higher": 0.999, "lower_in": 6, "method": "t"}
+    finding = {"arm": "trial-1", "verdict": "better", "why": "Because.", "replicates": 6, "ranks": [1, 1]}
+    finding |= {
+        "effects": {"imbalance": effect, "utilization": effect},
+        "guards": {},
+        "broken": [],
+        "new_data": [0.3, 0.9],
+    }
+    told = {"level": 0.05, "findings": [finding], "conclusion": "Because.", "exported": "trial-1"}
+    write_json(folder.verdict, told)
+    final = make_record(0, phase="final", arm="trial-1", test=make_metrics(0.5, 0.1, split="test")).to_json()
+    write_json(folder.records("final"), [{**final, "lost": ["summary::a"]}])
+    folder.trials.unlink()
+    study = read_study(folder)
+    assert study.problems == []
+    assert [record.arm for record in study.phase("final")] == ["trial-1"]
+    assert str(study.effects["trial-1"]["imbalance"]) == "0.50 (0.40 to 0.60)"
+    assert "Because." in render_report(study)

@@ -1,77 +1,85 @@
-"""How often the verdict errs, on trainings that were made: benchmarks/record_replicates.py recorded them.
+"""How often the verdict errs, and what it says of cases whose truth is known.
 
-Each simulated study draws splits, and on each split which training of the uniform baseline is the baseline and which
-are the finalists. Whatever it then says but *no difference shown* is an error.
+On simulated studies (benchmarks/verdict.py, which runs more of them), and on trainings that were made: their row errors
+are the population (benchmarks/record_replicates.py), of which each study draws its test rows and its replicates.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.verdict import CONTROLS, EQUAL, RIGHT, SCENARIOS, record_of, said, share_in_error, simulated, terms
 from results.records.trial_record import BASELINE, TrialRecord
-from results.verdict.verdict import judge
-from study.config import FinalsConfig, GuardsConfig
-from study.search.constraints import Baseline, guards
+from spinlock_dist.metrics.row_errors import RowErrors
 
-RECORDS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "data" / "replicates.json").read_text())
 STUDIES = 200
 LIMIT = 0.05
+REPLICATES = 4
+TERMS = terms(last=REPLICATES)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("case", ["the same config", "equal in the population"])
+def test_of_finalists_that_equal_the_baseline_anything_is_said_in_at_most_five_percent(case, scenario):
+    found = said(STUDIES, lambda rng: simulated(case, SCENARIOS[scenario], 150, REPLICATES, rng), TERMS)
+    assert share_in_error(found) <= LIMIT
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_each_case_gets_its_word(case):
+    found = said(20, lambda rng: simulated(case, SCENARIOS["rows"], 600, REPLICATES, rng), TERMS)
+    for arm, word in RIGHT[case].items():
+        words = [each.verdict for findings in found for each in findings if each.arm == arm]
+        assert words.count(word) >= 19, (arm, words)
+
+
+# ---------------------------------------------------------------- on trainings that were made
 
 
 @pytest.fixture(scope="module")
-def replicates(make_metrics):
-    """Return test metrics by split and arm, in the order of their seeds."""
-    found: dict[int, dict[str, list[Any]]] = {}
-    for record in RECORDS:
-        figures = {name: record[name] for name in ("fvu_mean", "utilization", "perplexity_ratio", "bits_per_sample")}
-        metrics = make_metrics(*record["fvu"], split="test", **figures)
-        found.setdefault(record["split"], {}).setdefault(record["arm"], []).append(metrics)
-    return list(found.values())
+def recorded() -> dict[str, np.ndarray]:
+    """Return squared errors `[R, N, C]` by strategy, and `totals` `[N, C]`."""
+    with np.load(Path(__file__).parents[1] / "data" / "replicates.npz") as file:
+        return {name: file[name].astype(np.float64) for name in file.files}
 
 
-def final(make_record, number: int, arm: str, test: Any, base: Any) -> TrialRecord:
-    kept = guards(test, Baseline(base), GuardsConfig()) if arm != BASELINE else {}
-    return make_record(number, phase="final", arm=arm, test=test, guards=kept)
+def drawn(recorded: dict[str, np.ndarray], strategies: dict[str, str], rng: np.random.Generator) -> list[TrialRecord]:
+    """Return the finals of one study: rows drawn with replacement, and for each arm trainings of its strategy."""
+    rows = rng.integers(len(recorded["totals"]), size=len(recorded["totals"]))
+    order = {name: list(rng.permutation(len(recorded[name]))) for name in set(strategies.values())}
+    return [
+        record_of(arm, number, RowErrors(recorded[name][order[name].pop()][rows], recorded["totals"][rows]))
+        for arm, name in strategies.items()
+        for number in range(REPLICATES)
+    ]
 
 
-def verdicts(replicates, make_record, pairs: int, finalists: int, rng: np.random.Generator) -> list[str]:
-    """Return what a study says of finalists that are the baseline under other seeds."""
-    finals = []
-    for number, split in enumerate(rng.choice(len(replicates), pairs, replace=False)):
-        base, *others = rng.permutation(np.array(replicates[split][BASELINE], dtype=object))
-        arms = {BASELINE: base, **{f"trial-{place}": others[place] for place in range(finalists)}}
-        finals += [final(make_record, number, arm, test, base) for arm, test in arms.items()]
-    return [finding.verdict for finding in judge(finals, "splits").findings]
+def test_of_recorded_trainings_of_one_config_anything_is_said_in_at_most_five_percent(recorded):
+    given = terms(last=REPLICATES, controls={"trial-1": BASELINE})
+    arms = {BASELINE: "uniform", "trial-1": "uniform"}
+    assert share_in_error(said(STUDIES, lambda rng: drawn(recorded, arms, rng), given)) <= LIMIT
 
 
-@pytest.mark.parametrize(("pairs", "finalists"), [(FinalsConfig().replicates, 1), (8, 1), (8, 2)])
-def test_of_finalists_that_are_the_baseline_anything_is_said_in_at_most_five_percent(
-    replicates, make_record, pairs, finalists
-):
-    rng = np.random.default_rng(0)
-    said = Counter(
-        word
-        for _ in range(STUDIES)
-        for word in {*verdicts(replicates, make_record, pairs, finalists, rng)} - {"no difference shown"}
-    )
-    assert said.total() <= LIMIT * STUDIES, said
+def test_of_recorded_trainings_of_configs_that_are_equal_in_the_population_likewise(recorded):
+    """Water-filling's errors, each category scaled to what uniform ratios have there over all trainings and rows."""
+    theirs, ours = (recorded[name].sum(axis=(0, 1)) for name in ("uniform", "waterfill"))
+    equal = {**recorded, "waterfill": recorded["waterfill"] * (theirs / ours)}
+    given = terms(last=REPLICATES, controls={"trial-1": BASELINE})
+    arms = {BASELINE: "uniform", "trial-1": "waterfill"}
+    assert share_in_error(said(STUDIES, lambda rng: drawn(equal, arms, rng), given)) <= LIMIT
 
 
-def test_the_verdict_is_not_mute(replicates, make_record):
-    """What does differ, water-filling over bounds of span 3, is told from the baseline in most studies."""
-    rng = np.random.default_rng(0)
-    said: Counter[str] = Counter()
-    for _ in range(50):
-        finals = []
-        for number, split in enumerate(rng.choice(len(replicates), FinalsConfig().replicates, replace=False)):
-            base = replicates[split][BASELINE][rng.integers(len(replicates[split][BASELINE]))]
-            arms = {BASELINE: base, "trial-0": replicates[split]["waterfill"][0]}
-            finals += [final(make_record, number, arm, test, base) for arm, test in arms.items()]
-        said[judge(finals, "splits").findings[0].verdict] += 1
-    assert said["better"] > 40, said
+def test_the_verdict_is_not_mute(recorded):
+    """What does differ is told from the baseline, in some studies even on 400 test rows with four replicates."""
+    given = terms(last=REPLICATES, controls={"trial-1": BASELINE})
+    arms = {BASELINE: "uniform", "trial-1": "waterfill"}
+    found = said(50, lambda rng: drawn(recorded, arms, rng), given)
+    assert np.mean([findings[0].verdict != EQUAL for findings in found]) > 0.2
+
+
+def test_every_finalist_is_judged():
+    [findings] = said(1, lambda rng: simulated("better", SCENARIOS["rows"], 150, REPLICATES, rng), TERMS)
+    assert [each.arm for each in findings] == list(CONTROLS)

@@ -14,7 +14,7 @@ def draw(study: StudyRecord) -> go.Figure | None:
     findings = [each for each in (study.verdict or {}).get("findings", []) if each["effects"]]
     if not findings:
         return None
-    names = list(findings[0]["effects"])
+    names = [name for name in findings[0]["effects"] if all(name in each["effects"] for each in findings)]
     figure = blank(height=120 + 34 * len(names) * min(len(findings), 3))
     for place, finding in enumerate(findings[:6]):
         found = [finding["effects"][name] for name in names]

@@ -6,17 +6,14 @@ import math
 import shlex
 
 from results.analysis.levelling import levelling
-from results.records.settings import CHOICES, RULE, setting_in
+from results.records.settings import CHOICES, RATIO_SETTINGS, RULE, setting_in
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, ranking
 from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
-from results.verdict.verdict import spoken
+from results.verdict.sentences import spoken
 from spinlock_dist.errors import SpinlockError
 
-ONLY_RATIOS = tuple(
-    f"compression.{name}" for name in ("rule", "capacity", "bounds", "sharpness", "min_ratio_range", "feedback")
-)
-"""Settings that only shape ratios. The baseline's ratios are uniform and do not depend on them."""
+ONLY_RATIOS = tuple(f"compression.{name}" for name in RATIO_SETTINGS)
 
 
 def section(study: StudyRecord) -> Section:

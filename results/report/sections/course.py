@@ -8,7 +8,7 @@ from results.analysis.trial_summary import outcomes_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
-from results.verdict.verdict import spoken
+from results.verdict.sentences import spoken
 
 
 def section(study: StudyRecord) -> Section:

@@ -81,7 +81,7 @@ def _standings(study: StudyRecord) -> Table:
     ]
     heads = ("strategy", "rank", "imbalance / baseline", "worst / baseline", "mean / baseline", "verdict")
     return Table(
-        "The tournament: equally many trials for each strategy, scored on the test rows of the replicates",
+        "The tournament: equally many trials for each strategy, scored on the test rows",
         heads,
         rows,
         words=(0, 5),

@@ -6,7 +6,7 @@ from results.analysis.capacity import reachable_imbalance
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from results.report.sections.parts import Section
-from results.verdict.verdict import spoken
+from results.verdict.sentences import spoken
 from spinlock_dist.errors import SpinlockError
 
 
