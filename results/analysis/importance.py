@@ -77,7 +77,8 @@ def in_memory(search: Sequence[TrialRecord], space: SearchSpace) -> optuna.Study
     for place in sorted(set(np.linspace(0, len(trials) - 1, MOST_TRIALS).astype(int)) if trials else ()):
         record = trials[place]
         assert record.metrics is not None
-        scores = [record.metrics.log10_imbalance, math.log10(max(record.metrics.fvu_worst, IMBALANCE_FLOOR))]
+        worst = max(record.metrics.estimate("fvu_worst"), IMBALANCE_FLOOR)
+        scores = [math.log10(record.metrics.estimate("imbalance")), math.log10(worst)]
         known = create_trial(
             state=TrialState.COMPLETE,
             value=scores[0],

@@ -32,7 +32,11 @@ def by_strategy(search: Sequence[TrialRecord], settings: TrialSettings) -> list[
         groups.setdefault(settings.strategy(record), []).append(record)
     rows = []
     for strategy, records in groups.items():
-        scores = [each.metrics.imbalance for each in records if each.state == "complete" and each.metrics is not None]
+        scores = [
+            each.metrics.estimate("imbalance")
+            for each in records
+            if each.state == "complete" and each.metrics is not None
+        ]
         rows.append(
             StrategyRow(
                 strategy=strategy,
@@ -47,4 +51,4 @@ def by_strategy(search: Sequence[TrialRecord], settings: TrialSettings) -> list[
 
 
 def _imbalance(record: TrialRecord | None) -> float:
-    return record.metrics.imbalance if record and record.metrics else math.inf
+    return record.metrics.estimate("imbalance") if record and record.metrics else math.inf

@@ -78,8 +78,14 @@ def in_columns(lines: Sequence[tuple[str, str]]) -> str:
 
 
 def _scores(record: TrialRecord, metrics: Metrics, baseline: Metrics | None) -> Iterator[tuple[str, str]]:
-    worst = f"worst {metrics.fvu_worst:.3f} ({metrics.worst_category})"
-    yield "scores", f"imbalance {metrics.imbalance:.2f}x  {worst}  mean {metrics.fvu_mean:.3f}  (validation rows)"
+    imbalance, worst, mean = (metrics.in_words(name) for name in ("imbalance", "fvu_worst", "fvu_mean"))
+    yield "scores", f"imbalance {imbalance}  worst {worst} ({metrics.worst_category})  mean {mean}  (validation rows)"
+    chance = f"by chance {metrics.imbalance_by_chance:.2f}x"
+    if metrics.estimates:
+        yield (
+            "spread",
+            f"{metrics.in_words('spread')}: five worst categories over five best; {chance}, if all were equal",
+        )
     collapsed = f"{metrics.collapsed} categories collapsed, " if metrics.collapsed else ""
     yield "codes", f"{collapsed}{metrics.utilization:.0%} in use, perplexity / K {metrics.perplexity_ratio:.2f}"
     if record.guards:

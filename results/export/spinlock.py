@@ -25,8 +25,8 @@ def scores_in_words(record: TrialRecord) -> str:
     metrics = record.metrics
     if metrics is None:
         return record.state
-    figures = f"imbalance {metrics.imbalance:.4g}, FVU worst {metrics.fvu_worst:.4g} and mean {metrics.fvu_mean:.4g}"
-    return f"{figures} on the validation rows"
+    imbalance, worst, mean = (metrics.in_words(name) for name in ("imbalance", "fvu_worst", "fvu_mean"))
+    return f"imbalance {imbalance}, FVU worst {worst} and mean {mean} on the validation rows"
 
 
 def export_spinlock(

@@ -73,9 +73,7 @@ def _caption(front: Sequence[TrialRecord], replicated: Mapping[str, Mapping[str,
 
 def _figures(metrics: Metrics) -> tuple[str, ...]:
     return (
-        f"{metrics.imbalance:.2f}x",
-        f"{metrics.fvu_worst:.3f}",
-        f"{metrics.fvu_mean:.3f}",
+        *(metrics.in_words(name) for name in ("imbalance", "fvu_worst", "fvu_mean")),
         f"{metrics.utilization:.0%}",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +85,14 @@ class Metrics:
     def estimate(self, name: str) -> float:
         """The estimate of `imbalance`, `fvu_worst` or `fvu_mean`; as measured where an earlier version made none."""
         return self.estimates[name].value if name in self.estimates else float(getattr(self, name))
+
+    def in_words(self, name: str) -> str:
+        """The estimate of a figure with half its interval, in per cent: `2.35x ±9%` or `0.112 ±6%`."""
+        text = f"{self.estimate(name):.2f}x" if name in ("imbalance", "spread") else f"{self.estimate(name):.3f}"
+        if name not in self.estimates:
+            return text
+        found = self.estimates[name]
+        return f"{text} ±{math.sqrt(found.high / found.low) - 1:.0%}"
 
     def scalars(self) -> dict[str, float]:
         """The numbers that are one per split, by name."""

@@ -124,8 +124,8 @@ def score(metrics: Metrics | None) -> str:
     """What a trial scored, in a few words."""
     if metrics is None:
         return "unknown"
-    errors = f"worst {metrics.fvu_worst:.3f}  mean {metrics.fvu_mean:.3f}"
-    return f"imbalance {metrics.imbalance:5.2f}x  {errors}  util {metrics.utilization:.0%}"
+    errors = f"worst {metrics.in_words('fvu_worst')}  mean {metrics.in_words('fvu_mean')}"
+    return f"imbalance {metrics.in_words('imbalance'):>5}  {errors}  util {metrics.utilization:.0%}"
 
 
 def _utilization() -> str:

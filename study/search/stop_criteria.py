@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from results.analysis.pareto import dominates
-from results.records.optuna_trials import finished_trials
+from results.records.optuna_trials import PENALTY, finished_trials
 from results.records.trial_record import TrialRecord
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
@@ -61,14 +61,18 @@ class StopCriteria(StudyEvents):
         return reached(until, ended)
 
 
+def _imbalance(trial: FrozenTrial) -> float:
+    """Its estimate: what the sampler was told, without the penalty."""
+    return float(10 ** (trial.values[0] - trial.user_attrs.get(PENALTY, 0.0)))
+
+
 def reached(until: UntilConfig, ended: Sequence[FrozenTrial]) -> str | None:
     """Which limit the trials reached, in the order in which they ended; None if none."""
     new = ended[until.since :]
     if until.imbalance is not None:
         for trial in new:
-            if _feasible(trial) and 10 ** trial.values[0] <= until.imbalance:
-                found = f"trial {trial.number} has imbalance {10 ** trial.values[0]:.2f}x"
-                return f"{found}, the target is {until.imbalance:g}x"
+            if _feasible(trial) and (imbalance := _imbalance(trial)) <= until.imbalance:
+                return f"trial {trial.number} has imbalance {imbalance:.2f}x, the target is {until.imbalance:g}x"
     if until.no_improvement is not None and _without_improvement(ended, len(new)) >= until.no_improvement:
         return f"{until.no_improvement} trials in a row brought no improvement"
     return None

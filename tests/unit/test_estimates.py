@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from spinlock_dist.categories.category import Category
 from spinlock_dist.metrics.estimates import cross_fitted, estimate_of, log_figures
+from spinlock_dist.metrics.record import Estimate
 from spinlock_dist.metrics.row_errors import RowErrors, row_errors
 
 
@@ -85,3 +86,11 @@ def test_row_errors_sum_over_the_features_of_a_category() -> None:
     found = row_errors(target, output, np.ones(4), [Category("a", (0, 2)), Category("b", (1, 3))])
     np.testing.assert_array_equal(found.errors_NC, [[4, 10], [52, 74], [164, 202]])
     np.testing.assert_array_equal(found.totals_NC, [[2, 4], [34, 52], [130, 164]])
+
+
+def test_a_figure_is_told_with_half_its_interval(make_metrics) -> None:
+    plain = make_metrics(0.5, 0.1)
+    assert (plain.in_words("imbalance"), plain.in_words("fvu_worst")) == ("5.00x", "0.500")
+    found = Estimate(value=4.0, low=4.0 / 1.2, high=4.0 * 1.2)
+    told = make_metrics(0.5, 0.1, estimates={"imbalance": found, "fvu_worst": found})
+    assert (told.in_words("imbalance"), told.in_words("fvu_worst")) == ("4.00x ±20%", "4.000 ±20%")

@@ -23,7 +23,7 @@ def test_all_five_are_answered_from_the_studys_own_figures(study: StudyRecord) -
     assert baseline is not None and baseline.metrics is not None
     assert best is not None and best.metrics is not None
     epochs, scale, bolder, worst, length = (each.came for each in found)
-    assert "uniform baseline's imbalance went from" in epochs
+    assert "of training the uniform baseline's imbalance changed by" in epochs
     assert f"On normalized features it is {baseline.metrics.imbalance:.3g}x." in scale
     ratio = best.metrics.estimate("imbalance") / baseline.metrics.estimate("imbalance")
     assert f"{study.settings.strategy(best)} {ratio:.2f} and " in bolder

@@ -17,7 +17,9 @@ def draw(study: StudyRecord) -> go.Figure | None:
     order = {id(record): place for place, record in enumerate(trials)}
     figure = blank()
     add_imbalances(figure, study, trials, lambda record: order[id(record)])
-    best = np.minimum.accumulate([r.metrics.imbalance if r.feasible and r.metrics else np.inf for r in trials])
+    best = np.minimum.accumulate(
+        [r.metrics.estimate("imbalance") if r.feasible and r.metrics else np.inf for r in trials]
+    )
     known = [(place, value) for place, value in enumerate(best) if np.isfinite(value)]
     figure.add_scatter(
         x=[place for place, _ in known],

@@ -18,8 +18,8 @@ def draw(study: StudyRecord) -> go.Figure | None:
     figure = blank()
     for group, records in grouped(trials):
         figure.add_scatter(
-            x=[record.metrics.imbalance for record in records if record.metrics],
-            y=[record.metrics.fvu_mean for record in records if record.metrics],
+            x=[record.metrics.estimate("imbalance") for record in records if record.metrics],
+            y=[record.metrics.estimate("fvu_mean") for record in records if record.metrics],
             mode="markers",
             name=group,
             marker={**marker(group), "size": [4 + 8 * r.metrics.utilization for r in records if r.metrics]},
@@ -28,10 +28,14 @@ def draw(study: StudyRecord) -> go.Figure | None:
         )
     # Of the front, the trials that none beats in the two scores drawn here; the others are on it for their utilization.
     best = [record.metrics for record in front(trials) if record.metrics]
-    edge = [each for place, each in enumerate(best) if all(each.fvu_mean < other.fvu_mean for other in best[:place])]
+    edge = [
+        each
+        for place, each in enumerate(best)
+        if all(each.estimate("fvu_mean") < other.estimate("fvu_mean") for other in best[:place])
+    ]
     figure.add_scatter(
-        x=[metrics.imbalance for metrics in edge],
-        y=[metrics.fvu_mean for metrics in edge],
+        x=[metrics.estimate("imbalance") for metrics in edge],
+        y=[metrics.estimate("fvu_mean") for metrics in edge],
         mode="lines",
         line={"color": COLOURS["best"], "dash": "dot"},
         name="Pareto front",
@@ -39,8 +43,8 @@ def draw(study: StudyRecord) -> go.Figure | None:
     )
     if study.baseline is not None and study.baseline.metrics is not None:
         figure.add_scatter(
-            x=[study.baseline.metrics.imbalance],
-            y=[study.baseline.metrics.fvu_mean],
+            x=[study.baseline.metrics.estimate("imbalance")],
+            y=[study.baseline.metrics.estimate("fvu_mean")],
             mode="markers",
             name="uniform baseline",
             marker={"symbol": "star", "size": 14, "color": COLOURS["baseline"]},

@@ -31,7 +31,7 @@ def draw(study: StudyRecord) -> go.Figure | None:
             with_it = [record for record in records if name in record.params]
             figure.add_scatter(
                 x=[record.params[name] for record in with_it],
-                y=[record.metrics.imbalance for record in with_it if record.metrics],
+                y=[record.metrics.estimate("imbalance") for record in with_it if record.metrics],
                 mode="markers",
                 name=group,
                 legendgroup=group,

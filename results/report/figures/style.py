@@ -52,8 +52,8 @@ def told(record: TrialRecord, study: StudyRecord) -> str:
     lines = [f"<b>{record.arm.replace('-', ' ')}</b>, {record.state}"]
     if record.metrics is not None:
         lines.append(
-            f"imbalance {record.metrics.imbalance:.2f}x, worst {record.metrics.fvu_worst:.3f}, "
-            f"mean {record.metrics.fvu_mean:.3f}, util {record.metrics.utilization:.0%}"
+            f"imbalance {record.metrics.in_words('imbalance')}, worst {record.metrics.in_words('fvu_worst')}, "
+            f"mean {record.metrics.in_words('fvu_mean')}, util {record.metrics.utilization:.0%}"
         )
     return "<br>".join([*lines, study.settings.in_words(record)])
 
@@ -96,7 +96,7 @@ def log_axis(values: Iterable[float | None]) -> dict[str, Any]:
 
 
 def imbalances(records: Iterable[TrialRecord]) -> list[float]:
-    return [record.metrics.imbalance for record in records if record.metrics is not None]
+    return [record.metrics.estimate("imbalance") for record in records if record.metrics is not None]
 
 
 def grouped(records: Iterable[TrialRecord]) -> list[tuple[str, list[TrialRecord]]]:
@@ -133,7 +133,7 @@ def baseline_line(figure: go.Figure, study: StudyRecord) -> None:
     """Draw the imbalance of the baseline across a figure with the logarithm of the imbalance upwards."""
     if study.baseline is None or study.baseline.metrics is None:
         return
-    level, colour = study.baseline.metrics.imbalance, COLOURS["baseline"]
+    level, colour = study.baseline.metrics.estimate("imbalance"), COLOURS["baseline"]
     across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level}
     figure.add_shape(**across, line={"dash": "dash", "color": colour})
     beside = {"xref": "paper", "x": 1, "xanchor": "right", "y": math.log10(level), "yanchor": "bottom"}
@@ -147,7 +147,7 @@ def add_imbalances(
     for group, records in grouped(trials):
         figure.add_scatter(
             x=[x_of(record) for record in records],
-            y=[record.metrics.imbalance for record in records if record.metrics],
+            y=[record.metrics.estimate("imbalance") for record in records if record.metrics],
             mode="markers",
             name=group,
             marker=marker(group),

@@ -71,9 +71,7 @@ def _trial(place: int, record: TrialRecord, study: StudyRecord) -> list[Cell | s
     return [
         Cell(str(place), place),
         spoken(record.arm),
-        Cell(f"{metrics.imbalance:.2f}x", metrics.imbalance),
-        Cell(f"{metrics.fvu_worst:.3f}", metrics.fvu_worst),
-        Cell(f"{metrics.fvu_mean:.3f}", metrics.fvu_mean),
+        *(Cell(metrics.in_words(name), metrics.estimate(name)) for name in ("imbalance", "fvu_worst", "fvu_mean")),
         Cell(f"{metrics.utilization:.1%}", metrics.utilization),
         Cell(f"{helped:.2f}", helped) if gain else None,
         Cell(f"{hurt:.2f}", hurt) if gain else None,

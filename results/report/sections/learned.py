@@ -58,7 +58,7 @@ def section(study: StudyRecord) -> Section:
 def _best_cells(best: TrialRecord | None) -> list[Cell | str | None]:
     if best is None or best.metrics is None:
         return [None, None]
-    imbalance, worst = best.metrics.imbalance, best.metrics.fvu_worst
+    imbalance, worst = best.metrics.estimate("imbalance"), best.metrics.estimate("fvu_worst")
     return [Cell(f"{imbalance:.2f}x", imbalance), Cell(f"{worst:.3f}", worst)]
 
 

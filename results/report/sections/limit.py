@@ -19,8 +19,8 @@ def section(study: StudyRecord) -> Section:
         texts.append(
             f"{who} has {metrics.reference_distance:.2f} times the error of the Gaussian reference at the same bits "
             f"(geometric mean over categories). For its allocation the reference predicts an imbalance of "
-            f"{metrics.reference_imbalance:.2f}x; the measured one is {metrics.imbalance:.2f}x. With this many rows, "
-            f"equally good categories would show {metrics.imbalance_by_chance:.2f}x by chance."
+            f"{metrics.reference_imbalance:.2f}x; the measured one is {metrics.in_words('imbalance')}. With so many "
+            f"rows, equally good categories would show {metrics.imbalance_by_chance:.2f}x by chance."
         )
         texts += _reachable(study, best)
     texts.append(

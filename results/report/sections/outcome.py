@@ -46,7 +46,8 @@ def _so_far(study: StudyRecord) -> str:
     if base is None or base.metrics is None:
         return "The uniform baseline has not been trained yet."
     if best is None or best.metrics is None:
-        return f"No trial keeps every guard yet. The uniform baseline's imbalance is {base.metrics.imbalance:.2f}x."
+        baseline = base.metrics.in_words("imbalance")
+        return f"No trial keeps every guard yet. The uniform baseline's imbalance is {baseline}."
     return (
         f"So far, on the validation rows, trial {best.number} has imbalance {best.metrics.estimate('imbalance'):.2f}x "
         f"against the baseline's {base.metrics.estimate('imbalance'):.2f}x; the FVU of its worst category is "
@@ -110,9 +111,9 @@ def _tiles(study: StudyRecord) -> list[Tile]:
         return []
     ours, theirs = best.metrics, base.metrics
     return [
-        Tile("imbalance", f"{ours.imbalance:.2f}x", f"baseline {theirs.imbalance:.2f}x"),
-        Tile("worst category, FVU", f"{ours.fvu_worst:.3f}", f"baseline {theirs.fvu_worst:.3f}"),
-        Tile("mean, FVU", f"{ours.fvu_mean:.3f}", f"baseline {theirs.fvu_mean:.3f}"),
+        Tile("imbalance", f"{ours.in_words('imbalance')}", f"baseline {theirs.in_words('imbalance')}"),
+        Tile("worst category, FVU", f"{ours.in_words('fvu_worst')}", f"baseline {theirs.in_words('fvu_worst')}"),
+        Tile("mean, FVU", f"{ours.in_words('fvu_mean')}", f"baseline {theirs.in_words('fvu_mean')}"),
         Tile("utilization", f"{ours.utilization:.0%}", f"baseline {theirs.utilization:.0%}"),
         Tile("bits per sample", f"{ours.bits_per_sample:.1f}", f"baseline {theirs.bits_per_sample:.1f}"),
     ]
