@@ -39,7 +39,8 @@ def main() -> None:
     args = _parser().parse_args()
     torch.set_num_threads(1)
     arms = ARMS | {arm: dict(map(_assignment, arm.split(","))) for arm in args.arm}
-    given = dict(map(_assignment, args.set)) | {"training.epochs": args.epochs, "prepare.dataset": args.dataset}
+    given = {"prepare.simulator.samples": 2000} | dict(map(_assignment, args.set))
+    given |= {"training.epochs": args.epochs, "prepare.dataset": args.dataset}
     base = TrialConfig().with_overrides(given)
     found: dict[str, list[list[Figures]]] = {strategy: [] for strategy in args.strategies}
     for split in range(args.splits):

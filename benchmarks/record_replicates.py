@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    base = TrialConfig()
+    base = TrialConfig().with_overrides({"prepare.simulator.samples": 2000})
     data = prepare(base.prepare)
     kept: dict[str, np.ndarray] = {}
     for arm in ARMS:

@@ -55,7 +55,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     space = load_space(args.space)
-    settings = {"prepare.max_samples": args.rows, "training.epochs": args.epochs, "training.evaluate_every": 2}
+    settings = {
+        "prepare.simulator.samples": 2000,
+        "prepare.max_samples": args.rows,
+        "training.epochs": args.epochs,
+        "training.evaluate_every": 2,
+    }
     base = space.to_config(TrialConfig().with_overrides(settings), {}).with_overrides(settings)
     points = {BASELINE: {"compression.strategy": "uniform"}, **dict(enumerate(design(space, args.points)))}
     known = pd.read_parquet(args.out) if args.out.exists() else pd.DataFrame({"point": []})

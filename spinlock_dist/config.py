@@ -81,7 +81,7 @@ def section_of(part: Any) -> type[FamilyEncoder] | None:
 class SimulatorConfig(Section):
     """The built-in operator simulator, used when no dataset is named."""
 
-    samples: int = Field(2000, ge=2)
+    samples: int = Field(10_000, ge=2)
     grid: int = Field(32, ge=8)
     """Side of the square periodic grid, in cells."""
     steps: int = Field(64, ge=8)

@@ -55,17 +55,20 @@ def _farewell(config: StudyConfig) -> str:
 def _show(result: StudyResult, console: Console) -> None:
     from results.analysis.trial_summary import outcomes_in_words
     from results.records.study_record import read_study
-    from results.report.terminal import leaderboard, tournament_table
+    from results.report.terminal import causes_in_words, leaderboard, tournament_table
 
+    study = read_study(result.folder)
     if result.standings:
         console.print(tournament_table(result.standings))
     else:
         replicated = {finding.arm: finding.effects for finding in result.verdict.findings}
-        settings = read_study(result.folder, details=False).settings
-        board = leaderboard(result.baseline[0], result.search, settings, front=result.front, replicated=replicated)
+        board = leaderboard(
+            result.baseline[0], result.search, study.settings, front=result.front, replicated=replicated
+        )
         console.print(board)
     console.print(outcomes_in_words(result.search), highlight=False)
     console.print(result.conclusion, highlight=False)
+    console.print(causes_in_words(study), highlight=False)
     if result.best is not None:
         again = f"python -m spinlock_dist.train --config {result.folder.best}/config.yaml"
         console.print(f"train it again: {again}", highlight=False, soft_wrap=True)

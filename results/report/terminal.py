@@ -8,10 +8,12 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from results.analysis.hypotheses import hypotheses
 from results.analysis.levelling import levelling
 from results.records.effect import Effect
 from results.records.settings import TrialSettings
 from results.records.standing import Standing
+from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, arm_of, ranking
 from spinlock_dist.metrics.record import Metrics
 
@@ -103,6 +105,12 @@ def tournament_table(rows: Sequence[Standing]) -> Table:
         kept = f"{row.feasible}/{row.trials}"
         table.add_row(rank, row.arm, _short(row.imbalance), _short(row.worst), mean, kept, words)
     return table
+
+
+def causes_in_words(study: StudyRecord) -> str:
+    """What the study says of each suspected cause, in a line; empty before there is a baseline."""
+    told = "; ".join(f"{each.name}: {each.word}" for each in hypotheses(study))
+    return f"Suspected causes of the imbalance: {told} (with figures in the report)." if told else ""
 
 
 def _short(effect: Effect | None) -> str:

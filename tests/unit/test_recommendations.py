@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from results.analysis.hypotheses import hypotheses
 from results.analysis.recommendations import recommendations
 from results.records.study_record import StudyRecord, read_study
+from results.report.terminal import causes_in_words
 from tests.synthetic_study import build_study
 
 
@@ -42,6 +44,14 @@ def test_features_that_are_unknown_are_left_out(study: StudyRecord) -> None:
     assert " (" not in recommendations(study)[3].came.split(",")[0]
 
 
+def test_the_causes_are_told_in_a_line(study: StudyRecord) -> None:
+    told = causes_in_words(study)
+    assert told.startswith("Suspected causes of the imbalance: too few epochs: ")
+    for cause in hypotheses(study):
+        assert f"{cause.name}: {cause.word}" in told
+
+
 def test_nothing_is_said_before_there_is_a_baseline(study: StudyRecord) -> None:
     study.records = []
     assert recommendations(study) == []
+    assert causes_in_words(study) == ""
