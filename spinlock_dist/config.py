@@ -251,16 +251,20 @@ STRATEGIES: Registry[Any] = Registry(
 
 
 class FeedbackConfig(Section):
-    """Pilots of the strategy `feedback`: short trainings on three quarters of the training rows, each scored on another
-    quarter."""
+    """Pilots of the strategy `feedback`: a codec without a network, out of fold on the training rows."""
 
-    start: Annotated[str, AfterValidator(known_in(STRATEGIES))] = "waterfill"
-    """Strategy whose allocation the first pilot measures."""
-    rounds: int = Field(1, ge=1)
-    """Pilots as long as the training after them, which share `training.epochs` with it; four of one epoch come first.
-    More of them need more epochs. They end sooner when reallocation no longer shrinks the spread of log FVU."""
-    step: float = Field(0.8, gt=0, le=1)
-    """Share of the correction that high-rate theory asks for."""
+    rounds: int = Field(3, ge=1)
+    """Times that bits are moved and every category is measured again."""
+    risk: float = Field(1.5, ge=0)
+    """Standard errors of its log FVU that a category counts as worse than measured."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_trained_pilots(cls, given: Any) -> Any:
+        """Leave out what earlier versions wrote, whose pilots were trainings."""
+        if isinstance(given, dict):
+            return {name: value for name, value in given.items() if name not in ("start", "step")}
+        return given
 
 
 class CompressionConfig(Section):
@@ -274,6 +278,8 @@ class CompressionConfig(Section):
     """What a ratio acts on: log2 of codebook sizes, or latent dimensions alone (Spinlock). Either total is that of the
     uniform baseline, never above it."""
     bounds: LevelBounds = LevelBounds()
+    """Over which needs are spread, and at which multiples of the uniform ratios are cut off; what is measured has no
+    bounds but those of its codebooks."""
     sharpness: float = Field(1.0, gt=0)
     """Exponent on the scaled needs: above 1 only the neediest categories get more."""
     min_ratio_range: float = Field(1.0, ge=1)

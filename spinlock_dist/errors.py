@@ -37,7 +37,7 @@ class CheckpointError(SpinlockError):
 class DivergedError(SpinlockError):
     """Training met a non-finite number. The weights are those of the last finite step.
 
-    Attributes: `epoch`, the one that failed, counted from 1 and with its pilots, as in reports; `term`, the loss term,
+    Attributes: `epoch`, the one that failed, counted from 1; `term`, the loss term,
     gradient or metric that was not finite.
     """
 

@@ -28,7 +28,6 @@ from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.engine import choose_engine
 from spinlock_dist.training.evaluation import EvaluationData, reconstructed
 from spinlock_dist.training.member import Member, config_hash, restored_members
-from spinlock_dist.training.pilots import Planning, plan_by_feedback, run_pilots
 from spinlock_dist.training.snapshot import Snapshots
 from spinlock_dist.training.trainer import MembersReport, Session, train
 from spinlock_dist.training.warm_up import warm_up
@@ -125,7 +124,7 @@ def run_members(
             members, stored = restored_members(state, configs, prepared)
             earlier = state, stored
     if earlier is None:
-        members = _planned(configs, data, prepared)
+        members = [_planned(config, data) for config in configs]
     train(members, prepared, report, Session(began, snapshots, earlier))
     return [_outcome(member, data, engine) for member in members]
 
@@ -167,27 +166,12 @@ def _surroundings(data: PreparedData, device: torch.device, engine: str) -> str:
     ).hexdigest()
 
 
-def _planned(configs: Sequence[TrialConfig], data: PreparedData, prepared: EvaluationData) -> list[Member]:
-    """A member for each config, with its sizes, or with the error that it ended with before it began."""
-    rows = len(data.split.train)
-    found: dict[int, tuple[CapacityPlan | None, int] | SpinlockError] = {}
-    measured: dict[int, Planning] = {}
-    for index, config in enumerate(configs):
-        try:
-            found[index] = _plan(config, data), 0
-            if get_strategy(config.compression.strategy).measured:
-                measured[index] = plan_by_feedback(config, data.characteristics, rows)
-        except ConfigError as error:
-            found[index] = error
-    found |= dict(zip(measured, run_pilots(list(measured.values()), prepared), strict=True))
-    members = []
-    for index, config in enumerate(configs):
-        planned = found[index]
-        if isinstance(planned, SpinlockError):
-            members.append(Member(config, None, error=planned))
-        else:
-            members.append(Member(config, *planned))
-    return members
+def _planned(config: TrialConfig, data: PreparedData) -> Member:
+    """A member with its sizes, or with the error that it ended with before it began."""
+    try:
+        return Member(config, _plan(config, data))
+    except ConfigError as error:
+        return Member(config, None, error=error)
 
 
 def _plan(config: TrialConfig, data: PreparedData) -> CapacityPlan:
@@ -202,7 +186,8 @@ def _plan(config: TrialConfig, data: PreparedData) -> CapacityPlan:
             f"every codebook has one code: {rows} training rows, compression.min_rows_per_code "
             f"{settings.min_rows_per_code}, max_codes {settings.max_codes}; use more rows or other settings"
         )
-    return plan
+    measured = get_strategy(settings.strategy).measured
+    return measured.plan(config, data) if measured else plan
 
 
 def _outcome(member: Member, data: PreparedData, engine: str) -> TrialOutcome | SpinlockError | None:

@@ -91,9 +91,8 @@ def size_ratios(
     quantization has no codebooks: its latent dims are its bits, whatever `capacity` says.
     """
     sizes = np.array([category.features for category in categories])
-    max_codes = max(1, min(config.max_codes, training_rows // config.min_rows_per_code))
-    dims = np.array([[latent_dim(n, ratio) for ratio in UNIFORM_RATIOS] for n in sizes])
-    codes = np.minimum([published_codes(n) for n in sizes], max_codes)
+    max_codes = most_codes(config, training_rows)
+    dims, codes = _uniform(categories, max_codes)
     wanted_bits, budget = np.log2(codes) * ratios / UNIFORM_RATIOS, float(np.log2(codes).sum())
     if quantizer.kind == "fsq":
         return _scalar_plan(ratios, wanted_bits, budget, max_codes, quantizer.fsq_levels)
@@ -102,6 +101,48 @@ def size_ratios(
     if config.capacity == "latent":
         return CapacityPlan(ratios, match_dims(sizes[:, None] * ratios, int(dims.sum())), codes[..., None])
     return CapacityPlan(ratios, dims, match_codes(wanted_bits, budget, max_codes, config.max_codebooks))
+
+
+def size_stages(
+    config: CompressionConfig,
+    bits: np.ndarray,
+    stages: np.ndarray,
+    categories: Sequence[Characteristics],
+    training_rows: int,
+    max_codes: int,
+) -> CapacityPlan:
+    """The sizes where category c has `stages[c]` codebooks that share its `bits[c]` equally, as far as they can.
+
+    The first three are those of L0, L1 and L2, the fourth is a second one of L0, and so on; levels without one are
+    switched off. No codebook has more than `max_codes`. The total is at most that of the uniform baseline, and as near
+    as integers allow.
+    """
+    dims, codes = _uniform(categories, most_codes(config, training_rows))
+    uniform_bits = np.log2(codes).sum(axis=1)
+    books = -(-int(stages.max()) // len(LEVELS))
+    place_LS = np.arange(books * len(LEVELS)).reshape(books, -1).T
+    share = np.where(place_LS < stages[:, None, None], (bits / stages)[:, None, None], 0.0)
+    share = np.minimum(share, np.log2(max_codes))
+    factor = np.minimum(bits / np.maximum(uniform_bits, 1e-9), MAX_RATIO / max(UNIFORM_RATIOS))
+    return CapacityPlan(np.outer(factor, UNIFORM_RATIOS), dims, _round(share, float(uniform_bits.sum()), max_codes))
+
+
+def stage_sizes(bits: float, stages: int, max_codes: int) -> tuple[int, ...]:
+    """Codes of `stages` codebooks that come to `bits` together, as near as integers allow, each near its share."""
+    share = np.full(stages, min(bits / stages, np.log2(max_codes)))
+    return tuple(int(codes) for codes in _round_category(share, max_codes) if codes > 1) or (1,)
+
+
+def most_codes(config: CompressionConfig, training_rows: int) -> int:
+    """Codes that a codebook may have."""
+    return max(1, min(config.max_codes, training_rows // config.min_rows_per_code))
+
+
+def _uniform(categories: Sequence[Characteristics], max_codes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Latent dims and codes `[C, L]` of the uniform baseline."""
+    sizes = [category.features for category in categories]
+    dims = np.array([[latent_dim(n, ratio) for ratio in UNIFORM_RATIOS] for n in sizes])
+    return dims, np.minimum([published_codes(n) for n in sizes], max_codes)
 
 
 def _scalar_plan(
@@ -127,9 +168,12 @@ def match_codes(wanted_bits: np.ndarray, budget: float, max_codes: int, max_code
     bits of each category first and to those of its levels second. What the categories are then off the budget together
     is made up for code by code, where it adds least to the squares of their relative errors: mostly in the largest.
     """
-    share = _split_levels(
-        _within_caps(wanted_bits, budget, np.log2(max_codes), max_codebooks), max_codes, max_codebooks
-    )
+    within_caps = _within_caps(wanted_bits, budget, np.log2(max_codes), max_codebooks)
+    return _round(_split_levels(within_caps, max_codes, max_codebooks), budget, max_codes)
+
+
+def _round(share: np.ndarray, budget: float, max_codes: int) -> np.ndarray:
+    """Codes `[C, L, S]` whose bits are near `share`, category by category first; see `match_codes`."""
     codes = np.stack([_round_category(row.ravel(), max_codes).reshape(row.shape) for row in share])
     # Rounded category by category the total is near the budget, above or below. Above it codes are taken away until it
     # fits; then they are added while any fits. The second loop ends, since every code costs bits and the budget is

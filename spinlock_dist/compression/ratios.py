@@ -19,16 +19,16 @@ def allocate_ratios(config: CompressionConfig, categories: Sequence[Characterist
     """The compression ratios `[C, L]` that the configured strategy gives these categories.
 
     From a need: `u` = needs scaled to [0, 1], sharpened to `u ** sharpness`; `r = low * (high / low) ** u` per level.
-    From a factor: see `ratios_of_factor`, of `factor ** sharpness`.
+    From a factor: `factor ** sharpness` times the uniform ratios, cut off at the bounds.
     Rule `spinlock`: the published ratios, widened to `min_ratio_range`; a strategy without any ignores the rule.
-    A measured strategy gives the ratios of its start. Raises `ConfigError` for an unknown strategy, or if a level's
-    bounds forbid `min_ratio_range`.
+    A measured strategy gives those of `uniform`, from which it starts. Raises `ConfigError` for an unknown strategy,
+    or if a level's bounds forbid `min_ratio_range`.
     """
     strategy = get_strategy(config.strategy)
     if strategy.measured:
-        strategy = _start_of(config)
+        strategy = get_strategy("uniform")
     if strategy.factor is not None:
-        return ratios_of_factor(config, strategy.factor(categories) ** config.sharpness)
+        return _within_bounds(config, strategy.factor(categories) ** config.sharpness)
     if strategy.need is None:
         return _published(strategy, categories)
     _check_range(config)
@@ -39,11 +39,10 @@ def allocate_ratios(config: CompressionConfig, categories: Sequence[Characterist
     return np.stack([widen(ratios, config.min_ratio_range, urgency) for ratios in table.T], axis=1)
 
 
-def ratios_of_factor(config: CompressionConfig, factor: np.ndarray) -> np.ndarray:
+def _within_bounds(config: CompressionConfig, factor: np.ndarray) -> np.ndarray:
     """The ratios `[C, L]` of categories with `factor` `[C]` times the uniform capacity, cut off at the bounds.
 
     Where that leaves a level less than `min_ratio_range` they are spread over the bounds, as needs are.
-    Raises `ConfigError` if a level's bounds forbid that range.
     """
     _check_range(config)
     low, high = np.array(config.bounds.pairs()).T
@@ -57,15 +56,6 @@ def ratios_of_factor(config: CompressionConfig, factor: np.ndarray) -> np.ndarra
 def _spread(config: CompressionConfig, urgency: np.ndarray) -> np.ndarray:
     low, high = np.array(config.bounds.pairs()).T
     return low * (high / low) ** urgency[:, None]
-
-
-def _start_of(config: CompressionConfig) -> Strategy:
-    start = get_strategy(config.feedback.start)
-    if start.measured:
-        raise ConfigError(
-            f"compression.feedback.start: '{config.feedback.start}' cannot start from itself; try uniform"
-        )
-    return start
 
 
 def _published(strategy: Strategy, categories: Sequence[Characteristics]) -> np.ndarray:

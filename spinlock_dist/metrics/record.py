@@ -104,9 +104,9 @@ class EpochMetrics:
     """What training reports each time it evaluates."""
 
     epoch: int
-    """Epochs completed, 1-based, those of pilots included: what the trial has cost."""
+    """Epochs completed, 1-based."""
     trained: int
-    """Epochs of this model itself: how far its training is, to compare it with others."""
+    """The same; earlier versions counted the epochs of pilots in `epoch` alone."""
     finished: bool
     """True for the last report of the full budget (or of early stopping): no further report follows."""
     losses: dict[str, float]

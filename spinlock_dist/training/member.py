@@ -26,7 +26,7 @@ ERRORS: dict[str, type[SpinlockError]] = {error.__name__: error for error in (Co
 
 @dataclass
 class Member:
-    """One config in training, with its plan and the epochs that it spent before, on pilots.
+    """One config in training, with its plan.
 
     It ends when it has `finished`, when a report has it `stopped`, or with an `error`: it met a non-finite number, or
     has no plan. `model` is what comes of it: with the weights of its last epoch, or of the best with early stopping.
@@ -34,7 +34,6 @@ class Member:
 
     config: TrialConfig
     plan: CapacityPlan | None
-    spent: int = 0
     validation: Metrics | None = None
     epochs: int = 0
     seconds: float = 0.0
@@ -59,7 +58,6 @@ class Member:
         return {
             "identity": config_hash(self.config),
             "plan": {name: sizes.tolist() for name, sizes in vars(plan).items()} if plan is not None else None,
-            "spent": self.spent,
             "stopping": [self.stopping.best, self.stopping.since_best],
             "validation": asdict(self.validation) if self.validation else None,
             "reached": [self.epochs, self.seconds],
@@ -93,7 +91,7 @@ def restored_members(
 def _restored(state: State, place: int, config: TrialConfig, data: EvaluationData) -> Member:
     stored = state.metadata["members"][place]
     sizes = {name: np.array(each) for name, each in (stored["plan"] or {}).items()}
-    member = Member(config, CapacityPlan(**sizes) if sizes else None, stored["spent"])
+    member = Member(config, CapacityPlan(**sizes) if sizes else None)
     member.epochs, member.seconds = stored["reached"]
     member.finished, member.stopped = stored["finished"], stored["stopped"]
     member.order.set_state(state.tensors[f"order/{place}"])

@@ -77,10 +77,7 @@ class Trainer:
             self.compiled = CompiledEpochs(model, self.optimizer, self.train_NGF, self.scale, configs)
 
     def fit(self, report: MembersReport, snapshots: Snapshots | None = None) -> None:
-        """Train every member to its end: epoch by epoch, evaluating and reporting.
-
-        A member that has `spent` epochs before trains so many less, and counts them in its reports.
-        """
+        """Train every member to its end: epoch by epoch, evaluating and reporting."""
         began = time.perf_counter() - self.seconds
         while self.batch:
             self.epochs += 1
@@ -130,12 +127,12 @@ class Trainer:
         return sums
 
     def _rates(self, batches: int) -> list[list[float]]:
-        """The learning rate of each member at each step of the epoch. What pilots spent is no part of the schedule."""
-        configs = [(self.members[index].config.training, self.members[index].spent) for index in self.batch]
+        """The learning rate of each member at each step of the epoch."""
+        configs = [self.members[index].config.training for index in self.batch]
         return [
             [
-                config.learning_rate * rate_factor(config, self.steps + batch, batches * (config.epochs - spent))
-                for config, spent in configs
+                config.learning_rate * rate_factor(config, self.steps + batch, batches * config.epochs)
+                for config in configs
             ]
             for batch in range(batches)
         ]
@@ -184,7 +181,7 @@ class Trainer:
         for index, failed in zip(self.batch, self.failed_TM.T.tolist(), strict=True):
             if any(failed):
                 member = self.members[index]
-                member.error = DivergedError(self.epochs + member.spent, self.checked[failed.index(True)])
+                member.error = DivergedError(self.epochs, self.checked[failed.index(True)])
 
     def _validate(self, means: dict[str, dict[int, float]]) -> dict[int, EpochMetrics]:
         """Evaluate the members that are due for it and keep the best of each; `means` are the losses of the epoch.
@@ -200,9 +197,9 @@ class Trainer:
             member, metrics = self.members[index], measured[index]
             bad = next((name for name, value in metrics.scalars().items() if not np.isfinite(value)), None)
             if bad:
-                member.error = DivergedError(self.epochs + member.spent, f"the metric {bad}")
+                member.error = DivergedError(self.epochs, f"the metric {bad}")
                 continue
-            member.epochs, member.seconds = self.epochs + member.spent, self.seconds
+            member.epochs, member.seconds = self.epochs, self.seconds
             self._keep_best(index, metrics)
             member.finished = self._is_last(index) or member.stopping.exhausted
             made[index] = EpochMetrics(
@@ -221,7 +218,7 @@ class Trainer:
         return due and not self.members[index].ended
 
     def _is_last(self, index: int) -> bool:
-        return self.epochs + self.members[index].spent >= self.shared.training.epochs
+        return self.epochs >= self.shared.training.epochs
 
     def _keep_best(self, index: int, metrics: Metrics) -> None:
         """Take these metrics as the member's; with early stopping only if they are its best, and the model too."""

@@ -97,7 +97,7 @@ class Forecast:
             yield f"early stopping: about {self.mean_epochs:.0f} epochs a trial, which saves {saved} of the search"
         yield f"first result: after {duration(self.first_result_seconds)}, Ray's start apart"
         yield f"disk: at most {self.disk / 1e6:.3g} MB of checkpoints and snapshots"
-        yield "strategies that train pilots of their own (feedback) take longer"
+        yield "strategies that measure with pilots of their own (feedback) take longer"
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""

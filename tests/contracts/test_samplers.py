@@ -38,7 +38,7 @@ def space() -> SearchSpace:
     parameters = {
         "compression.strategy": Categorical(choices=("uniform", "balanced", "feedback")),
         "compression.rule": Categorical(choices=("graded", "spinlock"), when={"compression.strategy": ("balanced",)}),
-        "compression.feedback.step": Float(low=0.2, high=1.0, when={"compression.strategy": ("feedback",)}),
+        "compression.feedback.risk": Float(low=0.2, high=1.0, when={"compression.strategy": ("feedback",)}),
         "compression.sharpness": Float(low=0.5, high=2.0),
         "compression.bounds.L0.low": Float(low=0.6, high=1.1),
         "model.hidden": Int(low=8, high=32, step=8),

@@ -19,7 +19,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "default": {},
     "one codebook a level": {"compression.max_codebooks": 1},
     "finite scalars": {"quantizer.kind": "fsq"},
-    "feedback": {"compression.strategy": "feedback", "compression.feedback.rounds": 2, "training.epochs": 13},
+    "feedback": {"compression.strategy": "feedback"},
     "parallel, shared, random": {
         "model.levels": "parallel",
         "model.decoder": "shared",

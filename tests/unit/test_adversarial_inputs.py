@@ -162,15 +162,13 @@ def test_odd_data_is_trained(name: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert metrics["fvu_mean"] < 1 or name == "validation rows missing", "better than the training mean"
 
 
-@pytest.mark.parametrize("strategy", [*STRATEGIES, "feedback from waterfill"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", EVERY_STRATEGY)
 def test_every_strategy_trains_on_it(
     name: str, strategy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, given = EVERY_STRATEGY[name]
-    start = "waterfill" if strategy == "feedback from waterfill" else "uniform"
-    feedback = [f"compression.feedback.{setting}" for setting in (f"start={start}", "rounds=1")]
-    given = [*given, *feedback, f"compression.strategy={strategy.split()[0]}"]
+    given = [*given, "compression.feedback.rounds=1", f"compression.strategy={strategy}"]
     metrics = trained(written(tmp_path, TRAINED[data](), suffix="csv"), capsys, *settings(given))
     if name == "one category":
         assert list(metrics["fvu"]) == ["cluster_1"] and metrics["imbalance"] == 1 == metrics["imbalance_raw"]

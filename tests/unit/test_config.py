@@ -229,8 +229,11 @@ def test_known_traps_are_refused(tmp_path: Path, text: str) -> None:
     assert refused(tmp_path, text).count("\n") <= 1
 
 
-@pytest.mark.parametrize("setting", ["strategy", "feedback: {start"])
-def test_a_strategy_that_is_not_there_is_refused_with_its_line(tmp_path: Path, setting: str) -> None:
-    end = "}" if "{" in setting else ""
-    said = refused(tmp_path, f"compression:\n  {setting}: waterfil{end}\n")
+def test_settings_of_trained_pilots_are_read_and_left_out() -> None:
+    earlier = {"compression": {"feedback": {"start": "waterfill", "rounds": 2, "step": 0.8}}}
+    assert TrialConfig(**earlier) == TrialConfig(compression={"feedback": {"rounds": 2}})
+
+
+def test_a_strategy_that_is_not_there_is_refused_with_its_line(tmp_path: Path) -> None:
+    said = refused(tmp_path, "compression:\n  strategy: waterfil\n")
     assert "line 2" in said and "unknown strategy 'waterfil'; did you mean 'waterfill'?" in said

@@ -141,18 +141,18 @@ def test_a_value_that_is_no_parameter_is_refused() -> None:
 # ---------------------------------------------------------------- conditions
 
 STRATEGY = "compression.strategy: {type: categorical, choices: [balanced, waterfill, feedback]}"
-STEP = "compression.feedback.step: {type: float, low: 0.2, high: 1.0, when: {compression.strategy: feedback}}"
+STEP = "compression.feedback.risk: {type: float, low: 0.2, high: 1.0, when: {compression.strategy: feedback}}"
 
 
 def test_a_parameter_counts_only_where_its_condition_holds(tmp_path: Path) -> None:
     space = load_space(written(tmp_path, space_with(STEP, STRATEGY)))
-    assert list(space.parameters) == ["compression.strategy", "compression.feedback.step"]  # what decides comes first
-    assert space.parameters["compression.feedback.step"].when == {"compression.strategy": ("feedback",)}
-    assert space.counts("compression.feedback.step", {"compression.strategy": "feedback"})
-    assert not space.counts("compression.feedback.step", {"compression.strategy": "balanced"})
-    assert not space.counts("compression.feedback.step", {})
-    base = TrialConfig().with_overrides({"compression.feedback.step": 0.9})
-    assert space.to_config(base, {"compression.strategy": "waterfill"}).compression.feedback.step == 0.9
+    assert list(space.parameters) == ["compression.strategy", "compression.feedback.risk"]  # what decides comes first
+    assert space.parameters["compression.feedback.risk"].when == {"compression.strategy": ("feedback",)}
+    assert space.counts("compression.feedback.risk", {"compression.strategy": "feedback"})
+    assert not space.counts("compression.feedback.risk", {"compression.strategy": "balanced"})
+    assert not space.counts("compression.feedback.risk", {})
+    base = TrialConfig().with_overrides({"compression.feedback.risk": 0.9})
+    assert space.to_config(base, {"compression.strategy": "waterfill"}).compression.feedback.risk == 0.9
 
 
 @st.composite
@@ -285,7 +285,7 @@ def test_a_fixed_or_narrowed_choice_settles_inherited_conditions(tmp_path: Path)
         ),
     )
     fixed = load_space(child(tmp_path, "fixed: {compression.strategy: feedback}\n", "space.yaml"))
-    assert fixed.parameters == {"compression.feedback.step": Float(low=0.2, high=1.0)}
+    assert fixed.parameters == {"compression.feedback.risk": Float(low=0.2, high=1.0)}
     narrow = "parameters:\n  compression.strategy: {type: categorical, choices: [balanced, waterfill]}\n"
     narrowed = load_space(child(tmp_path, narrow, "space.yaml"))
     assert sorted(narrowed.parameters) == ["compression.rule", "compression.sharpness", "compression.strategy"]

@@ -6,25 +6,55 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spinlock_dist.compression.strategies.strategy import Strategy
+from spinlock_dist.compression.strategies.strategy import Measured, Strategy
 
-FEEDBACK = Strategy(measured=True)
-"""Starts from `compression.feedback.start`; `spinlock_dist.training.pilots` runs the pilots."""
+FEEDBACK = Strategy(measured=Measured("spinlock_dist.baselines.pilots:plan_by_pilots"))
+
+Point = tuple[float, float]
+"""Bits of a category, and log2 of the error measured with them."""
 
 
-def reallocate(bits: np.ndarray, fvu: np.ndarray, spectra: Sequence[Sequence[float]], step: float) -> np.ndarray:
-    """The bits `[C]` that would bring measured `fvu` `[C]` closer together.
+def equal_errors(
+    measured: Sequence[Sequence[Point]], spectra: Sequence[Sequence[float]], total: float, most: float
+) -> np.ndarray:
+    """The bits `[C]` that sum to `total` at which all categories are predicted to have the same error.
 
-    R_c + step * n_c / 2 * log2(f_c / F), with log2 F the mean of log2 f_c weighted by n_c, so that the total stays:
-    n_c components lie above the distortion f_c, and half a bit on each halves it (high-rate theory, Gersho & Gray
-    1992). A category whose error is zero counts as 1e-6; none falls below a tenth of a bit.
+    `measured` has one point or more of each category; each keeps one bit at least and gets `most` at most.
     """
-    errors = np.maximum(fvu, 1e-6)
-    active = np.array([_active(np.asarray(spectrum), error) for spectrum, error in zip(spectra, errors, strict=True)])
-    common = np.average(np.log2(errors), weights=active)
-    return np.maximum(0.1, bits + step * active / 2 * (np.log2(errors) - common))
+    curves = [_Curve(points, spectrum) for points, spectrum in zip(measured, spectra, strict=True)]
+
+    def at(log_error: float) -> np.ndarray:
+        return np.clip([curve.bits_at(log_error) for curve in curves], 1.0, most)
+
+    low, high = -60.0, 10.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(middle).sum() > total else (low, middle)
+    return at(high)
 
 
-def _active(spectrum: np.ndarray, fvu: float) -> int:
-    """How many components lie above a distortion of `fvu` times the mean eigenvalue, at least 1."""
-    return max(1, int((spectrum > fvu * spectrum.mean()).sum()))
+class _Curve:
+    """Error of one category against its bits: through what was measured, beyond it by theory.
+
+    Half a bit on each of the components above the distortion halves it (high-rate theory, Gersho & Gray 1992).
+    """
+
+    def __init__(self, points: Sequence[Point], spectrum: Sequence[float]):
+        bits, logs = np.array(sorted(points)).T
+        # More bits never hurt: what fewer can do, more can. Where it was measured otherwise, that is noise.
+        self.bits, self.logs = bits, np.minimum.accumulate(logs)
+        self.spectrum = np.asarray(spectrum, dtype=np.float64)
+
+    def bits_at(self, log_error: float) -> float:
+        """The fewest bits for an error of 2 ** `log_error`."""
+        if log_error >= self.logs[0]:
+            return float(self.bits[0] - (log_error - self.logs[0]) * self._bits_to_halve(log_error, self.logs[0]))
+        if log_error < self.logs[-1]:
+            return float(self.bits[-1] + (self.logs[-1] - log_error) * self._bits_to_halve(log_error, self.logs[-1]))
+        after = int(np.argmax(self.logs <= log_error))
+        (x0, x1), (y0, y1) = self.bits[after - 1 : after + 1], self.logs[after - 1 : after + 1]
+        return float(x0 + (x1 - x0) * (y0 - log_error) / (y0 - y1))
+
+    def _bits_to_halve(self, start: float, end: float) -> float:
+        above = self.spectrum > 2.0 ** ((start + end) / 2) * self.spectrum.mean()
+        return max(1, int(above.sum())) / 2

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Any
 
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
+from spinlock_dist.config import TrialConfig
 
 Ratios = tuple[float, float, float]
 """Compression ratios of L0, L1, L2."""
 
 UNIFORM_RATIOS: Ratios = (0.5, 1.0, 1.5)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A strategy's own function of a `TrialConfig` and the `PreparedData` that returns a `CapacityPlan`.
+
+    It is imported when it is called: most that ask for a strategy want to know what it is like.
+    """
+
+    target: str
+    """`package.module:function`."""
+
+    def plan(self, config: TrialConfig, data: Any) -> Any:
+        """The plan for the training rows of `data`."""
+        return resolve_name(self.target)(config, data)
 
 
 @dataclass(frozen=True)
@@ -22,13 +40,13 @@ class Strategy:
     `need`: scores `[C]` >= 0, more need meaning more capacity; they are spread over the configured bounds. Beside it,
     or alone, `published`: the ratios that Spinlock published for the same idea, used under the rule `spinlock`.
     `factor`: multiples `[C]` of the uniform capacity, which mean what they say: the configured bounds only limit them.
-    `measured`: characteristics do not tell it enough, it trains pilots.
+    `measured`: characteristics do not tell it enough, it measures the data itself.
     """
 
     need: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
     published: Callable[[Characteristics], Ratios] | None = None
     factor: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
-    measured: bool = False
+    measured: Measured | None = None
 
     @property
     def has_rule(self) -> bool:
