@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,12 @@ def row_distances(x_ND: np.ndarray) -> np.ndarray:
     x = x - x.mean(axis=0)  # what rows have in common cancels in the squares below, and digits with it
     squares = np.square(x).sum(axis=1)
     apart = squares[:, None] + squares - 2 * (x @ x.T)  # by one product: latents have a thousand dimensions
-    return np.sqrt(np.maximum(apart, 0))[np.triu_indices(len(x), k=1)]
+    return np.sqrt(np.maximum(apart, 0)[_pairs(len(x))])
+
+
+@lru_cache(maxsize=2)
+def _pairs(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.triu_indices(rows, k=1)
 
 
 def topographic_similarity(features: np.ndarray, latents: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from spinlock_dist.config import TrialConfig
@@ -50,6 +51,7 @@ class CompiledEpochs:
         largest_first = sorted(range(len(sizes)), key=lambda group: -model.layout.sizes[group])
         self.places = [(member, group) for group in largest_first for member in range(model.members)]
         self.shapes = {place: self._shape(*place) for place in self.places}
+        self.numbers = torch.arange(optimizer.weights.numel())
         self.cells = {place: self._cells(*place) for place in self.places}
         self.books = {place: self._codebooks(place) for place in self.places}
 
@@ -169,10 +171,9 @@ class CompiledEpochs:
 
     def _mlp_cells(self, mlp: GroupMLP, place: tuple[int, int], inputs: list[int], outputs: int) -> list[np.ndarray]:
         def of(parameter: Tensor, *used: slice) -> np.ndarray:
-            view = parameter[place][used]
-            first = (view.data_ptr() - self.optimizer.weights.data_ptr()) // parameter.element_size()
-            steps = [np.arange(size) * stride for size, stride in zip(view.shape, view.stride(), strict=True)]
-            return cast(np.ndarray, first + (steps[0] if len(steps) == 1 else np.add.outer(*steps).ravel()))
+            first = (parameter.data_ptr() - self.optimizer.weights.data_ptr()) // parameter.element_size()
+            places = self.numbers.as_strided(parameter.shape, parameter.stride(), first)
+            return cast(np.ndarray, places.numpy()[place][used].ravel())
 
         out = slice(0, outputs)
         return [
