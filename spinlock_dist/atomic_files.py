@@ -6,24 +6,32 @@ The only place that replaces anything on disk. Permissions follow the umask.
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of Linux's renameat2(2)."""
+NAME_BYTES = 255
+"""Of a file's name, at most, on the file systems in use."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` if the block ends without an error."""
+    """Yield a path beside `path` to write to; it takes the place of `path` if the block ends without an error.
+
+    Raises `FileExistsError` if a device, a pipe or a folder is there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    _require(path, stat.S_ISREG, "file")
+    draft = _beside(path, str(os.getpid()))
     try:
         yield draft
         _sync(draft)
@@ -39,11 +47,12 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
     A process killed at any moment leaves the old folder or the new one. Linux exchanges two folders in one step where
     the file system can; elsewhere (NFS, macOS) the old one steps aside first, and `restore` puts it back if the new one
-    never came.
+    never came. Raises `FileExistsError` if something else than a folder is there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     restore(folder)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    _require(folder, stat.S_ISDIR, "folder")
+    draft = _beside(folder, str(os.getpid()))
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     try:
@@ -70,7 +79,21 @@ def restore(folder: Path) -> None:
 
 
 def _aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.before")
+    return _beside(folder, "before")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A hidden name beside `path`, which is not too long where that of `path` is not."""
+    name = f".{path.name}.{ending}"
+    if len(os.fsencode(name)) > NAME_BYTES:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.{ending}"
+    return path.with_name(name)
+
+
+def _require(path: Path, is_replaceable: Callable[[int], bool], kind: str) -> None:
+    """Raise `FileExistsError` if something is at `path` that is not of that kind; a link to one is."""
+    if path.exists() and not is_replaceable(path.stat().st_mode):
+        raise FileExistsError(errno.EEXIST, f"is not a {kind} and is not replaced", str(path))
 
 
 def _exchanged(one: Path, other: Path) -> bool:

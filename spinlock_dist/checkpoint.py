@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from spinlock_dist.atomic_files import replacing_folder
 from spinlock_dist.categories.category import Category
-from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META, read_meta
+from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META, WEIGHTS, read_meta
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.config import TrialConfig
@@ -27,8 +27,6 @@ from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.tokenizer import Tokenizer
-
-WEIGHTS = "model.safetensors"
 
 
 def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epochs: int, engine: str) -> None:
@@ -54,7 +52,7 @@ def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epo
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     meta = {"format_version": FORMAT_VERSION, **meta, "versions": versions}
     with replacing_folder(Path(folder)) as draft:
-        save_file(tensors, draft / WEIGHTS)
+        (draft / WEIGHTS).write_bytes(save(tensors))  # save_file would leave it readable by its owner alone
         (draft / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from spinlock_dist.atomic_files import restore
 from spinlock_dist.errors import CheckpointError
+from spinlock_dist.outputs import OutputKind
 
 FORMAT_VERSION = 3
 META = "meta.json"
+WEIGHTS = "model.safetensors"
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -29,3 +31,18 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}")
     return meta
+
+
+def _has_its_files_only(folder: Path) -> bool:
+    return all(file.name in (META, WEIGHTS) and file.is_file() and not file.is_symlink() for file in folder.iterdir())
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    try:
+        return _has_its_files_only(folder) and bool(read_meta(folder))
+    except CheckpointError:
+        return False
+
+
+CHECKPOINT = OutputKind(name="a checkpoint", is_ours=_is_checkpoint, resembles=_has_its_files_only, is_folder=True)
+"""The folder that `spinlock_dist.train --out` writes."""

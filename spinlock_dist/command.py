@@ -1,4 +1,4 @@
-"""The head that every command's parser has in common."""
+"""What the parsers of several commands have in common."""
 
 from __future__ import annotations
 
@@ -12,4 +12,13 @@ def command_parser(command: str, description: str, examples: str) -> argparse.Ar
         description=description,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite`, for a command that writes where it is told."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an output of this command there even if it is damaged or of an earlier version; nothing else",
     )

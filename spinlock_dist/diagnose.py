@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinlock_dist.command import command_parser
+from spinlock_dist.command import add_overwrite, command_parser
 from spinlock_dist.errors import ConfigError, DataError, did_you_mean, run_command
+from spinlock_dist.outputs import check_output, html_page
 
 if TYPE_CHECKING:
     from spinlock_dist.config import PrepareConfig
@@ -21,10 +22,14 @@ EXAMPLES = """examples:
   python -m spinlock_dist.diagnose ckpt --dataset other.h5 --html diagnosis.html   on other data, as a page
 """
 
+DIAGNOSIS_PAGE = html_page("spinlock_dist.diagnose", "the page of a diagnosis", "<title>Diagnosis of a tokenizer<")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, load, compute, print."""
     args = _parser().parse_args(argv)
+    if args.html:
+        check_output(args.html, DIAGNOSIS_PAGE, "--html", args.overwrite)
     # Imported only now, so that --help answers at once.
     from spinlock_dist.checkpoint import load_checkpoint
     from spinlock_dist.data.load import load_table
@@ -70,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="print every number as JSON and nothing else")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page that needs nothing but a browser")
+    add_overwrite(parser)
     return parser
 
 

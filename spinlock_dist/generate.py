@@ -14,6 +14,7 @@ from spinlock_dist.command import command_parser
 from spinlock_dist.config import SimulatorConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError, run_command
+from spinlock_dist.outputs import OutputKind, check_output
 
 EXAMPLES = """examples:
   python -m spinlock_dist.generate --samples 10000 --out operators.h5
@@ -21,6 +22,8 @@ EXAMPLES = """examples:
 
 Run the same command to resume an interrupted run.
 """
+
+DATASET = OutputKind(name="a dataset", is_ours=lambda path: False)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     config = parse_config(SimulatorConfig, given, "command line")
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"command line: --workers must be at least 1, is {options.workers}")
+    if not options.out.is_file():  # a finished dataset is kept, wherever it lies, and any other file refused
+        check_output(options.out, DATASET)
     from spinlock_dist.simulator import generate_dataset  # imports torch: not for --help
 
     began = time.perf_counter()

@@ -10,10 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinlock_dist.command import command_parser
+from spinlock_dist.checkpoint_metadata import CHECKPOINT
+from spinlock_dist.command import add_overwrite, command_parser
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import load_config
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError, did_you_mean, run_command
+from spinlock_dist.outputs import check_output
 
 if TYPE_CHECKING:
     from spinlock_dist.metrics.record import EpochMetrics
@@ -38,6 +40,8 @@ PROGRESS_BAR, TIME = 4, 7
 def main(argv: list[str] | None = None) -> int:
     """Parse, prepare, train, save, print."""
     args = _parser().parse_args(argv)
+    if args.out:
+        check_output(args.out, CHECKPOINT, overwrite=args.overwrite)
     codec = _codec(args.compare)
     configs = _configs(args, codec)
     # Imported only now, so that --help and a misspelt setting answer at once.
@@ -50,15 +54,25 @@ def main(argv: list[str] | None = None) -> int:
     if args.compare:
         # Whatever it is compared with, beside it stands the codec that a network has to beat.
         arms += [_codec_arm(name, outcomes[0], data, splits) for name in dict.fromkeys((codec or BAR, BAR))]
-    if args.out:
-        outcomes[0].save(args.out)
+    unsaved = _unsaved(outcomes[0], args.out) if args.out else None
     if args.json:
         print(json.dumps(_record(outcomes, arms, data)))
     else:
         _show(outcomes[0], arms, data)
-        if args.out:
+        if args.out and not unsaved:
             print(f"checkpoint: {args.out}")
+    if unsaved:
+        raise SpinlockError(unsaved)
     return 0
+
+
+def _unsaved(outcome: TrialOutcome, folder: Path) -> str:
+    """Save the checkpoint; if that fails, say why, so that what was measured is shown all the same."""
+    try:
+        outcome.save(folder)
+    except OSError as error:
+        return f"--out {folder}: the checkpoint could not be written: {error.strerror or error}"
+    return ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
         help="set beside it the same config with another strategy, e.g. uniform, or a codec without a network at the "
         f"same bits: residual_kmeans, pca_scalar or {BAR}, whose totals are shown with any of these",
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the checkpoint here")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write the checkpoint here: a new folder, or an earlier checkpoint's"
+    )
+    add_overwrite(parser)
     parser.add_argument(
         "--test", action="store_true", help="also evaluate the test rows; never choose a config by them"
     )

@@ -9,6 +9,7 @@ from results.records.study_folder import StudyFolder, open_study
 from search_spaces import SearchSpace, preset_names
 from search_spaces.space import space_content
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.outputs import OutputKind, check_output
 from spinlock_dist.prepare import PreparedData
 from study.cluster.ray_cluster import Cluster, preflight
 from study.cluster.resources import members_per_worker
@@ -21,6 +22,13 @@ from study.samplers.build import GivenSampler, check_sampler, name_of
 from study.search.stop_criteria import check_stop_criteria
 from study.search.storage import resolved_url
 from study.search.warm_start import check_fingerprint, earlier_studies
+
+NEW_STUDY = OutputKind(
+    name="a study that was killed before it was described",
+    is_ours=lambda folder: {file.name for file in folder.iterdir()} <= {".lock", ".driver", "prepared"},
+    is_folder=True,
+)
+"""The folder of a new study: without study.yaml nobody can say what trials in it belong to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +132,7 @@ def open_folder(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyF
             raise ConfigError(
                 f"study '{config.name}' exists in {config.runs}: continue it with --resume, or choose another --name"
             )
+        check_output(folder.path, NEW_STUDY, "--name")
         return folder
     known = open_study(Path(config.runs), config.name).read_description()
     free = FREE_TO_CHANGE | ({"batch"} if config.batch is None else set())

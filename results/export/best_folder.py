@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from results.records.study_folder import StudyFolder
@@ -13,6 +14,16 @@ from results.verdict.sentences import spoken
 from spinlock_dist.atomic_files import replacing_folder, write_text
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import dump_config
+
+WRITTEN = (
+    "config.yaml",
+    "checkpoint",
+    "README.md",
+    "spinlock.yaml",
+    "spinlock.columns.json",
+    "spinlock.categories.json",
+)
+"""What is in the folder of the best trial."""
 
 
 def export_config(best: Path, config: TrialConfig, checkpoint: Path) -> Path:
@@ -28,8 +39,12 @@ def export_config(best: Path, config: TrialConfig, checkpoint: Path) -> Path:
 
 
 def withdraw_export(folder: StudyFolder) -> None:
-    """Remove an export that is no longer the best."""
-    shutil.rmtree(folder.best, ignore_errors=True)
+    """Remove an export that is no longer the best; files that somebody else put beside it stay."""
+    for written in folder.best.glob("*"):
+        if written.name in WRITTEN:
+            shutil.rmtree(written, ignore_errors=True) if written.is_dir() else written.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.best.rmdir()
 
 
 def export_readme(

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from results.analysis.trial_summary import WORDS
 from results.command import read_named, study_parser
-from results.export.spinlock import export_spinlock, scores_in_words
+from results.export.spinlock import EXPORT, FORMAT_LINE, check_sidecars, export_spinlock, scores_in_words
 from results.records.guards import excess_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, arm_of
 from results.verdict.sentences import spoken
 from spinlock_dist.atomic_files import write_text
+from spinlock_dist.command import add_overwrite
 from spinlock_dist.config_file import dump_config
 from spinlock_dist.errors import ConfigError, SpinlockError
+from spinlock_dist.outputs import check_output
 
 EXAMPLES = """examples:
   python -m results.export mine --out best.yaml                        the best; spinlock_dist.train --config trains it
@@ -45,7 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="YAML file to write")
     parser.add_argument("--force", action="store_true", help="export a trial even if it is not feasible")
+    add_overwrite(parser)
     args = parser.parse_args(argv)
+    check_output(args.out, EXPORT, overwrite=args.overwrite)
+    if args.format == "spinlock":
+        check_sidecars(args.out, args.overwrite)
     study = read_named(args.runs, args.name)
     record = find_trial(study, args.trial)
     if not record.feasible and not args.force:
@@ -116,4 +122,4 @@ def _head(study: StudyRecord, record: TrialRecord) -> str:
         "reproduces these figures on the same machine with as many threads:",
         f"OMP_NUM_THREADS={threads} python -m spinlock_dist.train --config THIS_FILE",
     ]
-    return "".join(f"# {line}\n" for line in lines if line)
+    return FORMAT_LINE + "".join(f"# {line}\n" for line in lines if line)

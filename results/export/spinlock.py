@@ -19,6 +19,41 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.interop.spinlock_writer import to_spinlock
+from spinlock_dist.outputs import OutputKind, check_output, file_head
+
+FORMAT_LINE = "# written by results.export\n"
+"""First line of every exported YAML file, by which it is recognized when it is written again."""
+
+
+def _is_export(path: Path) -> bool:
+    return file_head(path).startswith(FORMAT_LINE)
+
+
+def _begins_as_earlier_exports(path: Path) -> bool:
+    first = file_head(path).partition("\n")[0]
+    return _is_export(path) or (first.startswith("# ") and " of study " in first)
+
+
+EXPORT = OutputKind(name="an export", is_ours=_is_export, resembles=_begins_as_earlier_exports)
+
+
+def check_sidecars(out: Path, overwrite: bool) -> None:
+    """Raise `ConfigError` unless the category files beside `out` are absent, or those of the export that is there."""
+    by_name = OutputKind(
+        name=f"what an export to {out} writes beside it",
+        is_ours=lambda path: out.exists() and EXPORT.is_ours(out) and _names(out, path),
+        resembles=lambda path: out.exists() and EXPORT.resembles(out) and _names(out, path),
+    )
+    for path in _sidecars(out):
+        check_output(path, by_name, overwrite=overwrite)
+
+
+def _names(out: Path, sidecar: Path) -> bool:
+    return sidecar.name in out.read_text(encoding="utf-8", errors="replace")
+
+
+def _sidecars(out: Path) -> tuple[Path, Path]:
+    return out.with_suffix(".columns.json"), out.with_suffix(".categories.json")
 
 
 def scores_in_words(record: TrialRecord) -> str:
@@ -43,7 +78,7 @@ def export_spinlock(
     unknown = [name for features in names.values() for name in features if name not in order]
     if unknown or ratios.keys() != names.keys():
         raise SpinlockError(f"{folder.prepared}: the files in it contradict each other; run the study again")
-    columns, categories = out.with_suffix(".columns.json"), out.with_suffix(".categories.json")
+    columns, categories = _sidecars(out)
     families = list(dict.fromkeys(name.split("::")[0] for name in order))
     text, notes = to_spinlock(config, ratios, families, str(columns))
     notes.append(
@@ -53,7 +88,7 @@ def export_spinlock(
     head = f"{spoken(record.arm)} of study {folder.name}, {scores_in_words(record)}"
     write_json(columns, {category: [order[name] for name in features] for category, features in names.items()})
     write_json(categories, names)
-    write_text(out, f"# {head}\n" + "".join(f"# left out: {note}\n" for note in notes) + text)
+    write_text(out, f"{FORMAT_LINE}# {head}\n" + "".join(f"# left out: {note}\n" for note in notes) + text)
     return [out, columns, categories], notes
 
 

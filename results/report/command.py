@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from results.command import study_parser
+from spinlock_dist.command import add_overwrite
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.outputs import check_output, html_page
 
 EXAMPLES = """examples:
   python -m results.report operators                       write runs/operators/report.html
   python -m results.report operators --out report.html     somewhere else; also while the study runs
 """
+
+REPORT = html_page("results.report", "a report", ": study report</title>")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,14 +25,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="HTML file (default: report.html in the study's folder)"
     )
+    add_overwrite(parser)
     args = parser.parse_args(argv)
     from results.records.study_folder import open_study
     from results.records.study_record import read_study
     from results.report.render import write_report
 
     folder = open_study(args.runs, args.name)
-    study = read_study(folder)
     path = args.out or folder.report
+    check_output(path, REPORT, overwrite=args.overwrite or args.out is None)
+    study = read_study(folder)
     try:
         write_report(path, study)
     except OSError as error:

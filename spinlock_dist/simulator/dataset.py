@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -93,6 +94,8 @@ def _generate_once(config: SimulatorConfig, path: Path, progress: Progress, work
         # A worker importing an unguarded script comes here and would wait for ever for the lock its parent holds.
         raise SpinlockError(GUARD)
     lock = Path(f"{path}.lock")
+    if lock.is_symlink() or (lock.exists() and not (lock.is_file() and lock.stat().st_size == 0)):
+        raise DataError(f"{lock} is in the way and not this program's; move it, or choose another file name")
     with FileLock(lock):
         if not path.exists():
             _generate(config, path, progress, workers)
@@ -114,12 +117,22 @@ def _generate(config: SimulatorConfig, path: Path, progress: Progress, workers: 
 
 
 def _open_partial(config: SimulatorConfig, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
     note = folder / "simulator.json"
+    if os.path.lexists(folder) and (folder.is_symlink() or not _is_partial(folder, note)):
+        raise DataError(f"{folder} is in the way and not this program's; move it, or choose another file name")
+    folder.mkdir(exist_ok=True)
     if note.exists():
         check_same(config, json.loads(note.read_text()), folder)
     else:
         write_text(note, json.dumps(identity(config)))
+
+
+def _is_partial(folder: Path, note: Path) -> bool:
+    """Whether a folder holds blocks of a dataset, which are removed once it is complete, and nothing else."""
+    if not folder.is_dir():
+        return False
+    files = [file.name for file in folder.iterdir() if not file.name.startswith(".")]  # drafts of a killed writer
+    return not files or (note.exists() and all(re.fullmatch(r"simulator\.json|block_\d+\.npz", name) for name in files))
 
 
 def _simulated(config: SimulatorConfig, folder: Path, starts: list[int], workers: int | None) -> Iterator[int]:

@@ -21,6 +21,7 @@ from ray.autoscaler.sdk import request_resources
 
 from study.cluster.ray_internals import worker_logs_silenced
 from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full
+from study.cluster.token_file import keep_token_private
 from study.config import ClusterConfig
 
 OBJECT_STORE_BYTES = 512 * 2**20
@@ -104,6 +105,7 @@ def _connect(config: ClusterConfig) -> str | None:
     if config.address is not None:
         own: dict[str, Any] = {"address": config.address, "runtime_env": _code()}
     else:
+        keep_token_private()
         own = {
             "address": "local",  # without it Ray joins whatever cluster runs on this machine
             "num_gpus": torch.cuda.device_count() if config.gpus is None else config.gpus,

@@ -27,6 +27,7 @@ CORE = (
         "command",
         "seeding",
         "atomic_files",
+        "outputs",
         "registry",
         "parsing",
         "preset",

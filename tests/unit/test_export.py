@@ -44,7 +44,7 @@ def test_the_best_is_exported_unless_another_is_named(study, tmp_path):
         export(study, tmp_path / "deep" / "one.yaml", "--trial", str(record.number))
         assert load_config(tmp_path / "deep" / "one.yaml") == study.config(record)
     head = (tmp_path / "deep" / "one.yaml").read_text().splitlines()
-    assert head[0].startswith(f"# trial {record.number} of study s, imbalance {record.metrics.imbalance:.4g}")
+    assert head[1].startswith(f"# trial {record.number} of study s, imbalance {record.metrics.imbalance:.4g}")
     assert any(study.fingerprint in line for line in head)
 
 
@@ -56,7 +56,7 @@ def test_an_infeasible_trial_needs_force_and_says_why(study, tmp_path):
     assert refused.value.exit_code == 1
     assert not (tmp_path / "x.yaml").exists()
     export(study, tmp_path / "x.yaml", "--trial", str(broken.number), "--force")
-    assert f"{guard} (" in (tmp_path / "x.yaml").read_text().splitlines()[1]
+    assert f"{guard} (" in (tmp_path / "x.yaml").read_text().splitlines()[2]
     assert load_config(tmp_path / "x.yaml") == study.config(broken)
 
 
@@ -123,7 +123,7 @@ def test_spinlocks_file_has_the_ratios_the_categories_and_what_it_cannot_say(stu
 
     head = [line for line in (tmp_path / "s.yaml").read_text().splitlines() if line.startswith("#")]
     printed = capsys.readouterr().out.splitlines()
-    assert [line.removeprefix("# ") for line in head[1:]] == printed[1:]
+    assert [line.removeprefix("# ") for line in head[2:]] == printed[1:]
     assert any("compression.capacity" in line for line in head)
 
 
