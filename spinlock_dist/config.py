@@ -181,6 +181,8 @@ class PrepareConfig(Section):
     simulator: SimulatorConfig = SimulatorConfig()
     max_samples: int | None = Field(None, ge=2)
     """Use only the first rows of the dataset."""
+    linked_files: bool = False
+    """Read what an HDF5 file says lies in other files: external links and storage, sources of virtual datasets."""
     families: dict[str, Annotated[SerializeAsAny[FamilyEncoder], BeforeValidator(read_encoder)]] | None = None
     """Encoder per family; when absent, every family found: identity for `[N, D]`, temporal_stats for `[N, T, D]`."""
     split: SplitConfig = SplitConfig()

@@ -103,7 +103,7 @@ def fingerprint(
 ) -> str:
     """The SHA-256 of normalized values `[N, D]`, their names, split, categories and config."""
     # Where the data and the mapping lie does not count, their content does: values, names and categories are in.
-    apart: Any = {"dataset": True, "simulator": True, "categories": {"mapping"}}
+    apart: Any = {"dataset": True, "linked_files": True, "simulator": True, "categories": {"mapping"}}
     settings = config.model_dump(mode="json", exclude=apart)
     labels = {
         "settings": settings,

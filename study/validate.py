@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from results.records.study_folder import StudyFolder, open_study
 from search_spaces import SearchSpace, preset_names
@@ -137,6 +138,7 @@ def open_folder(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyF
     known = open_study(Path(config.runs), config.name).read_description()
     free = FREE_TO_CHANGE | ({"batch"} if config.batch is None else set())
     given = {"config": config.model_dump(mode="json", exclude=free), "space": space_content(space)}
+    known = {**known, "config": _with_defaults(known["config"])}
     for part, settings in given.items():
         for setting, before, now in differences(known.get(part, {}), settings):
             raise ConfigError(
@@ -144,6 +146,14 @@ def open_folder(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyF
                 "leave it as it was, or choose another --name"
             )
     return folder
+
+
+def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:
+    """The config of a study as it was stored, with settings that an earlier version did not have at their defaults."""
+    try:
+        return StudyConfig.model_validate(known).model_dump(mode="json")
+    except ValueError:  # of a version whose settings are no longer there: compared as it is
+        return known
 
 
 def check_rerun(config: StudyConfig, data: PreparedData) -> None:

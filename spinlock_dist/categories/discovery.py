@@ -12,7 +12,8 @@ from sklearn.metrics import silhouette_score
 
 from spinlock_dist.categories.category import Category
 from spinlock_dist.config import CategoriesConfig
-from spinlock_dist.errors import ConfigError
+from spinlock_dist.errors import ConfigError, DataError
+from spinlock_dist.memory import require_memory
 
 
 def discover_categories(x_ND: np.ndarray, config: CategoriesConfig) -> tuple[Category, ...]:
@@ -21,11 +22,17 @@ def discover_categories(x_ND: np.ndarray, config: CategoriesConfig) -> tuple[Cat
     Ward linkage on 1 - |correlation|, cut into `count` clusters or, if that is None, into the number from 2 to
     `max_count` whose partition has the highest silhouette (Rousseeuw 1987). Clusters of fewer than `min_features` are
     merged into the nearest by average distance before a partition is judged, so what is judged is what is used.
-    Raises `ConfigError` if `count` exceeds D.
+    Raises `ConfigError` if `count` exceeds D, `DataError` if all pairs of columns are more than fits in memory.
     """
     columns = x_ND.shape[1]
     if config.count is not None and config.count > columns:
         raise ConfigError(f"categories.count: {config.count} categories asked for, the data has {columns} columns")
+    require_memory(
+        4 * 8 * columns**2,
+        f"finding categories among {columns} columns",
+        DataError,
+        "give them in a file (prepare.categories.mapping), or choose fewer columns",
+    )
     distance = correlation_distance(x_ND)
     partitions = _partitions(distance, config)
     return _as_categories(max(partitions, key=lambda labels: _silhouette(distance, labels)))

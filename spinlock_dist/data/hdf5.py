@@ -19,80 +19,122 @@ from spinlock_dist.data.column_names import (
     positional_names,
     registered_names,
 )
+from spinlock_dist.data.hdf5_links import node_at
+from spinlock_dist.data.hdf5_presence import (
+    require_complete,
+    require_memory_for,
+    require_written,
+    stand_ins,
+)
 from spinlock_dist.data.initial_fields import Fields
 from spinlock_dist.data.table import FeatureTable, require_families
 from spinlock_dist.errors import DataError
+from spinlock_dist.inputs import really, require_file
 
 FAMILY_ORDER = ("initial", "summary", "temporal", "architecture")
 # Parameters of the operator rather than observations of it: read only on demand.
 ON_DEMAND = ("architecture",)
 FIELDS = "inputs/fields"
+NAMES = "feature_names"
 # What Spinlock's extraction computes over realizations when a file does not say.
 DEFAULT_AGGREGATIONS = ("mean", "std", "cv")
 
 
 def read_hdf5(
-    path: Path, families: Collection[str] | None, max_samples: int | None, may_lack: Collection[str] = ()
+    path: Path,
+    families: Collection[str] | None,
+    max_samples: int | None,
+    may_lack: Collection[str] = (),
+    linked: bool = False,
 ) -> FeatureTable:
     """Read the first `max_samples` rows of the given families; of all but architecture when `families` is None.
 
     Those that the file `may_lack` are left out if it does. Initial fields are not read before somebody looks at them.
-    Raises `DataError` for a file that is not HDF5, is damaged, or lacks features or a family asked for.
+    Other files are read only if they may be `linked`. Raises `DataError` for a file that is not HDF5, is damaged, has
+    rows that were never written, needs more memory than there is, or lacks features or a family asked for.
     """
     with _opened(path) as file:
-        datasets = _family_datasets(file, path)
+        require_complete(file, path)
+        datasets = _family_datasets(file, path, linked)
         wanted = [name for name in datasets if name not in ON_DEMAND] if families is None else families
         require_families([name for name in wanted if name not in may_lack], datasets, str(path))
         chosen = [name for name in datasets if name in wanted]
+        for name in chosen:
+            require_memory_for(datasets[name], path, max_samples)
+            require_written(datasets[name], path, max_samples, linked)
         return FeatureTable(
             columns={name: _read_rows(datasets[name], path, max_samples) for name in chosen},
-            names={name: _names(file, name, datasets[name]) for name in chosen},
+            names={name: _names(file, name, datasets[name], path) for name in chosen},
             source=str(path),
-            fields=_fields(file, path, max_samples),
+            fields=_fields(file, path, max_samples, linked),
         )
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
+    require_file(path, DataError)
     if not h5py.is_hdf5(path):
-        raise DataError(f"{path}: not an HDF5 file (the HDF5 signature is missing); check the path or its suffix")
+        kind = f"it is {really(path)}" if really(path) else "the HDF5 signature is missing"
+        raise DataError(f"{path}: not an HDF5 file ({kind}); check the path or its suffix")
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: damaged or truncated HDF5 file; copy or generate it again ({reason})") from None
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{path}: more than fits in memory ({error}); read fewer rows (prepare.max_samples)") from None
+    except Exception as error:  # damage surfaces in any layer: HDF5, h5py, numpy
+        raise DataError(f"{path}: {_cause(error)}") from None
 
 
-def _family_datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
-    features = file.get("features")
+def _cause(error: Exception) -> str:
+    """What kept HDF5 from reading a file, and the way out, of what its message says."""
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    if "unable to lock file" in reason or "already open for write" in reason:
+        return (
+            "is open for writing in another process; wait until it has closed the file, or, if no process has, run "
+            f"h5clear -s on a copy ({reason})"
+        )
+    return f"damaged or truncated HDF5 file; copy or generate it again ({reason})"
+
+
+def _family_datasets(file: h5py.File, path: Path, linked: bool) -> dict[str, h5py.Dataset]:
+    features = node_at(file, "features", path, linked)
     if features is None:
         raise DataError(f"{path}: no /features in this HDF5 file; it has {', '.join(map(_text, file)) or 'nothing'}")
     if isinstance(features, h5py.Dataset):
         return {"features": features}
-    found = {name: dataset for name in features if (dataset := _family_dataset(features[name])) is not None}
+    names = list(features) if isinstance(features, h5py.Group) else []
+    families = {name: _family_dataset(features, name, path, linked) for name in names}
+    found = {name: dataset for name, dataset in families.items() if dataset is not None}
     if not found:
         raise DataError(
             f"{path}: /features holds no feature array (FAMILY/features or FAMILY/aggregated/features); "
-            f"it has {', '.join(map(_text, features)) or 'nothing'}"
+            f"it has {', '.join(map(_text, names)) or 'nothing'}"
         )
     rank = {name: position for position, name in enumerate(FAMILY_ORDER)}
     return {name: found[name] for name in sorted(found, key=lambda name: (rank.get(name, len(rank)), name))}
 
 
-def _family_dataset(family: h5py.Group | h5py.Dataset) -> h5py.Dataset | None:
-    if isinstance(family, h5py.Dataset):
-        return family
-    places = (family.get(place) for place in ("aggregated/features", "features"))
-    return next((place for place in places if isinstance(place, h5py.Dataset)), None)
+def _family_dataset(features: h5py.Group, name: str, path: Path, linked: bool) -> h5py.Dataset | None:
+    for place in (name, f"{name}/aggregated/features", f"{name}/features"):
+        node = node_at(features, place, path, linked)
+        if isinstance(node, h5py.Dataset):
+            return node
+    return None
 
 
 def _read_rows(dataset: h5py.Dataset, path: Path, max_samples: int | None) -> np.ndarray:
     if dataset.ndim not in (2, 3) or dataset.dtype.kind not in "fiub":
         shape = list(dataset.shape)
         raise DataError(f"{path}: {dataset.name} must hold numbers [N, D] or [N, T, D], is {dataset.dtype} {shape}")
+    values = dataset[:max_samples]
+    missing = [values == stand_in for stand_in in stand_ins(dataset)]
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
-        return dataset[:max_samples].astype(np.float32, copy=False)
+        values = values.astype(np.float32, copy=False)
+    for mask in missing:
+        values[mask] = np.nan
+    return values
 
 
 @dataclass(frozen=True)
@@ -102,45 +144,85 @@ class StoredArray:
     path: Path
     name: str
     shape: tuple[int, ...]
+    linked: bool = False
+    """Whether it may lie in another file."""
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
-        """Read the given rows; they ascend and differ."""
+        """Read the given rows; they ascend and differ. Raises `DataError` if they cannot be read or are not there."""
         first, last = int(rows[0]), int(rows[-1])
         with _opened(self.path) as file:
-            dataset = file[self.name]
+            dataset = node_at(file, self.name, self.path, self.linked)
+            assert isinstance(dataset, h5py.Dataset)
+            require_written(dataset, self.path, last + 1, self.linked)
             # One slab is far quicker than a list of rows, unless it is mostly rows that nobody asked for.
             if last - first < 4 * len(rows):
                 return dataset[first : last + 1][rows - first]
             return dataset[rows]
 
 
-def _fields(file: h5py.File, path: Path, max_samples: int | None) -> Fields | None:
+def _fields(file: h5py.File, path: Path, max_samples: int | None, linked: bool) -> Fields | None:
     """The initial fields, unread; None if there are none of the shape `[N, C, H, W]`."""
-    dataset = file.get(FIELDS)
-    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 4 or dataset.dtype.kind not in "fiub":
+    dataset = node_at(file, FIELDS, path, linked)
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         return None
-    return Fields(StoredArray(path, FIELDS, dataset.shape), np.arange(len(dataset))[:max_samples])
+    if dataset.ndim != 4 or dataset.dtype.kind not in "fiub":
+        return None
+    return Fields(StoredArray(path, FIELDS, dataset.shape, linked), np.arange(len(dataset))[:max_samples])
 
 
-def _names(file: h5py.File, family: str, dataset: h5py.Dataset) -> tuple[str, ...]:
-    """The most specific names that the file supports for a family's columns."""
+def _names(file: h5py.File, family: str, dataset: h5py.Dataset, path: Path) -> tuple[str, ...]:
+    """The most specific names that the file supports for a family's columns.
+
+    Raises `DataError` if it lists names, but as many as there are not columns.
+    """
     count = dataset.shape[-1]
-    listed = _listed_names(dataset)
-    if listed is not None and len(listed) == count:
+    listed = _listed_names(file, dataset, path)
+    if listed is not None:
+        if len(listed) != count:
+            raise DataError(
+                f"{path}: {len(listed)} feature_names for the {count} columns of {dataset.name}; name every column once"
+            )
         return listed
     own = _registry(dataset)
-    summary = _registry(file["features/summary"]) if "features/summary" in file else {}
+    summary = node_at(file, "features/summary", path, linked=True)  # links on the way were looked at with the families
     names = registered_names(count, own)
     if names is None and family == "summary":
-        names = aggregated_names(count, own, _aggregations(file["features/summary"]))
-    if names is None and family == "temporal":
-        names = per_step_names(count, summary)
+        names = aggregated_names(count, own, _aggregations(summary))
+    if names is None and family == "temporal" and summary is not None:
+        names = per_step_names(count, _registry(summary))
     return names or positional_names(count)
 
 
-def _listed_names(dataset: h5py.Dataset) -> tuple[str, ...] | None:
-    listed = dataset.attrs.get("feature_names")
-    return None if listed is None else tuple(_text(name) for name in np.atleast_1d(listed))
+def _listed_names(file: h5py.File, dataset: h5py.Dataset, path: Path) -> tuple[str, ...] | None:
+    """The names in an attribute `feature_names` of the array, or of its group, or in a dataset of that name beside it.
+
+    A list, or one text: JSON, or names separated by commas or line ends. None if there are none.
+    """
+    group = dataset.parent
+    beside = None if group.name == "/" else node_at(group, NAMES, path, linked=False)
+    found: tuple[Any, ...] = (dataset.attrs.get(NAMES), group.attrs.get(NAMES) if group.name != "/" else None, beside)
+    for listed in found:
+        if isinstance(listed, h5py.Dataset):
+            listed = listed[()] if listed.shape is not None else []
+        if listed is None or isinstance(listed, h5py.Group | h5py.Datatype):
+            continue
+        if not np.ndim(listed):
+            listed = _names_in_text(_text(listed), path)
+        return tuple(_text(name) for name in np.ravel(np.asarray(listed, dtype=object)))
+    return None
+
+
+def _names_in_text(text: str, path: Path) -> list[str]:
+    if text.lstrip().startswith("["):
+        try:
+            names = json.loads(text)
+        except ValueError as error:
+            raise DataError(f"{path}: {NAMES} begins as a JSON list and is none ({error})") from None
+        if not all(isinstance(name, str) for name in names):
+            raise DataError(f"{path}: {NAMES} is a JSON list of something else than names")
+        return names
+    separator = "\n" if "\n" in text.strip() else ","
+    return [name.strip() for name in text.strip().split(separator)]
 
 
 def _registry(node: h5py.Group | h5py.Dataset) -> Registry:

@@ -11,6 +11,7 @@ from spinlock_dist.config import PrepareConfig
 from spinlock_dist.data.initial_family import completed, computable
 from spinlock_dist.data.table import FeatureTable, require_families
 from spinlock_dist.errors import DataError
+from spinlock_dist.inputs import require_file
 
 MIN_ROWS = 10
 """Fewer rows leave a part of a 70/15/15 split with a single row or none."""
@@ -25,10 +26,7 @@ def load_table(config: PrepareConfig) -> FeatureTable:
     unreadable, lacks a family or the fields asked for, or cannot be learned from.
     """
     path = Path(config.dataset) if config.dataset is not None else _simulated(config)
-    if not path.exists():
-        raise DataError(f"{path}: no such dataset; check the path, or name no dataset to use the built-in simulator")
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; name the dataset file in it")
+    require_file(path, DataError, "no such dataset; check the path, or name no dataset to use the built-in simulator")
     table = completed(_read(path, config), config.families or {})
     _check(table)
     return table
@@ -46,10 +44,11 @@ def _read(path: Path, config: PrepareConfig) -> FeatureTable:
     if suffix in HDF5_SUFFIXES:
         from spinlock_dist.data.hdf5 import read_hdf5
 
-        return read_hdf5(path, config.families, config.max_samples, may_lack=computable(config.families or {}))
-    from spinlock_dist.data import tabular
+        may_lack = computable(config.families or {})
+        return read_hdf5(path, config.families, config.max_samples, may_lack, config.linked_files)
+    from spinlock_dist.data import csv_table, tabular
 
-    readers = {".parquet": tabular.read_parquet, ".csv": tabular.read_csv, ".npz": tabular.read_npz}
+    readers = {".parquet": tabular.read_parquet, ".csv": csv_table.read_csv, ".npz": tabular.read_npz}
     if suffix not in readers:
         known = ", ".join((*HDF5_SUFFIXES, *readers))
         raise DataError(f"{path}: unknown dataset format '{suffix}'; known: {known}")
@@ -74,6 +73,10 @@ def _check(table: FeatureTable) -> None:
             raise DataError(f"{table.source}: family '{family}' has no columns (shape {list(values.shape)})")
     if not rows:
         raise DataError(f"{table.source}: the table has no columns; name a file that has")
+    if table.fields is not None and len(table.fields) != len(table):
+        raise DataError(
+            f"{table.source}: {len(table.fields)} initial fields (/inputs/fields) for {len(table)} rows of features"
+        )
     if len(table) < MIN_ROWS:
         count = "1 row" if len(table) == 1 else f"{len(table)} rows"
         raise DataError(f"{table.source}: {count}; at least {MIN_ROWS} are needed to split into train/validation/test")

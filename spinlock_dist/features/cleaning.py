@@ -13,6 +13,7 @@ import numpy as np
 
 from spinlock_dist.config import CleaningConfig
 from spinlock_dist.errors import DataError
+from spinlock_dist.memory import require_memory
 
 DropReason = Literal["unmapped", "missing", "constant", "unstable", "duplicate"]
 Drops = dict[int, tuple[DropReason, str]]
@@ -95,6 +96,7 @@ def fit_cleaning(
     All statistics are in float64, over training rows with missing values already at the median: what the model sees.
     Raises `DataError` if fewer than two columns remain.
     """
+    _require_memory(*x_ND.shape)
     missing = ~np.isfinite(x_ND)
     median = _medians(x_ND, missing)
     x = np.where(missing, median, x_ND)
@@ -129,6 +131,16 @@ def informativeness(x_NB: np.ndarray) -> np.ndarray:
     fence = 1.5 * (q3 - q1)
     outliers = ((x_NB < q1 - fence) | (x_NB > q3 + fence)).mean(axis=0)
     return entropy * (q3 - q1) / (x_NB - low).std(axis=0) * (1 - outliers)
+
+
+def _require_memory(rows: int, columns: int) -> None:
+    """Copies of the table as float64, and one byte for every pair of columns."""
+    require_memory(
+        4 * 8 * rows * columns + columns**2,
+        f"cleaning {rows} training rows of {columns} columns",
+        DataError,
+        "choose fewer columns, or fewer rows (prepare.max_samples)",
+    )
 
 
 def _medians(x_ND: np.ndarray, missing: np.ndarray) -> np.ndarray:

@@ -28,6 +28,8 @@ CORE = (
         "seeding",
         "atomic_files",
         "outputs",
+        "inputs",
+        "memory",
         "registry",
         "parsing",
         "preset",

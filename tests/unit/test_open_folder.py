@@ -57,3 +57,11 @@ def test_other_settings_must_be_as_they_were(config, update, setting):
 def test_the_space_must_be_as_it_was(config, parameters):
     with pytest.raises(ConfigError, match="was started with"):
         open_folder(config, SearchSpace(name="s", description="", parameters=parameters), resume=True)
+
+
+def test_a_study_of_a_version_without_a_setting_goes_on(config):
+    folder = open_folder(config, SPACE, resume=True)
+    content = folder.read_description()
+    del content["config"]["base"]["prepare"]["linked_files"]
+    folder.write_description(content)
+    assert open_folder(config, SPACE, resume=True) == folder

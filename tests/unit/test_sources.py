@@ -205,10 +205,17 @@ class TestFlatFiles:
         ("text", "said"),
         [
             (",a,b\n" + "0,1,2\n" * ROWS, r"column 1 has no name; name it, or leave it out if it numbers the rows"),
-            ("a,b\n" + "1,2,3\n" * ROWS, "the rows have more values than the first line has names"),
-            ("a,b\n" + "1,2,\n" * ROWS, "the rows have more values than the first line has names"),
+            ("a,b\n" + "1,2,3\n" * ROWS, "line 2: 3 values for the 2 columns that the first line names"),
+            ("a,b\n" + "1,2,\n" * ROWS, "line 2: 3 values for the 2 columns that the first line names"),
+            ("a,b\n" + "1,2\n" * ROWS + "1\n" + "1,2\n", "line 14: 1 values for the 2 columns"),
+            ("a,b\n" + "1,2\n" * ROWS + "1", "line 14: 1 values for the 2 columns .*it may be cut off"),
+            ("a,b\n" + "1,2\n" * ROWS + "1,", "line 14: the last line has no end, so the file may be cut off in it"),
+            ("a,b\n" + "1,2\n" * ROWS + "1,2", "line 14: the last line has no end, so the file may be cut off in it"),
+            ("a,b\n" + "1,2\n\n" * ROWS + "x,2\n", r"not numeric: a; remove or encode them \(line 26: 'x'\)"),
+            ("Unnamed: 0,a\n" + "1,2\n" * ROWS, "column 'Unnamed: 0' numbers the rows"),
+            ("id,a\n" + "".join(f"{row},2\n" for row in range(ROWS)), "column 'id' numbers the rows"),
             ("a;b\n" + "1;2\n" * ROWS, "commas must separate the columns; the first line is 'a;b'"),
-            ("a,b\n" + "1,2\n" * ROWS + "1,2,3,4\n", r"not a readable CSV file \(.*Expected 2 fields"),
+            ("a,b\n" + "1,2\n" * ROWS + "1,2,3,4\n", "line 14: 4 values for the 2 columns"),
         ],
     )
     def test_csv_that_would_be_misread(self, tmp_path: Path, text: str, said: str) -> None:

@@ -1,0 +1,160 @@
+"""Reader of CSV tables: every row whole, every value a number or missing, and the line of the first that is not.
+
+pandas fills short rows with missing values and guesses types; Arrow's reader refuses the one and is told the other.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
+
+from spinlock_dist.data.table import FeatureTable
+from spinlock_dist.data.tabular import FEWER, by_family, not_numeric, reading, refuse_duplicates, require_rows
+from spinlock_dist.errors import DataError
+from spinlock_dist.memory import require_memory
+
+MISSING = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+    *("NULL", "NaN", "None", "n/a", "nan", "null"),
+)
+"""What pandas reads as a missing value."""
+WORDS = {"true": 1.0, "false": 0.0}
+BLOCK_BYTES = 1 << 22
+PER_BYTE = 6
+"""Bytes of memory that a byte of a file takes: a value of two characters becomes a float64."""
+
+
+def read_csv(path: Path, max_samples: int | None) -> FeatureTable:
+    """Read the first rows of a CSV file whose first line names the columns.
+
+    Raises `DataError` if it is not one, for a row of another length, a value that is no number, and a last line that
+    may be cut off.
+    """
+    with reading(path, "CSV file"):
+        names = _header(path)
+        require_memory(path.stat().st_size * PER_BYTE, f"{path}: a file of this size", DataError, FEWER)
+        try:
+            values = _numbers(path, names, max_samples)
+        except pyarrow.ArrowInvalid as error:
+            _explain(path, names)  # raises, if it finds out what is wrong, with the line
+            raise DataError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from None
+    require_rows(path, *values.shape)
+    return by_family(path, names, values)
+
+
+def _header(path: Path) -> list[str]:
+    """The names in the first line. Raises `DataError` unless it names the columns, each once."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names = next((row for row in csv.reader(file) if row), [])
+    if not names:
+        raise DataError(f"{path}: the file is empty; expected a line of column names and rows of numbers")
+    if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
+        raise DataError(f"{path}: commas must separate the columns; the first line is {names[0]!r}")
+    if all(_number(name) is not None for name in names):
+        raise DataError(f"{path}: the first line holds numbers; it must name the columns")
+    unnamed = [place for place, name in enumerate(names, start=1) if not name.strip()]
+    if unnamed:
+        raise DataError(
+            f"{path}: column {unnamed[0]} has no name; name it, or leave it out if it numbers the rows "
+            "(pandas: to_csv(..., index=False))"
+        )
+    refuse_duplicates(path, names)
+    return names
+
+
+def _numbers(path: Path, names: Sequence[str], max_samples: int | None) -> np.ndarray:
+    """The rows `[N, D]` as float64, read block by block."""
+    try:
+        return _blocks(path, names, max_samples, pyarrow.float64())
+    except pyarrow.ArrowInvalid as error:
+        if "conversion error" not in str(error):
+            raise
+    return _blocks(path, names, max_samples, pyarrow.string())  # words for truth, or numbers as Python writes them
+
+
+def _blocks(path: Path, names: Sequence[str], max_samples: int | None, kind: pyarrow.DataType) -> np.ndarray:
+    numbers = [str(column) for column in range(len(names))]
+    with open_csv(
+        path,
+        # Columns by number: names may hold line ends, and are known already.
+        read_options=ReadOptions(block_size=BLOCK_BYTES, column_names=numbers, skip_rows_after_names=1),
+        parse_options=ParseOptions(newlines_in_values=True),
+        convert_options=ConvertOptions(
+            column_types=dict.fromkeys(numbers, kind),
+            null_values=list(MISSING),
+            strings_can_be_null=True,
+        ),
+    ) as reader:
+        parts: list[np.ndarray] = []
+        rows = 0
+        for batch in reader:
+            parts.append(np.stack([_floats(column) for column in batch.columns], axis=1))
+            rows += len(batch)
+            if max_samples and rows >= max_samples:
+                return np.concatenate(parts)[:max_samples]
+    if not _ends_its_last_line(path):
+        raise pyarrow.ArrowInvalid("the last line has no end")
+    return np.concatenate(parts) if parts else np.empty((0, len(names)))
+
+
+def _floats(column: pyarrow.Array) -> np.ndarray:
+    if pyarrow.types.is_floating(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    values = [_number(text) if text is not None else np.nan for text in column.to_pylist()]
+    if any(value is None for value in values):
+        raise pyarrow.ArrowInvalid("a value is no number")
+    return np.array(values, np.float64)
+
+
+def _number(text: str) -> float | None:
+    """A number, or 1 and 0 for true and false; None if the text is neither."""
+    text = text.strip()
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
+def _ends_its_last_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) in (b"\n", b"\r")
+
+
+def _explain(path: Path, names: Sequence[str]) -> None:
+    """Raise `DataError` with the first line of a file that is not a row of as many numbers as there are names."""
+    strange: dict[str, str] = {}
+    line = 0
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        next((row for row in rows if row), None)
+        for row in rows:
+            line = rows.line_num
+            if row and len(row) != len(names):
+                raise DataError(
+                    f"{path}: line {line}: {len(row)} values for the {len(names)} columns that the first line names"
+                    + ("; the file ends there: it may be cut off" if not _ends_its_last_line(path) else "")
+                )
+            for name, text in zip(names, row, strict=False):
+                if name not in strange and text not in MISSING and _number(text) is None:
+                    strange[name] = f"line {line}: {_shortened(text)}"
+    if strange:
+        raise DataError(f"{path}: {not_numeric(list(strange))} ({next(iter(strange.values()))})")
+    if not _ends_its_last_line(path):
+        raise DataError(
+            f"{path}: line {line}: the last line has no end, so the file may be cut off in it; copy or write it "
+            "again, or, if it is whole, end that line"
+        )
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else re.sub(r"\s+", " ", text[:40]) + "...")

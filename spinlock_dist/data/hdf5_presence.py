@@ -1,0 +1,185 @@
+"""Whether all of an HDF5 dataset was ever written: HDF5 reads what was not as zeros, without a word.
+
+Legend: N rows, the first axis; D columns.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5s, h5z
+
+from spinlock_dist.data.hdf5_links import allow, beside, node_at
+from spinlock_dist.errors import DataError
+from spinlock_dist.memory import require_memory
+
+FILTERS = {305: "lzo", 307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp"}
+FILTERS |= {32015: "zstd", 32017: "sz", 32022: "bitgroom", 32024: "sz3", 32026: "blosc2"}
+"""Registered filters that HDF5 does not bring with it, by number (HDF Group's list of registered filters)."""
+MISSING_ATTRIBUTES = ("_FillValue", "missing_value")
+"""Attributes by which the CF conventions name the values that stand for missing ones."""
+
+
+def require_complete(file: h5py.File, path: Path) -> None:
+    """Raise `DataError` if whoever wrote the file says that it is not complete."""
+    said = file.attrs.get("complete")
+    if said is not None and (not said or str(said).lower() in ("false", "no", "0")):
+        raise DataError(f"{path}: says of itself that it is not complete (attribute complete); generate it again")
+
+
+def require_memory_for(dataset: h5py.Dataset, path: Path, rows: int | None) -> None:
+    """Raise `DataError` with the size unless the first `rows` rows of a dataset fit in memory."""
+    if dataset.shape is None:
+        raise DataError(f"{path}: {dataset.name} is empty (a null dataspace): it was declared and never given data")
+    count = int(np.prod((_rows(dataset, rows), *dataset.shape[1:]), dtype=object))
+    require_memory(
+        count * (dataset.dtype.itemsize + np.dtype(np.float32).itemsize),
+        f"{path}: {dataset.name} {list(dataset.shape)} {dataset.dtype}",
+        DataError,
+        "read fewer rows (prepare.max_samples), or check what the file declares",
+    )
+
+
+def require_written(dataset: h5py.Dataset, path: Path, rows: int | None, linked: bool) -> None:
+    """Raise `DataError` unless the first `rows` rows of a dataset, all if None, were written and can be unpacked."""
+    _check_filters(dataset, path)
+    _check_written(dataset, path, _rows(dataset, rows), linked, ())
+
+
+def _rows(dataset: h5py.Dataset, rows: int | None) -> int:
+    there = dataset.shape[0] if dataset.shape else 0
+    return there if rows is None else min(rows, there)
+
+
+def _check_written(dataset: h5py.Dataset, path: Path, rows: int, linked: bool, seen: tuple[Any, ...]) -> None:
+    if not dataset.shape:
+        return  # a single number is said not to be a table by whoever wanted one
+    if dataset.is_virtual:
+        _check_virtual(dataset, path, rows, linked, seen)
+        return
+    for name, offset, size in dataset.external or ():
+        allow(path, dataset.name, beside(path, name), linked)
+        wanted = offset + min(size, dataset.size * dataset.dtype.itemsize)
+        if beside(path, name).stat().st_size < wanted:
+            raise DataError(
+                f"{beside(path, name)}: is shorter than the {wanted} bytes that {dataset.name} of {path} takes"
+            )
+    absent = unwritten_rows(dataset, rows)
+    if len(absent):
+        raise DataError(
+            f"{path}: {dataset.name}: {len(absent)} of {rows} rows were never written (first: row {absent[0]}); HDF5 "
+            "would read zeros. Write them, or read only the rows before (prepare.max_samples)"
+        )
+
+
+def unwritten_rows(dataset: h5py.Dataset, rows: int) -> np.ndarray:
+    """The numbers of those of the first `rows` rows that lie, in part or whole, in storage never written."""
+    if not dataset.size or rows == 0:
+        return np.empty(0, np.int64)
+    if dataset.chunks is None:
+        never = dataset.external is None and dataset.id.get_storage_size() == 0
+        return np.arange(rows if never else 0)
+    across = [-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
+    if dataset.id.get_num_chunks() >= int(np.prod(across, dtype=object)):
+        return np.empty(0, np.int64)
+    starts: list[int] = []
+    dataset.id.chunk_iter(lambda chunk: starts.append(chunk.chunk_offset[0]))
+    length = dataset.chunks[0]
+    bands = -(-rows // length)
+    written = np.bincount(np.array(starts, np.int64) // length, minlength=bands)[:bands]
+    lacking = np.flatnonzero(written < int(np.prod(across[1:], dtype=object)))
+    found = (lacking[:, None] * length + np.arange(length)).ravel()
+    return found[found < rows]
+
+
+def _check_virtual(dataset: h5py.Dataset, path: Path, rows: int, linked: bool, seen: tuple[Any, ...]) -> None:
+    """Raise `DataError` unless every row of a virtual dataset has a source, that is there and was written."""
+    here = (str(path.resolve()), dataset.name)
+    if here in seen:
+        raise DataError(f"{path}: {dataset.name} is a virtual dataset made, in the end, of itself")
+    covered = np.zeros((rows, *dataset.shape[1:]), dtype=bool)
+    for source in dataset.virtual_sources():
+        if "%b" in source.file_name or "%b" in source.dset_name:
+            raise DataError(f"{path}: {dataset.name} names its sources by a pattern; copy them into one dataset")
+        if source.file_name == ".":
+            _check_source(dataset, dataset.file, path, source, linked, (*seen, here))
+        else:
+            other = beside(path, source.file_name)
+            allow(path, dataset.name, other, linked)
+            with h5py.File(other, "r") as file:
+                _check_source(dataset, file, other, source, linked, (*seen, here))
+        _cover(covered, source.vspace)
+    absent = np.flatnonzero(~covered.reshape(rows, -1).all(axis=1))
+    if len(absent):
+        raise DataError(
+            f"{path}: {dataset.name}: {len(absent)} of {rows} rows of this virtual dataset have no source (first: row "
+            f"{absent[0]}); HDF5 would read zeros"
+        )
+
+
+def _check_source(
+    dataset: h5py.Dataset, file: h5py.File, path: Path, source: Any, linked: bool, seen: tuple[Any, ...]
+) -> None:
+    found = node_at(file, source.dset_name, path, linked)
+    if not isinstance(found, h5py.Dataset) or not found.shape:
+        raise DataError(f"{path}: has no dataset {source.dset_name}, a source of the virtual {dataset.name}")
+    if source.src_space.get_select_type() == h5s.SEL_ALL:
+        is_short = found.size < source.vspace.get_select_npoints()
+    else:
+        is_short = any(n <= last for n, last in zip(found.shape, source.src_space.get_select_bounds()[1], strict=False))
+    if is_short:
+        raise DataError(f"{path}: {source.dset_name} {list(found.shape)} is smaller than {dataset.name} takes it for")
+    _check_filters(found, path)
+    _check_written(found, path, found.shape[0], linked, seen)
+
+
+def _cover(covered: np.ndarray, space: h5s.SpaceID) -> None:
+    """Mark in `covered` what a selection of a dataspace selects."""
+    if space.get_select_type() == h5s.SEL_ALL:
+        covered[...] = True
+    elif space.get_select_type() == h5s.SEL_HYPERSLABS and space.is_regular_hyperslab():
+        start, stride, count, block = space.get_regular_hyperslab()
+        index = []
+        for axis, length in enumerate(covered.shape):
+            times = count[axis] if count[axis] < h5s.UNLIMITED else -(-length // stride[axis])
+            places = start[axis] + stride[axis] * np.arange(min(times, length))[:, None] + np.arange(block[axis])
+            index.append(places[places < length])
+        covered[np.ix_(*index)] = True
+    elif space.get_select_type() == h5s.SEL_HYPERSLABS:
+        for first, last in space.get_select_hyper_blocklist():
+            covered[tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))] = True
+    elif space.get_select_type() == h5s.SEL_POINTS:
+        points = space.get_select_elem_pointlist()
+        covered[tuple(points[points[:, 0] < len(covered)].T)] = True
+
+
+def _check_filters(dataset: h5py.Dataset, path: Path) -> None:
+    """Raise `DataError` naming the filter that this HDF5 lacks."""
+    properties = dataset.id.get_create_plist()
+    for index in range(properties.get_nfilters()):
+        number, _, _, name = properties.get_filter(index)
+        if h5z.filter_avail(number) or (find_spec("hdf5plugin") and _available_with_plugins(number)):
+            continue
+        known = FILTERS.get(number, name.decode(errors="replace").split(";")[0] or "unknown")
+        raise DataError(
+            f"{path}: {dataset.name} is compressed with the filter {known} ({number}), which is not installed: "
+            "pip install hdf5plugin, or write the file with gzip"
+        )
+
+
+def _available_with_plugins(number: int) -> bool:
+    importlib.import_module("hdf5plugin")  # registers its filters
+    return bool(h5z.filter_avail(number))
+
+
+def stand_ins(dataset: h5py.Dataset) -> list[float]:
+    """The values that stand for missing ones: those of the CF attributes, and what unwritten storage is filled with."""
+    found = [value for name in MISSING_ATTRIBUTES for value in np.ravel(dataset.attrs.get(name, []))]
+    if dataset.id.get_create_plist().fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
+        found += [dataset.fillvalue] if dataset.fillvalue else []  # zero may well be a value
+    return [float(value) for value in found if np.isreal(value) and np.isfinite(value)]
