@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from search_spaces.space import Categorical, Float, Int, Parameter
-from spinlock_dist.config_file import parse_config, read_yaml
+from spinlock_dist.config_file import parse_config
+from spinlock_dist.documents import read_document
 from spinlock_dist.errors import ConfigError, did_you_mean
 
 TYPES: dict[str, type[Parameter]] = {"float": Float, "int": Int, "categorical": Categorical}
@@ -18,7 +19,7 @@ class SpaceFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self._tree, self._lines = read_yaml(path)
+        self._tree, self._lines = read_document(path)
         self._check_sections()
         self.description: str = self._tree["description"].strip()
         self.extends: str | None = self._tree.get("extends")

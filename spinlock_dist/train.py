@@ -14,6 +14,7 @@ from spinlock_dist.checkpoint_metadata import CHECKPOINT
 from spinlock_dist.command import add_overwrite, command_parser
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import load_config
+from spinlock_dist.documents import read_text
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError, did_you_mean, run_command
 from spinlock_dist.outputs import check_output
 
@@ -156,15 +157,10 @@ def _given(path: Path) -> TrialConfig:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    import yaml
-
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set {text}: expected NAME=VALUE")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: the value is not valid YAML") from None
+    return name, read_text(value, f"--set {text}")[0]
 
 
 def _train(configs: list[TrialConfig], data: PreparedData, quiet: bool) -> list[TrialOutcome]:

@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 from spinlock_dist.command import command_parser
 from spinlock_dist.config import Section
-from spinlock_dist.config_file import parse_config, read_yaml
+from spinlock_dist.config_file import parse_config
+from spinlock_dist.documents import read_document
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.preset import merge, over_preset
 from study.config import SAMPLERS, StoppingConfig, StudyConfig
@@ -202,7 +203,7 @@ def _file(path: str, other_space: bool) -> tuple[dict[str, Any], dict[tuple[Any,
 
     Raises `ConfigError`, also when the search space of that study is no longer what it was, unless another is given.
     """
-    content, lines = read_yaml(path)
+    content, lines = read_document(path)
     if content is None:
         return {}, {}
     if not isinstance(content, dict):

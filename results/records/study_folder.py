@@ -16,6 +16,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from spinlock_dist.atomic_files import read_json, replacing, write_json, write_text
+from spinlock_dist.documents import read_document
 from spinlock_dist.errors import ConfigError, SpinlockError, did_you_mean
 
 if TYPE_CHECKING:
@@ -215,10 +216,7 @@ class StudyFolder:
 
     def read_description(self) -> dict[str, Any]:
         """The content of study.yaml. Raises `ConfigError` if it is damaged."""
-        try:
-            content = yaml.safe_load(self.description.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{self.description}: cannot be read: {error}") from None
+        content, _ = read_document(self.description)
         if not isinstance(content, dict) or "config" not in content or "fingerprint" not in content:
             raise ConfigError(f"{self.description}: does not describe a study")
         return content

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from spinlock_dist.categories.category import Category
-from spinlock_dist.config_file import read_yaml
+from spinlock_dist.documents import read_document
 from spinlock_dist.errors import ConfigError, did_you_mean
 
 
@@ -35,7 +35,7 @@ def read_mapping(
 
 def read_names(path: str) -> dict[str, list[str]]:
     """The file as it is: feature names by category. Raises `ConfigError` unless it is a mapping of lists."""
-    tree, lines = read_yaml(path)  # JSON is YAML
+    tree, lines = read_document(path)
     if not isinstance(tree, dict) or not tree:
         raise ConfigError(f"{path}: expected a mapping 'category: [feature names]'")
     for category, features in tree.items():

@@ -12,7 +12,8 @@ from typing import Any
 
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.config import TrialConfig
-from spinlock_dist.config_file import parse_config, read_yaml
+from spinlock_dist.config_file import parse_config
+from spinlock_dist.documents import read_document
 from spinlock_dist.errors import ConfigError, did_you_mean
 from spinlock_dist.preset import merge, read_preset
 
@@ -178,7 +179,7 @@ def is_spinlock_yaml(path: Path) -> bool:
 
     Raises `ConfigError` if it cannot be read.
     """
-    tree, _ = read_yaml(path)
+    tree, _ = read_document(path)
     return isinstance(tree, dict) and "preset" not in tree and bool(MARKS & tree.keys())
 
 
@@ -187,7 +188,7 @@ def load_spinlock_yaml(path: Path) -> tuple[TrialConfig, list[str]]:
 
     Raises `ConfigError`, with the line, for an impossible value or an encoder that there is not.
     """
-    tree, lines = read_yaml(path)
+    tree, lines = read_document(path)
     return parse_spinlock(tree, lines, str(path))
 
 

@@ -30,6 +30,7 @@ CORE = (
         "outputs",
         "inputs",
         "memory",
+        "documents",
         "registry",
         "parsing",
         "preset",
