@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from spinlock_dist.atomic_files import replacing_folder
 from spinlock_dist.categories.category import Category
+from spinlock_dist.checkpoint_checks import check_finite, check_pipeline, check_runs, check_sizes
 from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META, WEIGHTS, read_meta
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.compression.characteristics import Characteristics
@@ -23,6 +24,7 @@ from spinlock_dist.config_file import parse_config
 from spinlock_dist.device import resolve_device
 from spinlock_dist.errors import CheckpointError, SpinlockError
 from spinlock_dist.features.pipeline import FeaturePipeline
+from spinlock_dist.inputs import require_file
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.layout import GroupLayout
@@ -68,27 +70,33 @@ def load_checkpoint(folder: Path | str, device: str = "auto") -> Tokenizer:
     """Rebuild a tokenizer from a checkpoint alone. Raises `CheckpointError` if it is incomplete or damaged."""
     folder = Path(folder)
     meta = read_meta(folder)
+    require_file(folder / WEIGHTS, CheckpointError, f"not there: {folder} is not a checkpoint (no {WEIGHTS})")
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: not a checkpoint (no {WEIGHTS})") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: damaged: {error}") from None
+    check_finite(tensors, folder / WEIGHTS)
     try:
-        return _rebuild(meta, tensors, device)
+        tokenizer = _rebuild(meta, tensors, device)
+        check_runs(tokenizer)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: damaged: {error}") from None
     except SpinlockError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: damaged: {type(error).__name__}: {error}") from None
+    except Exception as error:  # what does not fit surfaces in any layer
+        raise CheckpointError(f"{folder}: damaged: {type(error).__name__}: {str(error).splitlines()[:1]}") from None
+    return tokenizer
 
 
 def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str) -> Tokenizer:
     config = parse_config(TrialConfig, meta["config"], META)
     categories = tuple(Category(name, tuple(columns)) for name, columns in meta["categories"].items())
     plan = CapacityPlan(**{name: np.array(values) for name, values in meta["plan"].items()})
+    check_sizes(plan, categories, config.model, sum(tensor.nbytes for tensor in tensors.values()))
     layout = GroupLayout(categories, resolve_device(device))
     pipeline = FeaturePipeline.from_state(_arrays("pipeline/", tensors), meta["pipeline"])
+    check_pipeline(pipeline)
     model = HierarchicalVQVAE(layout, [plan], config.model, config.quantizer)
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
     return Tokenizer(

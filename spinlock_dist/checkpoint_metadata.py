@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from spinlock_dist.atomic_files import restore
 from spinlock_dist.errors import CheckpointError
+from spinlock_dist.inputs import require_file
 from spinlock_dist.outputs import OutputKind
 
 FORMAT_VERSION = 3
 META = "meta.json"
 WEIGHTS = "model.safetensors"
+MOST_BYTES = 256_000_000
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """The metadata of a checkpoint. Raises `CheckpointError` if there is none, or of another version."""
     folder = Path(folder)
-    if not folder.exists():
+    if not os.path.exists(folder / META):
         restore(folder)
     path = folder / META
+    require_file(path, CheckpointError, f"not there: {folder} is not a checkpoint")
+    if path.stat().st_size > MOST_BYTES:
+        raise CheckpointError(f"{path}: damaged: has {path.stat().st_size / 1e6:.0f} MB")
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: not a checkpoint (no {META})") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged: {error}") from None
     version = meta.get("format_version") if isinstance(meta, dict) else None
     if version != FORMAT_VERSION:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     config = parse_config(SimulatorConfig, given, "command line")
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"command line: --workers must be at least 1, is {options.workers}")
-    if not options.out.is_file():  # a finished dataset is kept, wherever it lies, and any other file refused
+    if not os.path.isfile(options.out):  # a finished dataset is kept, wherever it lies, and any other file refused
         check_output(options.out, DATASET)
     from spinlock_dist.simulator import generate_dataset  # imports torch: not for --help
 

@@ -250,7 +250,7 @@ def _this_process() -> str:
 def open_study(runs: Path, name: str) -> StudyFolder:
     """The folder of an existing study. Raises `ConfigError` naming the nearest one if there is none."""
     folder = StudyFolder(runs / name)
-    if not folder.description.exists():
+    if not os.path.exists(folder.description):  # which a name that is too long is not either
         raise ConfigError(f"no study '{name}' in {runs}{did_you_mean(name, study_names(runs))}")
     return folder
 

@@ -11,11 +11,12 @@ from spinlock_dist.metrics.scored import Scored
 def codebook_metrics(scored: Scored) -> dict[str, Any]:
     """How the codebooks are used, each and all together, and the bits that they cost."""
     books = scored.codebooks
+    known = 1.0 if scored.is_finite else float("nan")  # tokens of what is not finite are none
     return {
-        "utilization": mean_over_codebooks([book.train.utilization for book in books]),
-        "utilization_split": mean_over_codebooks([book.split.utilization_of_possible for book in books]),
-        "perplexity_ratio": mean_over_codebooks([book.train.perplexity_ratio for book in books]),
-        "entropy_ratio": mean_over_codebooks([book.train.entropy_ratio for book in books]),
+        "utilization": known * mean_over_codebooks([book.train.utilization for book in books]),
+        "utilization_split": known * mean_over_codebooks([book.split.utilization_of_possible for book in books]),
+        "perplexity_ratio": known * mean_over_codebooks([book.train.perplexity_ratio for book in books]),
+        "entropy_ratio": known * mean_over_codebooks([book.train.entropy_ratio for book in books]),
         "dead_codes": sum(book.train.codes - book.train.used for book in books),
         "bits_per_sample": float(scored.bits_C.sum()),
         "codebooks": [

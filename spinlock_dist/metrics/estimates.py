@@ -61,7 +61,8 @@ def _figures_by_order(sums: RowErrors, order_BC: np.ndarray) -> dict[str, np.nda
 def _floored_ratio(errors: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """As in `fraction_unexplained`: what does not vary on these rows is perfect if it is rebuilt exactly."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.maximum(np.where(totals == 0, errors > 0, errors / totals), IMBALANCE_FLOOR)
+        constant = np.where(np.isfinite(errors), errors > 0, np.nan)
+        return np.maximum(np.where(totals == 0, constant, errors / totals), IMBALANCE_FLOOR)
 
 
 def estimate_metrics(scored: Scored) -> dict[str, object]:

@@ -23,12 +23,15 @@ def fraction_unexplained(
 ) -> float:
     """Squared error / squares about the training mean over some columns: 0 perfect, 1 = the training mean.
 
-    Columns that do not vary on these rows count as perfect if rebuilt exactly and as unexplained otherwise.
+    Columns that do not vary on these rows count as perfect if rebuilt exactly and as unexplained otherwise. NaN if
+    something in them is not finite.
     """
     index = list(columns)
     target = np.asarray(target_ND, dtype=np.float64)[:, index]
     error = float(np.square(target - np.asarray(output_ND, dtype=np.float64)[:, index]).sum())
     total = float(np.square(target - np.asarray(train_mean_D, dtype=np.float64)[index]).sum())
+    if not np.isfinite(error + total):
+        return float("nan")
     if total == 0:
         return 0.0 if error == 0 else 1.0
     return error / total
@@ -51,8 +54,10 @@ def mse_by_category(target_ND: np.ndarray, output_ND: np.ndarray, categories: Se
 
 
 def imbalance(errors: Iterable[float], floor: float = IMBALANCE_FLOOR) -> float:
-    """Max / max(min, floor), at least 1."""
+    """Max / max(min, floor), at least 1; NaN if an error is not finite."""
     values = list(errors)
+    if not np.isfinite(values).all():
+        return float("nan")
     return max(1.0, max(values) / max(min(values), floor))
 
 
@@ -64,6 +69,8 @@ def imbalance_by_chance(errors: RowErrors, resampled: RowErrors) -> float:
     exactly, or do not vary on these rows, are left out.
     """
     errors_C, totals_C = errors.errors_NC.sum(axis=0), errors.totals_NC.sum(axis=0)
+    if not np.isfinite(errors_C + totals_C).all():
+        return float("nan")
     varied_C = (errors_C > 0) & (totals_C > 0)
     if not varied_C.any():
         return 1.0
@@ -80,6 +87,8 @@ def gini(errors: Iterable[float]) -> float:
     """The Gini coefficient of non-negative errors: 0 when all are equal, towards 1 when one has it all."""
     values = np.sort(np.fromiter(errors, dtype=np.float64))
     total = values.sum()
+    if not np.isfinite(total):
+        return float("nan")
     if total == 0:
         return 0.0
     count = len(values)
@@ -92,7 +101,7 @@ def reconstruction_metrics(scored: Scored) -> dict[str, Any]:
     target_ND, output_ND, mean_D = scored.target_ND, scored.output_ND, scored.train_mean_D
     fvu = fvu_by_category(target_ND, output_ND, mean_D, scored.categories)
     mse_raw = mse_by_category(scored.raw_target_ND, scored.raw_output_ND, scored.categories)
-    worst = max(fvu, key=lambda name: fvu[name])
+    worst = max(fvu, key=lambda name: np.inf if np.isnan(fvu[name]) else fvu[name])
     ratio = imbalance(fvu.values())
     return {
         "fvu": fvu,
@@ -105,5 +114,5 @@ def reconstruction_metrics(scored: Scored) -> dict[str, Any]:
         "imbalance_by_chance": imbalance_by_chance(scored.row_errors, scored.resampled),
         "imbalance_raw": imbalance(mse_raw.values(), RAW_FLOOR),
         "gini": gini(fvu.values()),
-        "collapsed": sum(error >= COLLAPSED_FVU for error in fvu.values()),
+        "collapsed": sum(not error < COLLAPSED_FVU for error in fvu.values()),  # one that is not finite is
     }

@@ -62,6 +62,12 @@ class Scored:
         """Their sums over resamples of the rows."""
         return self.row_errors.resampled()
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether rows, reconstruction and latents are."""
+        parts = (self.target_ND, self.output_ND, *(self.latents or ()))
+        return all(bool(np.isfinite(part).all()) for part in parts)
+
 
 def pooled(folds: Sequence[Scored]) -> Scored:
     """The rows of all folds together, each as the model of its own fold reconstructed it.

@@ -29,8 +29,10 @@ def _pairs(rows: int) -> tuple[np.ndarray, np.ndarray]:
 def topographic_similarity(features: np.ndarray, latents: np.ndarray) -> float:
     """The Pearson correlation between the distances of rows in features and in latents; see `row_distances`.
 
-    0 if either has no two rows that differ.
+    0 if either has no two rows that differ, NaN if either is not finite.
     """
+    if not (np.isfinite(features).all() and np.isfinite(latents).all()):
+        return float("nan")
     if len(features) < 2 or np.ptp(features) == 0 or np.ptp(latents) == 0:
         return 0.0
     return float(np.corrcoef(features, latents)[0, 1])

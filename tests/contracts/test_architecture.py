@@ -51,7 +51,7 @@ CORE = (
     ("baselines",),
     ("training",),
     ("tokenizer",),
-    ("checkpoint_metadata", "checkpoint", "diagnosis"),
+    ("checkpoint_metadata", "checkpoint_checks", "checkpoint", "diagnosis"),
     ("run", "out_of_fold"),
     ("interop", "tables"),
     ("generate", "train", "diagnose"),

@@ -130,7 +130,7 @@ def test_a_newer_format_is_named(folder, records):
 
 def test_without_its_description_a_study_is_refused(folder):
     folder.description.write_text("[")
-    with pytest.raises(ConfigError, match="study.yaml, line 2: not valid YAML"):
+    with pytest.raises(ConfigError, match=r"study\.yaml, line 2: not valid YAML"):
         read_study(folder)
 
 
