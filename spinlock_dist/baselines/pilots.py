@@ -7,6 +7,8 @@ alike for all of them: a network leaves less, by about as much everywhere.
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 
@@ -42,11 +44,29 @@ ROWS_PER_CODE = 20
 good, and the imbalance a fifth higher."""
 NEAR = 1.0
 """Bits by which a category may move and keep its number of codebooks."""
+MOST_PLANS = 64
+"""Plans that are remembered: small, and a fold of a trial each."""
+_PLANS: dict[str, CapacityPlan] = {}
 WORTH = 0.01
 """By what share another codebook at the same bits has to lower the error to be taken."""
 
 
 def plan_by_pilots(config: TrialConfig, data: PreparedData) -> CapacityPlan:
+    """The plan of `measured_plan`, measured once for all trials of a process that differ in nothing it depends on.
+
+    Trials of a study mostly differ in their training, and workers are kept from trial to trial.
+    """
+    given = config.model_dump_json(include={"seed": True, "compression": True, "quantizer": True})
+    rows = hashlib.sha256(data.split.train.tobytes()).hexdigest()
+    key = f"{data.fingerprint} {rows} {given}"
+    if key not in _PLANS:
+        _PLANS[key] = measured_plan(config, data)
+        while len(_PLANS) > MOST_PLANS:
+            del _PLANS[next(iter(_PLANS))]
+    return _PLANS[key]
+
+
+def measured_plan(config: TrialConfig, data: PreparedData) -> CapacityPlan:
     """The plan whose worst category, measured out of fold on the training rows, is best.
 
     From uniform bits on, every category is measured, bits are moved to where all would have the same error, and all are

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinlock_dist.baselines.pilots import plan_by_pilots
+from spinlock_dist.baselines.pilots import measured_plan
 from spinlock_dist.compression.capacity import CapacityPlan, plan_capacity, size_stages, stage_sizes
 from spinlock_dist.compression.strategies.feedback import equal_errors
 from spinlock_dist.config import CompressionConfig, TrialConfig
@@ -42,7 +42,7 @@ def uniform(config: TrialConfig, data: PreparedData) -> CapacityPlan:
 
 @pytest.fixture(scope="module")
 def plan(config: TrialConfig, data: PreparedData) -> CapacityPlan:
-    return plan_by_pilots(config, data)
+    return measured_plan(config, data)
 
 
 # ---------------------------------------------------------------- bits at equal errors
@@ -126,14 +126,14 @@ def test_pilots_see_training_rows_alone(config: TrialConfig, data: PreparedData,
     values = data.values.copy()
     values[data.split.validation] = values[data.split.test] = 0
     blind = PreparedData(**{**data.__dict__, "values": values})
-    assert np.array_equal(plan_by_pilots(config, blind).codes, plan.codes)
+    assert np.array_equal(measured_plan(config, blind).codes, plan.codes)
 
 
 def test_where_nothing_can_be_gained_the_plan_is_that_of_uniform(config: TrialConfig, data: PreparedData) -> None:
     full = config.with_overrides({"compression.max_codes": 2, "compression.max_codebooks": 1})
     settings = full.compression.model_copy(update={"strategy": "uniform"})
     expected = plan_capacity(settings, data.characteristics, len(data.split.train))
-    assert np.array_equal(plan_by_pilots(full, data).codes, expected.codes)
+    assert np.array_equal(measured_plan(full, data).codes, expected.codes)
 
 
 def test_heavy_tails_count_as_worse_than_measured(config: TrialConfig, data: PreparedData) -> None:
@@ -142,7 +142,7 @@ def test_heavy_tails_count_as_worse_than_measured(config: TrialConfig, data: Pre
     tails[:, heavy] = np.sinh(2 * tails[:, heavy])
     heavy_tailed = PreparedData(**{**data.__dict__, "values": tails})
     trusting, wary = (
-        plan_by_pilots(config.with_overrides({"compression.feedback.risk": risk}), heavy_tailed).bits.sum(axis=1)
+        measured_plan(config.with_overrides({"compression.feedback.risk": risk}), heavy_tailed).bits.sum(axis=1)
         for risk in (0.0, 3.0)
     )
     assert wary[2] > trusting[2]
@@ -152,10 +152,10 @@ def test_latent_dimensions_and_finite_scalars_move_as_the_bits_would(
     config: TrialConfig, data: PreparedData, uniform: CapacityPlan, plan: CapacityPlan
 ) -> None:
     moved = plan.bits.sum(axis=1) > uniform.bits.sum(axis=1)
-    latent = plan_by_pilots(config.with_overrides({"compression.capacity": "latent"}), data)
+    latent = measured_plan(config.with_overrides({"compression.capacity": "latent"}), data)
     assert np.array_equal(latent.codes, uniform.codes) and latent.dims.sum() == uniform.dims.sum()
     assert (latent.ratios[moved, 0] > 0.5).all() and (latent.ratios[~moved, 0] <= 0.5).all()
-    finite = plan_by_pilots(config.with_overrides({"quantizer.kind": "fsq"}), data)
+    finite = measured_plan(config.with_overrides({"quantizer.kind": "fsq"}), data)
     assert finite.bits_per_sample <= uniform.bits_per_sample + 1e-9
     assert finite.bits.sum(axis=1)[moved].sum() > uniform.bits.sum(axis=1)[moved].sum()
 
@@ -174,3 +174,21 @@ def test_settings_work_from_yaml(config: TrialConfig, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config))
     assert load_config(path) == config
+
+
+def test_what_was_measured_is_not_measured_again_for_another_training(data, monkeypatch) -> None:
+    from spinlock_dist.baselines import pilots
+
+    counted = []
+    monkeypatch.setattr(pilots, "_PLANS", {})
+    monkeypatch.setattr(pilots, "measured_plan", lambda config, data: counted.append(config) or object())
+    config = TrialConfig().with_overrides({"compression.strategy": "feedback"})
+    one = pilots.plan_by_pilots(config, data)
+    assert pilots.plan_by_pilots(config.with_overrides({"training.learning_rate": 1e-3}), data) is one
+    others = [
+        pilots.plan_by_pilots(config.with_overrides({"compression.feedback.risk": 0.5}), data),
+        pilots.plan_by_pilots(config.with_overrides({"seed": 7}), data),
+        pilots.plan_by_pilots(config.with_overrides({"quantizer.beam": 1}), data),
+        pilots.plan_by_pilots(config, data.fold(1)),
+    ]
+    assert len(counted) == 1 + len({id(each) for each in others}) == 5
