@@ -114,7 +114,7 @@ class _Pilots:
 
     def errors(self, plan: CapacityPlan) -> np.ndarray:
         """Log2 of the error `[C]` of every category with the codebooks of a plan."""
-        sizes = [tuple(plan.codebook_sizes(index).tolist()) for index in range(len(self.rows))]
+        sizes = [tuple(codes[codes > 1].tolist()) or (1,) for codes in plan.codes]
         on_threads(lambda index: self.error(index, sizes[index]), range(len(self.rows)))
         return np.array([self.error(index, each) for index, each in enumerate(sizes)])
 

@@ -44,7 +44,7 @@ def test_the_best_is_exported_unless_another_is_named(study, tmp_path):
         export(study, tmp_path / "deep" / "one.yaml", "--trial", str(record.number))
         assert load_config(tmp_path / "deep" / "one.yaml") == study.config(record)
     head = (tmp_path / "deep" / "one.yaml").read_text().splitlines()
-    assert head[1].startswith(f"# trial {record.number} of study s, imbalance {record.metrics.imbalance:.4g}")
+    assert head[1].startswith(f"# trial {record.number} of study s, imbalance {record.metrics.imbalance:.2f}x")
     assert any(study.fingerprint in line for line in head)
 
 

@@ -46,7 +46,7 @@ def scored(spoil: Callable[[np.ndarray], None] = lambda _: None, constant: bool 
         target[:, :3] = output[:, :3] = 0.0
     spoil(output)
     usage = codebook_usage(np.array([3, 4, 0, 13]))
-    latents = output @ rng.normal(size=(COLUMNS, 3))
+    latents = row_distances(output @ rng.normal(size=(COLUMNS, 3)))
     return Scored(
         split="validation",
         target_ND=target,
