@@ -123,7 +123,7 @@ def trivial(trials: int, slots: int, folder: Path) -> dict[str, float]:
 
 def searched(config: StudyConfig) -> float:
     """Return the seconds from the start of a study's first trial to the end of its last."""
-    journal = read_journal(Path(config.runs) / config.name / "optuna.journal", config.name)
+    journal = read_journal(Path(config.runs) / config.name / "optuna.journal")
     ran = finished_trials(journal)
     last = max(trial.datetime_complete for trial in ran if trial.datetime_complete)
     return (last - min(trial.datetime_start for trial in ran if trial.datetime_start)).total_seconds()

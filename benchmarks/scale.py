@@ -108,7 +108,7 @@ def sleep_a_while(configs: Sequence[TrialConfig], data, report, snapshots) -> li
 
 def slept(config: StudyConfig) -> Iterator[tuple[float, float]]:
     """Yield when each trial of the search ran."""
-    for trial in finished_trials(open_search(StudyFolder(Path(config.runs) / config.name), config.name)):
+    for trial in finished_trials(open_search(StudyFolder(Path(config.runs) / config.name))):
         [row] = trial.user_attrs["curve"]
         yield row["loss.began"], row["loss.ended"]
 
@@ -126,7 +126,7 @@ def many(name: str, trials: int, members: int, folder: Path) -> dict[str, float]
     study, before, began = StudyFolder(Path(config.runs) / name), resident(), time.monotonic()
     run(config, objective=make_objective(0.0))
     wall, after = time.monotonic() - began, resident()
-    ended = sorted(trial.datetime_complete.timestamp() for trial in finished_trials(open_search(study, name)))
+    ended = sorted(trial.datetime_complete.timestamp() for trial in finished_trials(open_search(study)))
     size = (database if storage else study.journal).stat().st_size
     tenth = max(2, trials // 10)
     took = measure_commands(config)
@@ -151,7 +151,7 @@ def measure_commands(config: StudyConfig) -> Mapping[str, float]:
     study, began = StudyFolder(Path(config.runs) / config.name), time.time()
     run(more, resume=True, objective=make_objective(0.0))
     whole = time.time() - began
-    last = max(trial.datetime_complete.timestamp() for trial in finished_trials(open_search(study, config.name)))
+    last = max(trial.datetime_complete.timestamp() for trial in finished_trials(open_search(study)))
     return {
         "s of study.status": status,
         "s of a resume to its trial's end": last - began,

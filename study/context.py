@@ -37,6 +37,8 @@ class StudyContext:
     events: Broadcast
     sampler: GivenSampler | None = None
     """A sampler that is none of `study.samplers`, as it was handed in."""
+    identity: str = ""
+    """What the files of the study belong to; empty where an earlier version began it."""
     prepare_seconds: float = 0.0
     """What preparing the data took."""
 

@@ -251,7 +251,7 @@ def _extended(config: StudyConfig, more: int) -> StudyConfig:
         raise ConfigError("--extend: for a longer tournament use --resume --trials N, which every strategy gets")
     if not folder.has_search:
         raise ConfigError(f"--extend: study '{config.name}' has no trials yet; go on with --resume")
-    return with_more_trials(config, open_search(folder, folder.name), more)
+    return with_more_trials(config, open_search(folder), more)
 
 
 def _newest(runs: Path) -> str:

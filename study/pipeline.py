@@ -28,6 +28,7 @@ from study.context import StudyContext
 from study.events import Broadcast
 from study.monitor.registry import MonitorSetup, make_monitors
 from study.phases.baseline import run_baseline
+from study.phases.belonging import check_records
 from study.phases.estimate import Forecast, estimate
 from study.phases.export import export_best
 from study.phases.finals import run_finals
@@ -89,10 +90,12 @@ def run(
         study = study.on_cluster(cluster)
         check_storage(folder.path)
         context = _prepared(study, cluster, objective, events)
+        check_records(context)
         _describe(study, context)
         _greet(context)
         baseline = run_baseline(context)
         searched = run_searches(context, study.arms, baseline)
+        check_records(context)
         finals, verdict, finalists = run_finals(context, searched)
         rows = rank_arms(folder, searched.by_arm, verdict) if context.config.tournament else []
         conclusion = conclude_tournament(rows, verdict) if rows else conclude(searched.records, verdict)
@@ -150,6 +153,7 @@ def _prepared(study: ValidatedStudy, cluster: Cluster, objective: Objective, eve
         objective=objective,
         events=events,
         sampler=study.sampler,
+        identity=study.identity(data),
         prepare_seconds=seconds,
     )
 

@@ -13,13 +13,22 @@ from typing import Any
 
 import torch
 
+from results.records.identity import digest_of
 from results.records.study_folder import FORMAT
 from search_spaces import SearchSpace, load_space
 from search_spaces.space import space_content
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.prepare import PreparedData
+from spinlock_dist.preset import merge
 from study.cluster.ray_cluster import Cluster
 from study.config import StudyConfig
+
+LOCATIONS: dict[str, Any] = {
+    "base": {"prepare": {"dataset": True, "linked_files": True, "categories": {"mapping": True}}},
+    "space": True,
+}
+"""Where data and space lie. They may have moved: the fingerprint says whether the data is the same, and the space is
+compared by its content."""
 
 FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints", "tensorboard"}
 """Settings that may change when a study is resumed: how long the search runs, where, and what it keeps."""
@@ -34,6 +43,7 @@ def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluste
         "config": config.model_dump(mode="json"),
         "space": space_content(space),
         "fingerprint": data.fingerprint,
+        "identity": study_identity(config, space, data.fingerprint),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "git_commit": _git_commit(),
@@ -49,8 +59,16 @@ def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluste
 
 def continued(known: dict[str, Any], config: StudyConfig) -> dict[str, Any]:
     """The content of study.yaml for a study that is resumed, with the settings that may change."""
-    now = config.model_dump(mode="json", include=FREE_TO_CHANGE)
-    return {**known, "config": {**known["config"], **now}}
+    now = config.model_dump(mode="json", include={*FREE_TO_CHANGE, "space"})
+    moved = config.model_dump(mode="json", include={"base": LOCATIONS["base"]})
+    return {**known, "config": merge({**known["config"], **now}, moved)}
+
+
+def study_identity(config: StudyConfig, space: SearchSpace, fingerprint: str) -> str:
+    """What the files of a study belong to: its settings, space and data by content, not by name or place."""
+    free = dict.fromkeys([*FREE_TO_CHANGE, "batch", "storage", "fingerprint", "warm_start"], True)
+    settings = config.model_dump(mode="json", exclude_defaults=True, exclude={**free, **LOCATIONS})
+    return digest_of(settings, space_content(space), fingerprint)
 
 
 def study_space(config: StudyConfig) -> SearchSpace:

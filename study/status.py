@@ -59,7 +59,7 @@ def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
 
     if folder.read_description()["config"].get("tournament"):
         raise ConfigError(f"--why: each strategy of a tournament has a trial {number}; see {folder.trials}")
-    trials = open_search(folder, folder.name).get_trials(deepcopy=False) if folder.has_search else []
+    trials = open_search(folder).get_trials(deepcopy=False) if folder.has_search else []
     if not 0 <= number < len(trials):
         known = f"0 to {len(trials) - 1}" if trials else "none yet"
         raise ConfigError(f"study '{folder.name}' has no trial {number}; its trials: {known}")
@@ -87,7 +87,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
 
     known = folder.read_description()
     arms = tournament_arms(known["space"]) if known["config"].get("tournament") else [""]
-    studies = {arm: open_search(search, folder.name) for arm, search in folder.searches.items() if arm in arms}
+    studies = {arm: open_search(search) for arm, search in folder.searches.items() if arm in arms}
     search = [
         replace(record, arm=full_arm(arm, record.arm))
         for arm, study in studies.items()

@@ -18,7 +18,7 @@ from study.cluster.shared_folder import check_lasting
 from study.config import StudyConfig
 from study.monitor.tensorboard import check_tensorboard
 from study.phases.tournament import Arm, arms
-from study.provenance import FREE_TO_CHANGE, differences, study_space
+from study.provenance import FREE_TO_CHANGE, LOCATIONS, differences, study_identity, study_space
 from study.samplers.build import GivenSampler, check_sampler, name_of
 from study.search.stop_criteria import check_stop_criteria
 from study.search.storage import resolved_url
@@ -60,6 +60,12 @@ class ValidatedStudy:
         config = self.config.model_copy(update={"batch": batch})
         return replace(self, config=config, arms=tuple(arms(config, self.space)))
 
+    def identity(self, data: PreparedData) -> str:
+        """What the files of the study belong to; empty if an earlier version, which kept none, began it."""
+        if self.resume:
+            return self.folder.identity
+        return study_identity(self.config, self.space, data.fingerprint)
+
     def check_data(self, data: PreparedData) -> None:
         """Raise `ConfigError` if the prepared data is not what the study, or an earlier one, was started with."""
         check_rerun(self.config, data)
@@ -67,7 +73,7 @@ class ValidatedStudy:
         if self.resume and self.folder.read_description()["fingerprint"] != data.fingerprint:
             raise ConfigError(
                 f"study '{self.folder.name}' was started on other data (the dataset or the code that prepares it has "
-                "changed): restore it, or choose another --name"
+                "changed): restore it, name it with --dataset if it has moved, or choose another --name"
             )
 
 
@@ -136,8 +142,11 @@ def open_folder(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyF
         check_output(folder.path, NEW_STUDY, "--name")
         return folder
     known = open_study(Path(config.runs), config.name).read_description()
-    free = FREE_TO_CHANGE | ({"batch"} if config.batch is None else set())
-    given = {"config": config.model_dump(mode="json", exclude=free), "space": space_content(space)}
+    free = dict.fromkeys([*FREE_TO_CHANGE, *["batch"] * (config.batch is None)], True)
+    given = {
+        "config": config.model_dump(mode="json", exclude={**free, **LOCATIONS}),
+        "space": space_content(space),
+    }
     known = {**known, "config": _with_defaults(known["config"])}
     for part, settings in given.items():
         for setting, before, now in differences(known.get(part, {}), settings):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.analysis.levelling import levelling
 from results.analysis.pareto import front
-from results.records.stored_tables import TRIAL, WRITTEN, how_much_written
+from results.records.stored_tables import OWNER, TRIAL, WRITTEN, how_much_written
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import Phase, TrialRecord
 from spinlock_dist.atomic_files import replacing
@@ -85,7 +85,7 @@ def write_tables(folder: StudyFolder, records: Sequence[TrialRecord]) -> None:
     """
     written = how_much_written(folder)
     for path, table in ((folder.trials, trial_table(records)), (folder.curves, curve_table(records))):
-        table.attrs[WRITTEN] = written
+        table.attrs |= {WRITTEN: written, OWNER: folder.identity}
         with replacing(path) as draft:
             table.to_parquet(draft, index=False)
 

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import BASELINE, Attempt, TrialRecord
 from spinlock_dist.atomic_files import read_json
-from spinlock_dist.errors import ConfigError
+from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.metrics.record import Metrics
 
 STATE, REASON, METRICS, CURVE, SEED, SECONDS, NODE = "state", "reason", "metrics", "curve", "seed", "seconds", "node"
@@ -38,19 +38,35 @@ class ReadOnlyBackend(JournalFileBackend):
         raise PermissionError("only a study's driver writes its journal")
 
 
-def read_journal(path: Path, name: str) -> optuna.Study:
-    """Open a study's journal for reading; a driver may be writing to it meanwhile."""
+def read_journal(path: Path) -> optuna.Study:
+    """Open a study's journal for reading; a driver may be writing to it meanwhile.
+
+    Raises `SpinlockError` if it is damaged, or if there is no study in it.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.load_study(storage=JournalStorage(ReadOnlyBackend(str(path))), study_name=name)
+    try:
+        storage = JournalStorage(ReadOnlyBackend(str(path)))
+    except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SpinlockError(f"{path}: cannot be read ({reason}); restore the file from a copy") from None
+    name = name_in(storage)
+    if name is None:
+        raise SpinlockError(f"{path}: has no trials")
+    return optuna.load_study(storage=storage, study_name=name)
 
 
-def open_search(folder: StudyFolder, name: str) -> optuna.Study:
-    """Open the search of the study called `name` for reading, wherever its trials are kept.
+def name_in(storage: JournalStorage) -> str | None:
+    """The name that the study of a journal began with, whatever its folder is called now; None if there is none."""
+    return next((study.study_name for study in storage.get_all_studies()), None)
+
+
+def open_search(folder: StudyFolder) -> optuna.Study:
+    """Open the search in a folder for reading, wherever its trials are kept.
 
     Raises `SpinlockError` if that is a storage which cannot be reached.
     """
     if not folder.elsewhere.exists():
-        return read_journal(folder.journal, name)
+        return read_journal(folder.journal)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     known = read_json(folder.elsewhere)
     with reachable(known["url"]):

@@ -17,19 +17,21 @@ TRIAL = ("phase", "arm", "number")
 """Columns that name a trial in every table."""
 WRITTEN = "written"
 """Attribute of the tables on disk: `how_much_written` at the time they were written."""
+OWNER = "belongs_to"
+"""Attribute of the tables on disk: the identity of their study."""
 
 
 def how_much_written(folder: StudyFolder) -> int:
     """A number that grows as a study runs: bytes of its journals, or finished trials in another storage."""
-    return sum(_written(search, folder.name) for search in folder.searches.values())
+    return sum(_written(search) for search in folder.searches.values())
 
 
-def _written(search: StudyFolder, name: str) -> int:
+def _written(search: StudyFolder) -> int:
     if not search.elsewhere.exists():
         return search.journal.stat().st_size
     from results.records.optuna_trials import finished_trials, open_search
 
-    return len(finished_trials(open_search(search, name)))
+    return len(finished_trials(open_search(search)))
 
 
 def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRecord], bool]:
@@ -45,7 +47,10 @@ def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRe
         records = [_record(row) for row in table.to_pylist()]
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a table of this version: {error}") from None
-    fresh = _attributes(table).get(WRITTEN) == how_much_written(folder)
+    attributes = _attributes(table)
+    if attributes.get(OWNER, folder.identity) != folder.identity:
+        raise ValueError("they belong to another study")
+    fresh = attributes.get(WRITTEN) == how_much_written(folder)
     if not details:
         return records, fresh
     reports: dict[tuple[Any, ...], list[dict[str, float]]] = {}

@@ -221,6 +221,15 @@ class StudyFolder:
             raise ConfigError(f"{self.description}: does not describe a study")
         return content
 
+    @property
+    def identity(self) -> str:
+        """What the files of the study belong to, also of one of its searches; empty in those of earlier versions."""
+        root = next((each for each in (self.path, *self.path.parents[:2]) if (each / "study.yaml").exists()), self.path)
+        try:
+            return str(StudyFolder(root).read_description().get("identity", ""))
+        except ConfigError:
+            return ""
+
     def write_prepared(self, data: PreparedData) -> None:
         """Describe the prepared data: summary.json, categories.json (a mapping file) and ledger.parquet."""
         names = data.feature_names

@@ -177,7 +177,7 @@ def _from_searches(study: StudyRecord) -> list[TrialRecord]:
 
     found = []
     for arm, folder in study.folder.searches.items():
-        search = open_search(folder, study.name)
+        search = open_search(folder)
         found += warm_records(search)
         found += [replace(record, arm=full_arm(arm, record.arm)) for record in read_search(search)]
         study.running += [

@@ -88,6 +88,8 @@ class TrialRecord:
     """Only trials of the search have them."""
     checkpoint: str = ""
     """Digest of the checkpoint's folder as it was written; only complete trials of the search have one."""
+    identity: str = ""
+    """Of config and data (`results.records.identity`); those of the search have it in their parameters and storage."""
 
     @property
     def feasible(self) -> bool:

@@ -24,6 +24,7 @@ from study.samplers.build import guards_notice, make_sampler
 from study.search.checkpoint_retention import CheckpointRetention
 from study.search.constraints import COUNT, Baseline
 from study.search.optuna_internals import enqueued_params
+from study.search.owner import claim
 from study.search.schedulers import NeverStop, PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
 from study.search.stop_criteria import ENDED, StopCriteria
@@ -119,6 +120,8 @@ class Search:
         say = self.context.events.on_message
         folder.path.mkdir(parents=True, exist_ok=True)
         study = open_storage(folder, config, COUNT[config.objective], say)
+        kept_in = folder.elsewhere if folder.elsewhere.exists() else folder.journal
+        claim(study, self.context.identity, config.name, self.context.data.fingerprint, kept_in)
         study.sampler = make_sampler(config, self.context.sampler)
         if notice := guards_notice(config, self.context.sampler):
             say(notice)

@@ -15,10 +15,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from results.records.optuna_trials import ATTEMPTS, attempts_at, reachable
+from results.records.optuna_trials import ATTEMPTS, attempts_at, name_in, reachable
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import Kind
-from spinlock_dist.atomic_files import write_json
+from spinlock_dist.atomic_files import read_json, write_json
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.config import StudyConfig
 from study.search.optuna_internals import set_stored_attribute, wait_again
@@ -32,6 +32,8 @@ class _WholeLines(JournalFileBackend):
         self._path = path
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if not _ends_whole(self._path):
+            repair(self._path)  # a line without an end would make one with the next, that nobody could read
         size = self._path.stat().st_size
         try:
             super().append_logs(logs)
@@ -43,7 +45,7 @@ class _WholeLines(JournalFileBackend):
 def open_journal(
     path: Path, name: str, objectives: int = 1, say: Callable[[str], None] = lambda _: None
 ) -> optuna.Study:
-    """Open, or begin, the study in the journal file at `path`, to minimize so many objectives.
+    """Open the study in the journal file at `path`, or begin it as `name`, to minimize so many objectives.
 
     The caller holds the study's own lock. Raises `SpinlockError` if the file is damaged elsewhere than at its end.
     """
@@ -52,8 +54,9 @@ def open_journal(
         say(f"{path.name} had a damaged end, which was cut off; the whole is kept as {damaged(path).name}")
     Path(f"{path}.lock").unlink(missing_ok=True)  # a killed driver's; waiting for it to expire would take 30 s
     storage = JournalStorage(_WholeLines(path, JournalFileOpenLock(str(path))))
+    known = name_in(storage)
     return optuna.create_study(
-        storage=storage, study_name=name, directions=["minimize"] * objectives, load_if_exists=True
+        storage=storage, study_name=known or name, directions=["minimize"] * objectives, load_if_exists=True
     )
 
 
@@ -70,6 +73,8 @@ def open_storage(
     begun = folder.elsewhere.exists()
     path = folder.path.relative_to(Path(config.runs))
     name = str(path.parts[0]) if len(path.parts) == 1 else f"{path.parts[0]}/{path.parts[-1]}"
+    if begun:
+        name = read_json(folder.elsewhere)["study"]  # as it began, whatever the folder is called now
     try:
         with reachable(config.storage):
             study = optuna.create_study(
@@ -126,6 +131,14 @@ def repair(path: Path) -> bool:
     shutil.copyfile(path, damaged(path))
     os.truncate(path, sum(map(len, lines[:first])))
     return True
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def damaged(path: Path) -> Path:

@@ -91,7 +91,7 @@ def add_earlier_studies(prior: PriorTrials, folders: Sequence[StudyFolder]) -> N
     """Add the trials of earlier studies, except failed ones. What a killed driver had added is not added again."""
     known = {record.arm for record in warm_records(prior.study)}
     for folder in folders:
-        for record in read_search(open_search(folder, folder.name)):
+        for record in read_search(open_search(folder)):
             source = f"{folder.name}/{record.arm}"
             if record.state in ("complete", "pruned", "diverged") and source not in known:
                 prior.add(record, source)

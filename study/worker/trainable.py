@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from results.records.identity import training_identity
 from results.records.trial_record import Phase, State, TrialRecord
 from spinlock_dist.atomic_files import digest
 from spinlock_dist.config import TrialConfig
@@ -175,15 +176,17 @@ def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> Tria
         return set()
 
     [outcome] = setup.objective([training.config], data, report, kept)
+    identity = training_identity(training.config, data.fingerprint)
     if isinstance(outcome, DivergedError):
-        return _record(training, curve, began, state="diverged", reason=str(outcome))
+        return _record(training, curve, began, state="diverged", reason=str(outcome), identity=identity)
     if isinstance(outcome, SpinlockError):
         raise outcome
     assert outcome is not None  # nothing stopped it
     if training.checkpoint is not None:
         outcome.save(training.checkpoint)
     test = outcome.evaluate("test") if training.phase in ("final", "verification") else None
-    return _record(training, curve, began, state="complete", metrics=outcome.validation, test=test)
+    found = {"metrics": outcome.validation, "test": test, "identity": identity}
+    return _record(training, curve, began, state="complete", **found)
 
 
 def _record(

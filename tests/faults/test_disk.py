@@ -45,7 +45,7 @@ def told(config: StudyConfig, resume: bool = True) -> tuple[str, list]:
 
 def ended(config: StudyConfig) -> list:
     folder = StudyFolder(Path(config.runs) / config.name)
-    return read_search(read_journal(folder.journal, folder.name))
+    return read_search(read_journal(folder.journal))
 
 
 def test_a_file_that_cannot_grow_in_the_driver(config: StudyConfig, ledger: Ledger) -> None:

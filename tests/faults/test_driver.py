@@ -79,7 +79,7 @@ def to_the_end(process) -> list[TrialRecord]:
 
 def outcome(folder: StudyFolder) -> list[TrialRecord]:
     """Return what a search found, without how long it took and the story of how it got there."""
-    records = read_search(read_journal(folder.journal, folder.name))
+    records = read_search(read_journal(folder.journal))
     timeless = [[{**row, "seconds": 0.0} for row in record.curve] for record in records]
     return [
         replace(record, curve=curve, seconds=0.0, attempts=[], checkpoint="")
@@ -133,7 +133,7 @@ def test_a_driver_killed_at_20_random_moments_loses_and_changes_nothing(
     assert found == expected
     verdicts = [json.loads(folder.verdict.read_text()) for folder in (whole, process.study)]
     assert verdicts[0] == verdicts[1]
-    story = read_search(read_journal(process.study.journal, "killed"))
+    story = read_search(read_journal(process.study.journal))
     ledger.enter(f"driver killed {KILLS} times", "at random moments", "same trials as undisturbed", story, TRIALS)
 
 
@@ -150,8 +150,8 @@ def test_a_driver_that_is_stopped_says_how_to_go_on(
     assert process.wait(60) == 130
     assert f"--resume --name {stop.name}" in process.output.read_text()
     assert "Traceback" not in process.output.read_text()
-    states = {trial.state.name for trial in read_journal(process.study.journal, stop.name).trials}
+    states = {trial.state.name for trial in read_journal(process.study.journal).trials}
     assert "RUNNING" not in states
     assert to_the_end(launch(stop.name, "--resume")) == undisturbed[0]
-    story = read_search(read_journal(process.study.journal, stop.name))
+    story = read_search(read_journal(process.study.journal))
     ledger.enter(stop.name, "a third through", "same trials as undisturbed", story, TRIALS)

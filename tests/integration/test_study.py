@@ -213,7 +213,7 @@ def test_poor_trials_are_stopped_and_a_resumed_study_keeps_what_it_has(config, d
     assert more.search[:8] == first.search
     assert more.baseline == first.baseline
     assert [record.number for record in more.search] == list(range(1, 13))  # trial 0 is the baseline
-    assert len(read_journal(more.folder.journal, "s").trials) == 13
+    assert len(read_journal(more.folder.journal).trials) == 13
 
     content = dataset.read_bytes()
     try:

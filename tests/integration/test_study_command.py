@@ -187,7 +187,7 @@ def test_interrupted_killed_and_resumed_every_trial_is_done_exactly_once(launch,
     settings = [json.dumps(record.params, sort_keys=True) for record in done.values()]
     assert len(set(settings)) == TRIALS
     assert folder.trials.exists()
-    states = {trial.state.name for trial in read_journal(folder.journal, "s").trials}
+    states = {trial.state.name for trial in read_journal(folder.journal).trials}
     assert not states & {"RUNNING", "WAITING"}
 
 
@@ -205,7 +205,7 @@ def wait_for_trials(process: subprocess.Popen, count: int) -> None:
 
 def trials(folder: StudyFolder) -> dict:
     """Return the settled trials by number."""
-    return {record.number: record for record in read_search(read_journal(folder.journal, folder.name))}
+    return {record.number: record for record in read_search(read_journal(folder.journal))}
 
 
 def test_a_file_alone_never_imports_a_sampler(tmp_path, capsys, monkeypatch):

@@ -36,7 +36,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_a_reader_cannot_write(runs):
-    study = read_journal(runs / "s" / "optuna.journal", "s")
+    study = read_journal(runs / "s" / "optuna.journal")
     with pytest.raises(PermissionError, match="driver writes its journal"):
         study.set_user_attr("note", "mine")
 

@@ -137,13 +137,13 @@ def test_a_complete_trial_is_told_with_value_curve_guards_and_metrics(make_searc
     last = report(make_metrics(0.4, 0.1), 10, "complete")
     searcher.on_trial_result("a", last)
     searcher.on_trial_complete("a", {**last, "done": True})  # Tune repeats the last result
-    [record] = read_search(read_journal(path, "test"))
+    [record] = read_search(read_journal(path))
     assert noted.ended == [record]
     assert (record.state, record.epochs, record.seed, record.node) == ("complete", 10, 7, "here")
     assert record.feasible
     assert record.metrics == make_metrics(0.4, 0.1)
     assert [row["epoch"] for row in record.curve] == [5, 10]
-    [trial] = read_journal(path, "test").trials
+    [trial] = read_journal(path).trials
     assert trial.value == pytest.approx(make_metrics(0.4, 0.1).log10_imbalance)
     assert trial.intermediate_values == {5: 0.6, 10: 0.4}
 
@@ -558,7 +558,7 @@ class Driver:
 
 def outcome(path: Path) -> list[TrialRecord]:
     """Return what a study found, without the story of how it got there."""
-    return [replace(record, attempts=[], seconds=0.0) for record in read_search(read_journal(path, "test"))]
+    return [replace(record, attempts=[], seconds=0.0) for record in read_search(read_journal(path))]
 
 
 def difference(found: list[TrialRecord], expected: list[TrialRecord]) -> list[str]:

@@ -66,7 +66,7 @@ def test_outcomes_and_interruptions_are_kept_as_in_a_journal(
     again = make_searcher(study, baseline).suggest("e")
     assert again["members"] == running["members"]
 
-    seen = open_search(folder, "s")
+    seen = open_search(folder)
     states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.RUNNING]
     assert [trial.state for trial in seen.trials] == states
     assert [record.state for record in read_search(seen)] == ["complete", "pruned", "diverged"]
@@ -89,7 +89,7 @@ def test_each_search_of_a_tournament_has_a_study_of_its_own(config: StudyConfig,
     for arm in ("uniform", "feedback"):
         folder.arm(arm).path.mkdir(parents=True)
         open_storage(folder.arm(arm), config).set_user_attr("arm", arm)
-    assert {arm: open_search(each, "s").user_attrs["arm"] for arm, each in folder.searches.items()} == {
+    assert {arm: open_search(each).user_attrs["arm"] for arm, each in folder.searches.items()} == {
         "uniform": "uniform",
         "feedback": "feedback",
     }
