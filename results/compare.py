@@ -193,10 +193,11 @@ def trials_until(search: Sequence[TrialRecord], reach: float) -> int | None:
 def _show(rows: Sequence[Row], found: Sequence[Difference], reach: float | None) -> None:
     """Print the studies as columns: they are few, their figures many."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from spinlock_dist.shown import terminal_console
+
+    console = terminal_console()
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
     for row in rows:

@@ -44,13 +44,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _show(study: StudyRecord, rows: int) -> None:
-    from rich.console import Console
-
     from results.analysis.trial_summary import outcomes_in_words
     from results.records.standing import standing_of
     from results.report.terminal import leaderboard, tournament_table
+    from spinlock_dist.shown import terminal_console
 
-    console = Console()
+    console = terminal_console()
     running = f", {len(study.running)} trials running or waiting" if study.running else ""
     console.print(f"{study.name}: {study.state}{running}", highlight=False)
     if study.standings:

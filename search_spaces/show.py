@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from search_spaces.reader import load_space, preset_names
 from search_spaces.space import Categorical, Parameter, SearchSpace
 from spinlock_dist.command import command_parser
 from spinlock_dist.errors import run_command
+from spinlock_dist.shown import terminal_console
 
 EXAMPLES = """examples:
   python -m search_spaces.show                        list the search spaces that come with the package
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         described = [as_json(space) for space in spaces]
         print(json.dumps(described[0] if given.space else described, indent=2))
     elif given.space:
-        Console().print(as_table(spaces[0]), highlight=False)
+        terminal_console().print(as_table(spaces[0]), highlight=False)
     else:
-        Console().print(as_list(spaces))
+        terminal_console().print(as_list(spaces))
 
 
 def as_json(space: SearchSpace) -> dict[str, Any]:

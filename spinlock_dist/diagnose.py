@@ -93,11 +93,10 @@ def _require(name: str, known: list[str]) -> None:
 
 
 def _show(diagnosis: Diagnosis, name: str | None) -> None:
-    from rich.console import Console
-
     from spinlock_dist.diagnosis.terminal import show_category, show_overview
+    from spinlock_dist.shown import terminal_console
 
-    console = Console(highlight=False)
+    console = terminal_console()
     if name is None:
         show_overview(console, diagnosis)
     else:

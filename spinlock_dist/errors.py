@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
+
+from spinlock_dist.shown import lasting, open_standard_files
 
 USAGE = 2
 FAILURE = 1
@@ -60,17 +61,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def run_command(command: Callable[[], int | None]) -> NoReturn:
-    """Run `command` as a program: a `SpinlockError` becomes its message on stderr and its exit code."""
+    """Run `command` as a program: a `SpinlockError` becomes its message on stderr and its exit code.
+
+    Work goes on although nobody reads what is printed any more; the exit code says so.
+    """
+    open_standard_files()
+    before = sys.stdout, sys.stderr
+    out, err = lasting(sys.stdout), lasting(sys.stderr)
+    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
     try:
         code = command() or 0
-        sys.stdout.flush()
     except SpinlockError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
-    except BrokenPipeError:  # whoever read the output, `head` for one, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it at exit
-        code = FAILURE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
-    sys.exit(code)
+    finally:
+        out.flush()
+        sys.stdout, sys.stderr = before
+    sys.exit(code or (FAILURE if out.broken else 0))

@@ -73,10 +73,11 @@ def _parser() -> argparse.ArgumentParser:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """Draw a bar on a terminal, or print a plain line at every tenth."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    from spinlock_dist.shown import terminal_console
+
+    console = terminal_console(stderr=True)
     if not console.is_terminal:
         yield _plain_progress()
         return

@@ -165,17 +165,17 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _train(configs: list[TrialConfig], data: PreparedData, quiet: bool) -> list[TrialOutcome]:
     """Train all configs in lock step, showing how the first one is doing."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from spinlock_dist.run import run_members
+    from spinlock_dist.shown import terminal_console
     from spinlock_dist.tables import epoch_in_words
     from spinlock_dist.training.warm_up import warm_up
 
-    console, epochs = Console(quiet=quiet), configs[0].training.epochs
+    console, epochs = terminal_console(quiet=quiet), configs[0].training.epochs
     warm_up(configs[0], console.print)
     columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(PROGRESS_BAR), TimeRemainingColumn(compact=True))
-    with Progress(*columns, TextColumn("{task.fields[state]}"), console=console) as progress:
+    with Progress(*columns, TextColumn("{task.fields[state]}", markup=False), console=console) as progress:
         task = progress.add_task("training", total=epochs, state="")
         left = console.width - len(f"{epochs}/{epochs} ") - (PROGRESS_BAR + 1) - (TIME + 1)
 
@@ -234,11 +234,10 @@ def _record(outcomes: list[TrialOutcome], arms: list[Arm], data: PreparedData) -
 
 
 def _show(outcome: TrialOutcome, arms: list[Arm], data: PreparedData) -> None:
-    from rich.console import Console
-
+    from spinlock_dist.shown import terminal_console
     from spinlock_dist.tables import category_table, comparison_table, totals
 
-    console = Console()
+    console = terminal_console()
     console.print(category_table(outcome, data.categories))
     own, *others = arms
     for other in others[:1]:

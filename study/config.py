@@ -207,6 +207,8 @@ class StudyConfig(Section):
     @field_validator("name")
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ValueError(f"'{name}' cannot be the name of a folder: use letters, digits, '.', '_' and '-'")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+            raise ValueError(
+                f"'{name}' cannot be the name of a folder: use letters, digits, '.', '_' and '-', 128 at most"
+            )
         return name

@@ -21,15 +21,14 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, run, print. Returns 130 when interrupted."""
     args = make_parser().parse_args(argv)
     config = study_config(args)
-    from rich.console import Console  # only now: --help and a misspelt setting answer at once
-
+    from spinlock_dist.shown import terminal_console
     from study.pipeline import dry_run, run
     from study.samplers.build import load_sampler
 
     # A person names it here; that a file does would not be enough to import code.
     sampler = load_sampler(args.sampler) if args.sampler and is_dotted(args.sampler) else None
-    console = Console(quiet=args.json)
-    progress = Console(quiet=args.json or args.quiet)
+    console = terminal_console(quiet=args.json)
+    progress = terminal_console(quiet=args.json or args.quiet)
     progress.print(f"study {Path(config.runs) / config.name}", highlight=False)
     try:
         if args.dry_run:

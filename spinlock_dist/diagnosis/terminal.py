@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
@@ -24,7 +23,7 @@ def show_overview(console: Console, diagnosis: Diagnosis) -> None:
     )
     for each in diagnosis.categories:
         table.add_row(
-            escape(each.name),
+            each.name,
             str(len(each.features)),
             f"{each.bits:.1f}",
             f"{each.bits_per_feature:.2f}",
@@ -51,8 +50,7 @@ def show_category(console: Console, diagnosis: Diagnosis, category: CategoryDiag
         f"{category.name}: {len(category.features)} features ({families}), {category.bits:.1f} bits, "
         f"{category.bits_per_feature:.2f} a feature\n"
         f"FVU {category.fvu:.4f}, Gaussian reference {category.reference_fvu:.4f}; raw MSE {category.mse_raw:.4g} = "
-        f"variance {category.variance_raw:.4g} x {category.fvu_raw:.4g}",
-        markup=False,
+        f"variance {category.variance_raw:.4g} x {category.fvu_raw:.4g}"
     )
     books = _table("level", "dim", "codes", "used", "dead", "perplexity")
     for book in category.codebooks:
@@ -67,7 +65,7 @@ def _print_features(console: Console, category: CategoryDiagnosis) -> None:
     table = _table("feature", "FVU", "error\n%", "std", "kur-\ntosis", "far\nout %", "im-\nputed", "clip-\nped")
     for each in category.features[:LISTED]:
         table.add_row(
-            escape(each.feature),
+            each.feature,
             f"{each.fvu:.3f}",
             f"{100 * each.error_share:.1f}",
             f"{each.std:.3g}",
@@ -98,14 +96,13 @@ def _to_explain(diagnosis: Diagnosis) -> list[CategoryDiagnosis]:
 def _print_head(console: Console, diagnosis: Diagnosis) -> None:
     console.print(
         f"{diagnosis.source}: {diagnosis.row_count} {diagnosis.rows} rows; FVU mean {diagnosis.fvu_mean:.4f}, "
-        f"imbalance {diagnosis.imbalance:.2f}x",
-        markup=False,
+        f"imbalance {diagnosis.imbalance:.2f}x"
     )
     if warning := changed_data(diagnosis):
-        console.print(f"warning: {warning}", markup=False)
+        console.print(f"warning: {warning}")
 
 
 def _print_causes(console: Console, category: CategoryDiagnosis, diagnosis: Diagnosis) -> None:
-    console.print(f"{category.name}", markup=False)
+    console.print(f"{category.name}")
     for sentence in causes(category, diagnosis):
-        console.print(Padding(escape(sentence), (0, 0, 0, 2)))
+        console.print(Padding(sentence, (0, 0, 0, 2)))

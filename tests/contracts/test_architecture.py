@@ -24,6 +24,7 @@ HOUSE = ("spinlock_dist", "search_spaces", "results", "study")
 CORE = (
     (
         "errors",
+        "shown",
         "command",
         "seeding",
         "atomic_files",

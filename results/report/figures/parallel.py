@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from results.analysis.importance import LEAST_TRIALS, scored
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import COLOURS, blank, imbalances
+from results.report.figures.style import BOLD, BOLD_END, COLOURS, blank, imbalances
 from search_spaces import Categorical
 
 
@@ -42,7 +42,9 @@ def draw(study: StudyRecord) -> go.Figure | None:
         for height, text, anchor in ((-0.02, lowest, "top"), (1.02, highest, "bottom")):
             figure.add_annotation(x=place, y=height, text=text, showarrow=False, yanchor=anchor, font={"size": 10})
     labels = [name.removeprefix("compression.").removeprefix("training.") for name in names]
-    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=[*labels, "<b>imbalance</b>"], tickangle=-35)
+    figure.update_xaxes(
+        tickvals=list(range(len(axes))), ticktext=[*labels, f"{BOLD}imbalance{BOLD_END}"], tickangle=-35
+    )
     figure.update_yaxes(visible=False, range=[-0.1, 1.1])
     return figure
 

@@ -17,6 +17,10 @@ from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from spinlock_dist.metrics.record import Metrics
 
+BOLD, BOLD_END, BREAK = "\ue000", "\ue001", "\ue002"
+MARKUP = {BOLD: "<b>", BOLD_END: "</b>", BREAK: "<br>"}
+"""Markup of our own in texts: in everything else a tag is text."""
+
 COLOURS = {
     "best": "#0072b2",
     "baseline": "#d55e00",
@@ -49,13 +53,13 @@ def group_of(record: TrialRecord) -> str:
 
 def told(record: TrialRecord, study: StudyRecord) -> str:
     """The text shown when pointing at a trial."""
-    lines = [f"<b>{record.arm.replace('-', ' ')}</b>, {record.state}"]
+    lines = [f"{BOLD}{record.arm.replace('-', ' ')}{BOLD_END}, {record.state}"]
     if record.metrics is not None:
         lines.append(
             f"imbalance {record.metrics.in_words('imbalance')}, worst {record.metrics.in_words('fvu_worst')}, "
             f"mean {record.metrics.in_words('fvu_mean')}, util {record.metrics.utilization:.0%}"
         )
-    return "<br>".join([*lines, study.settings.in_words(record)])
+    return BREAK.join([*lines, study.settings.in_words(record)])
 
 
 def blank(height: int = 380, **layout: Any) -> go.Figure:
