@@ -5,12 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from spinlock_dist.command import command_parser
 from spinlock_dist.errors import ConfigError, SpinlockError, run_command
 
 HOST = "127.0.0.1"
 PORT = 8080
+OWN_NAMES = ("127.0.0.1", "localhost", "::1")
+IDLE_SECONDS = 60
+"""After which a connection that sends nothing is closed."""
 
 EXAMPLES = """examples:
   python -m study.dashboard operators               history, curves, importances, constraints; also while it runs
@@ -57,25 +62,60 @@ def _arm(given: str | None, arms: list[str]) -> str:
 
 
 def serve(journal: Path, port: int) -> None:
-    """Serve until interrupted, on the loopback interface. Raises `SpinlockError` if the port cannot be used."""
-    from wsgiref.simple_server import WSGIRequestHandler, make_server
+    """Serve until interrupted, on the loopback interface, every request in a thread of its own.
+
+    Raises `SpinlockError` if the port cannot be used.
+    """
+    from socketserver import ThreadingMixIn
+    from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
     from optuna.storages import JournalStorage
     from optuna_dashboard import wsgi
 
     from results.records.optuna_trials import ReadOnlyBackend
 
+    class Threaded(ThreadingMixIn, WSGIServer):
+        daemon_threads = True  # a connection that is idle neither blocks others nor the end
+
     class Silent(WSGIRequestHandler):
+        timeout = IDLE_SECONDS
+
         def log_message(self, format: str, *args: object) -> None:
             """Print no line for every request."""
 
+    app = own_pages_only(wsgi(JournalStorage(ReadOnlyBackend(str(journal)))))
     try:
-        server = make_server(HOST, port, wsgi(JournalStorage(ReadOnlyBackend(str(journal)))), handler_class=Silent)
+        server = make_server(HOST, port, app, server_class=Threaded, handler_class=Silent)
     except (OSError, OverflowError) as error:
         raise SpinlockError(f"port {port} cannot be used: {error}; name another with --port") from None
     print(f"Optuna dashboard: http://{HOST}:{server.server_port} (Ctrl-C ends it; the study continues)", flush=True)
     with server, suppress(KeyboardInterrupt):
         server.serve_forever()
+
+
+def own_pages_only(app: Any) -> Any:
+    """A WSGI application that answers to names of this machine alone.
+
+    A page elsewhere may give its own name the address of this machine (DNS rebinding): the browser then takes what is
+    served here for that page's, but tells the name in `Host`, and in `Origin` where a request comes from.
+    """
+
+    def guarded(environ: dict[str, Any], start_response: Any) -> Any:
+        origin = environ.get("HTTP_ORIGIN")
+        hosts = [f"//{environ.get('HTTP_HOST', '')}", *([origin] if origin is not None else [])]
+        if all(_hostname(host) in OWN_NAMES for host in hosts):
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain")])
+        return [f"this page answers to http://{HOST} alone\n".encode()]
+
+    return guarded
+
+
+def _hostname(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from spinlock_dist.atomic_files import replacing, write_text
 from spinlock_dist.config import SimulatorConfig
+from spinlock_dist.cores import available_cores
 from spinlock_dist.errors import DataError, SpinlockError
 from spinlock_dist.simulator.extract import BLOCK_ROWS, FAMILIES, Block, simulate_block
 from spinlock_dist.simulator.layout import check_same, identity, read_identity, write_dataset
@@ -137,7 +138,7 @@ def _is_partial(folder: Path, note: Path) -> bool:
 
 def _simulated(config: SimulatorConfig, folder: Path, starts: list[int], workers: int | None) -> Iterator[int]:
     """Simulate the blocks at `starts`, yielding how many are saved as each one is."""
-    workers = workers or max(1, min(_available_cores(), len(starts) // BLOCKS_PER_WORKER))
+    workers = workers or max(1, min(available_cores(), len(starts) // BLOCKS_PER_WORKER))
     if workers == 1:
         for saved, start in enumerate(starts, start=1):
             _save_block(config, folder, start)
@@ -152,11 +153,6 @@ def _simulated(config: SimulatorConfig, folder: Path, starts: list[int], workers
             yield saved
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _available_cores() -> int:
-    """The cores this process may use: fewer than the machine's in a container (Linux tells)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

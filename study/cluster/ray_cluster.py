@@ -19,6 +19,7 @@ import ray
 import torch
 from ray.autoscaler.sdk import request_resources
 
+from spinlock_dist.cores import available_cores
 from study.cluster.ray_internals import worker_logs_silenced
 from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full
 from study.cluster.token_file import keep_token_private
@@ -108,6 +109,7 @@ def _connect(config: ClusterConfig) -> str | None:
         keep_token_private()
         own = {
             "address": "local",  # without it Ray joins whatever cluster runs on this machine
+            "num_cpus": _fewer_cores(),
             "num_gpus": torch.cuda.device_count() if config.gpus is None else config.gpus,
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": config.dashboard,
@@ -125,6 +127,12 @@ def _connect(config: ClusterConfig) -> str | None:
         hint = "; has it a token that is not set here? (deploy/README.md)" if config.address else ""
         raise ResourceError(f"no Ray cluster {where}: {str(error).splitlines()[0]}{hint}") from None
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
+
+
+def _fewer_cores() -> int | None:
+    """The cores that this process may use if they are not all; Ray counts those of the machine or container."""
+    cores = available_cores()
+    return cores if cores < (os.cpu_count() or 1) else None
 
 
 def _code() -> dict[str, Any]:

@@ -25,6 +25,7 @@ CORE = (
     (
         "errors",
         "shown",
+        "cores",
         "command",
         "seeding",
         "atomic_files",

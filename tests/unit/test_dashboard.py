@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -81,6 +82,13 @@ def test_it_serves_the_study_and_changes_nothing(runs):
         with urllib.request.urlopen(f"{address[0]}/api/studies") as answer:
             [found] = json.load(answer)["study_summaries"]
         assert found["study_name"] == "s"
+        host, port = address[0].removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))):  # idle: it blocks nobody
+            for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+                with pytest.raises(urllib.error.HTTPError, match="403"):
+                    urllib.request.urlopen(urllib.request.Request(f"{address[0]}/api/studies", headers=headers))
+            with urllib.request.urlopen(f"http://localhost:{port}/api/studies", timeout=20) as answer:
+                assert answer.status == 200
         delete = urllib.request.Request(f"{address[0]}/api/studies/{found['study_id']}", method="DELETE")
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(delete)
