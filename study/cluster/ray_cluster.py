@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ from spinlock_dist.cores import available_cores
 from study.cluster.ray_internals import worker_logs_silenced
 from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full
 from study.cluster.token_file import keep_token_private
+from study.cluster.watch import watched
 from study.config import ClusterConfig
 
 OBJECT_STORE_BYTES = 512 * 2**20
@@ -34,6 +36,18 @@ PACKAGES = ("spinlock_dist", "search_spaces", "results", "study")
 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by `ray job submit` for what it starts, which has the job's working folder on every node."""
+
+MOST_FILES = 65_536
+WAYS_OUT = {
+    "AF_UNIX path length": "set RAY_TMPDIR to a shorter path, e.g. /tmp",
+    "Too many open files": "raise the limit on open files: ulimit -n 4096",
+    "No space left": "free some, or set RAY_TMPDIR to another disk",
+    "Permission denied": "set HOME and RAY_TMPDIR to folders that can be written",
+    "Read-only file system": "set HOME and RAY_TMPDIR to folders that can be written",
+    "No such file or directory": "set HOME and RAY_TMPDIR to folders that are there and can be written",
+    "": "the machine may be too busy or short of memory: try again when it has less to do",
+}
+"""What to do about a Ray that does not start, by a part of what it says; the last is for all else."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ def running(config: ClusterConfig, say: Callable[[str], None] = lambda _: None) 
     ours = not ray.is_initialized()
     dashboard = _connect(config) if ours else None
     try:
-        with _termination_as_interrupt(), _quiet():
+        with _termination_as_interrupt(), _quiet(), watched() if ours else nullcontext():
             grows = config.wait_for_nodes > 0 and not (ours and config.address is None)
             yield Cluster(_await(config, say) if grows else plan(_nodes(), config), dashboard)
     finally:
@@ -107,6 +121,7 @@ def _connect(config: ClusterConfig) -> str | None:
         own: dict[str, Any] = {"address": config.address, "runtime_env": _code()}
     else:
         keep_token_private()
+        _raise_file_limit()
         own = {
             "address": "local",  # without it Ray joins whatever cluster runs on this machine
             "num_cpus": _fewer_cores(),
@@ -122,11 +137,26 @@ def _connect(config: ClusterConfig) -> str | None:
             f"Ray's token for {config.address or 'this machine'} is missing or another's: where the cluster "
             "was started `ray get-auth-token` prints it; set RAY_AUTH_TOKEN here"
         ) from None
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises what its parts raise
         where = f"at {config.address}" if config.address else "on this machine"
-        hint = "; has it a token that is not set here? (deploy/README.md)" if config.address else ""
-        raise ResourceError(f"no Ray cluster {where}: {str(error).splitlines()[0]}{hint}") from None
+        hint = "has it a token that is not set here? (deploy/README.md)" if config.address else way_out(error)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ResourceError(f"no Ray cluster {where}: {reason}; {hint}") from None
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
+
+
+def way_out(error: Exception) -> str:
+    """What to do about a Ray that does not start here, by what its message says."""
+    said = str(error)
+    return next((hint for sign, hint in WAYS_OUT.items() if sign in said), WAYS_OUT[""])
+
+
+def _raise_file_limit() -> None:
+    """Let this process and Ray's have as many open files as they may: a few hundred do not last for a study."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _fewer_cores() -> int | None:
@@ -181,12 +211,18 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C: Tune ends cleanly on SIGINT only, and Ray's own SIGTERM handler leaves trials behind."""
+    """Treat SIGTERM, and SIGHUP of a terminal that is closed, as Ctrl-C.
+
+    Tune ends cleanly on SIGINT only, and Ray's own SIGTERM handler leaves trials behind. What is ignored, as SIGHUP
+    under nohup, stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    heeded = [stop for stop in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(stop) != signal.SIG_IGN]
+    before = {stop: signal.signal(stop, lambda *_: signal.raise_signal(signal.SIGINT)) for stop in heeded}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for stop, handler in before.items():
+            signal.signal(stop, handler)

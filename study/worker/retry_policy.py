@@ -133,13 +133,25 @@ def killed_by_memory_monitor(error: BaseException) -> bool:
 
 @contextmanager
 def storage_errors_explained(folder: Path) -> Iterator[None]:
-    """Turn an error anywhere in Ray or Optuna that a full, read-only or missing disk caused into a `StudyError`."""
+    """Turn an error that a full, read-only or missing disk, a missing file or a lost Ray caused into a `StudyError`."""
     try:
         yield
     except SpinlockError:
         raise
     except Exception as error:
-        broken = next((each for each in _chain(error) if failure_kind(each) == "storage"), None) or _probe(folder)
+        chain = list(_chain(error))
+        gone = next((each.filename for each in chain if isinstance(each, FileNotFoundError) and each.filename), "")
+        if str(gone).startswith(f"{folder}/"):
+            raise StudyError(
+                f"{gone} has gone while the study ran; restore it, then resume with --resume. What is known of its "
+                "trials is in trials.parquet"
+            ) from None
+        broken = next((each for each in chain if failure_kind(each) == "storage"), None) or _probe(folder)
+        if broken is None and any(isinstance(each, ray.exceptions.RayError) for each in chain):
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise StudyError(
+                f"Ray was lost: {reason}. Every trial that had an outcome is kept; resume with --resume"
+            ) from None
         if broken is None:
             raise
         raise StudyError(f"{folder} cannot be written: {broken}; fix that, then resume with --resume") from None

@@ -1,4 +1,4 @@
-"""The driver killed with SIGKILL at 20 random moments, stopped by SIGINT and SIGTERM: the study ends as undisturbed."""
+"""The driver killed with SIGKILL at 20 random moments, stopped by signals or with its Ray: it ends as undisturbed."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_driver_killed_at_20_random_moments_loses_and_changes_nothing(
     ledger.enter(f"driver killed {KILLS} times", "at random moments", "same trials as undisturbed", story, TRIALS)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_driver_that_is_stopped_says_how_to_go_on(
     launch: Launch, undisturbed: tuple[list[TrialRecord], StudyFolder], ledger: Ledger, stop: signal.Signals
 ) -> None:
@@ -155,3 +155,32 @@ def test_a_driver_that_is_stopped_says_how_to_go_on(
     assert to_the_end(launch(stop.name, "--resume")) == undisturbed[0]
     story = read_search(read_journal(process.study.journal))
     ledger.enter(stop.name, "a third through", "same trials as undisturbed", story, TRIALS)
+
+
+@pytest.mark.parametrize(("part", "named"), [("gcs_server", "control process"), ("raylet", "node manager")])
+def test_a_driver_whose_ray_dies_says_so_and_goes_on(
+    launch: Launch, undisturbed: tuple[list[TrialRecord], StudyFolder], ledger: Ledger, part: str, named: str
+) -> None:
+    process = launch(part)
+    wait_for(process, lambda: size(process.study.journal) > size(undisturbed[1].journal) / 3)
+    children = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    [child] = [line.split()[0] for line in children.stdout.splitlines() if line.split()[1] == part]
+    os.kill(int(child), signal.SIGKILL)
+    assert process.wait(60) == 1
+    [said] = [line for line in process.output.read_text().splitlines() if line.startswith("error: ")]
+    assert named in said and "--resume" in said
+    assert to_the_end(launch(part, "--resume")) == undisturbed[0]
+    story = read_search(read_journal(process.study.journal))
+    ledger.enter(f"{part} killed", "a third through", "same trials as undisturbed", story, TRIALS)
+
+
+def test_a_driver_that_is_stopped_and_continued_loses_nothing(
+    launch: Launch, undisturbed: tuple[list[TrialRecord], StudyFolder], ledger: Ledger
+) -> None:
+    process = launch("SIGSTOP")
+    wait_for(process, lambda: size(process.study.journal) > size(undisturbed[1].journal) / 3)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(5)
+    process.send_signal(signal.SIGCONT)
+    assert to_the_end(process) == undisturbed[0]
+    ledger.enter("SIGSTOP, SIGCONT", "a third through", "same trials as undisturbed", undisturbed[0], TRIALS)

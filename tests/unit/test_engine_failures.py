@@ -1,0 +1,76 @@
+"""What the engine's failures are called, and what is said to do about them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import ray
+
+from spinlock_dist.cores import available_cores
+from study.cluster.ray_cluster import way_out
+from study.cluster.watch import _watch
+from study.worker.retry_policy import StudyError, storage_errors_explained
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /x", "RAY_TMPDIR to a shorter"),
+        ("[Errno 24] Too many open files: '/x'", "ulimit -n 4096"),
+        ("[Errno 13] Permission denied: '/home/x/.ray'", "HOME and RAY_TMPDIR"),
+        ("[Errno 30] Read-only file system: '/home/x/.ray'", "HOME and RAY_TMPDIR"),
+        ("[Errno 28] No space left on device", "another disk"),
+        ("The current node timed out during startup", "too busy or short of memory"),
+    ],
+)
+def test_a_ray_that_does_not_start_comes_with_a_way_out(said: str, wanted: str) -> None:
+    assert wanted in way_out(OSError(said))
+
+
+def test_a_part_of_ray_that_dies_is_named_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        parts = {"control process (GCS)": server.getsockname()}
+        over = threading.Event()
+        thread = threading.Thread(target=_watch, args=(over, parts, said.append))
+        thread.start()
+        assert not over.wait(0.6) and said == []  # it listens
+    thread.join(10)
+    assert (
+        len(said) == 1 and said[0].startswith("error: Ray's control process (GCS) has died") and "--resume" in said[0]
+    )
+
+
+def test_nobody_is_called_dead_when_all_is_over() -> None:
+    said: list[str] = []
+    over = threading.Event()
+    over.set()
+    _watch(over, {"control process (GCS)": ("127.0.0.1", 9)}, said.append)
+    assert said == []
+
+
+def test_a_file_that_goes_while_a_study_runs_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StudyError, match=r"optuna\.journal has gone while the study ran; restore it, then resume"),
+        storage_errors_explained(tmp_path),
+    ):
+        (tmp_path / "optuna.journal").stat()
+
+
+def test_a_lost_ray_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"Ray was lost: .*; resume with --resume"), storage_errors_explained(tmp_path):
+        raise ray.exceptions.LocalRayletDiedError
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux binds processes to cores")
+def test_cores_are_those_that_the_process_may_use() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
