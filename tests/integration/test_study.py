@@ -192,7 +192,7 @@ def test_more_gpus_than_the_cluster_has_are_refused(config):
 
 def test_a_dry_run_tells_the_cost_and_leaves_nothing(config):
     plan = dry_run(config, objective=make_toy())
-    assert [phase.trainings for phase in plan.phases] == [3, 12, 4, 9]
+    assert [phase.trainings for phase in plan.phases] == [3, 12, 16, 6]
     assert (plan.concurrent, plan.phases[1].epochs) == (2, 72)
     assert plan.pilot.checkpoint == len("unset") or plan.pilot.checkpoint == 0  # the stand-in's
     assert not Path(config.runs).exists()
