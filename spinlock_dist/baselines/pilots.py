@@ -36,9 +36,6 @@ LEAST_FVU = 1e-6
 TINY = 1e-30
 ITERATIONS, ROUNDS = 3, 2
 """Of k-means, and of search and refit: a tenth of what the codec takes, for the same order of categories."""
-STAGE_GAIN = 0.05
-"""What each further codebook lowers log FVU of a network below that of the codec by: finer decoders see coarser codes.
-Of 300 trained categories on operators; a single codebook gains 6 %, four gain 21 %."""
 ROWS_PER_CODE = 20
 """Training rows that a code has at least, unless it has fewer under uniform ratios: with 8 the worst category is as
 good, and the imbalance a fifth higher."""
@@ -146,9 +143,9 @@ class _Pilots:
         return found_C
 
     def error(self, category: int, sizes: tuple[int, ...]) -> float:
-        """Log2 of the error that a network is expected to leave of a category with codebooks of these sizes.
+        """Log2 of the error of a category with codebooks of these sizes.
 
-        It is the upper end: FVU out of fold, and `feedback.risk` standard errors, which heavy tails have most of.
+        It is its upper end: FVU out of fold, and `feedback.risk` standard errors, which heavy tails have most of.
         """
         known = self.known[category]
         if sizes not in known:
@@ -156,7 +153,7 @@ class _Pilots:
             error, total = max(error_N.sum(), TINY), max(total_N.sum(), TINY)
             standard_error = np.sqrt(np.square(error_N / error - total_N / total).sum())
             upper = np.log(max(error / total, LEAST_FVU)) + self.config.compression.feedback.risk * standard_error
-            known[sizes] = float((upper - STAGE_GAIN * len(sizes)) / np.log(2))
+            known[sizes] = float(upper / np.log(2))
         return known[sizes]
 
     def _measured(self, category: int, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
