@@ -1,7 +1,7 @@
 """Whether the intervals of finals hold what is true of operators that nobody has seen.
 
-    make bench NAME=coverage                              20 studies of 1,500 operators, truth on 5,000: minutes
-    make bench NAME=coverage ARGS="--studies 40"
+    make bench NAME=interval_coverage                      20 studies of 1,500 operators, truth on 5,000: minutes
+    make bench NAME=interval_coverage ARGS="--studies 40"
 
 A study here is its finals: `feedback` and uniform ratios at the default training, three replicates as in
 `study.phases.finals`, on a simulation of its own. Their intervals come from the test rows; the truth is the ratio
