@@ -107,16 +107,20 @@ def _timid(study: StudyRecord, baseline: TrialRecord) -> Hypothesis:
             name, "cannot be told", "This needs a trial with a published rule and a feasible trial to compare it with."
         )
     widest = max(published, key=lambda each: each[1])
-    best_published = min((record.metrics.imbalance for record, _ in published if record.metrics), default=0.0)
-    (_, realized), score = ours[0], best.metrics.imbalance
+    best_published = min(
+        (record.metrics.estimate("imbalance") for record, _ in published if record.metrics), default=0.0
+    )
+    (_, realized), score = ours[0], best.metrics.estimate("imbalance")
     why = (
         f"Under the published rules the realized ratios differ by at most {widest[1]:.2g}x between categories, and the "
         f"lowest imbalance is {best_published:.3g}x. In trial {best.number} they differ by {realized:.2g}x and the "
-        f"imbalance is {score:.3g}x. The uniform baseline has {baseline.metrics.imbalance:.3g}x."
+        f"imbalance is {score:.3g}x. The uniform baseline has {baseline.metrics.estimate('imbalance'):.3g}x."
     )
-    gain = score < (1 - MATTERS) * min(best_published, baseline.metrics.imbalance)
+    gain = score < (1 - MATTERS) * min(best_published, baseline.metrics.estimate("imbalance"))
     if realized > widest[1] and gain:
         return Hypothesis(name, "supported", why)
+    if gain:
+        why += " How far the ratios spread does not decide it; where the bits go does."
     wide = _wide_and_worse(study, baseline)
     why += (
         f" A wider spread alone is not enough: trial {wide.number} has the widest and is worse than the baseline."
@@ -139,7 +143,7 @@ def _wide_and_worse(study: StudyRecord, baseline: TrialRecord) -> TrialRecord | 
     widest = max(_spreads(study.search, baseline, study.settings), key=lambda each: each[1], default=None)
     if widest is None or widest[0].metrics is None:
         return None
-    return widest[0] if widest[0].metrics.imbalance > baseline.metrics.imbalance else None
+    return widest[0] if widest[0].metrics.estimate("imbalance") > baseline.metrics.estimate("imbalance") else None
 
 
 def _scale(baseline: TrialRecord) -> Hypothesis:
@@ -149,7 +153,7 @@ def _scale(baseline: TrialRecord) -> Hypothesis:
         f"In raw units the uniform baseline's imbalance is {split.raw.imbalance:.3g}x ({split.raw.worst} over "
         f"{split.raw.best}): a scale ratio of {split.scale:.3g}x times an FVU ratio of {split.fvu:.3g}x. On a "
         f"logarithmic scale {split.scale_share:.0%} of it is scale. On normalized features it is "
-        f"{baseline.metrics.imbalance:.3g}x."
+        f"{baseline.metrics.estimate('imbalance'):.3g}x."
     )
     word: Word = "supported" if split.scale_share > 0.5 else "not supported"
     return Hypothesis("feature scale", word, why)

@@ -9,7 +9,6 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from results.analysis.hypotheses import hypotheses
-from results.analysis.levelling import levelling
 from results.records.effect import Effect
 from results.records.settings import TrialSettings
 from results.records.standing import Standing
@@ -29,22 +28,19 @@ def leaderboard(
     """The baseline's first training, then the Pareto front `front`, then the ranking, `rows` trials in all.
 
     Scores are on the validation rows; `replicated` holds, by arm and figure, ratios to the baseline's on the test rows.
-    help and hurt are the factors by which the imbalance fell because the worst category
-    improved and because the best got worse (levelling down). Only feasible trials have a rank.
+    Only feasible trials have a rank.
     """
     table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     table.caption = _caption(front, replicated)
     table.caption_justify = "left"
-    for column in ("rank", "trial", "imbalance", "worst", "mean", "util", "help", "hurt", "settings"):
+    for column in ("rank", "trial", "imbalance", "worst", "mean", "util", "settings"):
         justify: Any = "left" if column in ("trial", "settings") else "right"
         table.add_column(column, justify=justify, no_wrap=column != "settings", overflow="fold")
-    table.add_row("", "baseline", *_figures(_score(baseline)), "", "", "uniform")
+    table.add_row("", "baseline", *_figures(_score(baseline)), "uniform")
     ranked = ranking(search)
     places = {id(record): str(place) for place, record in enumerate(ranked, start=1) if record.feasible}
     rest = [record for record in ranked if record not in front]
     for record in [*front, *rest[: max(0, rows - len(front))]]:
-        gain = levelling(_score(record), _score(baseline))
-        factors = (f"{10**gain.worst_helped:.2f}", f"{10**gain.best_hurt:.2f}")
         lines = [settings.in_words(record)]
         if effects := (replicated or {}).get(record.arm):
             lines += _on_test_rows(effects)
@@ -53,7 +49,7 @@ def leaderboard(
         trial = f"{arm_of(record.arm)} {record.number}".strip() + ("*" if record in front else "")
         style = "" if record.feasible else "dim"
         place = places.get(id(record), "")
-        table.add_row(place, trial, *_figures(_score(record)), *factors, "\n".join(filter(None, lines)), style=style)
+        table.add_row(place, trial, *_figures(_score(record)), "\n".join(filter(None, lines)), style=style)
     return table
 
 
@@ -65,7 +61,7 @@ def _on_test_rows(effects: Mapping[str, Effect]) -> list[str]:
 
 
 def _caption(front: Sequence[TrialRecord], replicated: Mapping[str, Mapping[str, Effect]] | None) -> str:
-    lines = ["imbalance fell by help x hurt: the worst category improved, the best got worse"]
+    lines = ["±: half the interval over rows"]
     if replicated:
         lines.append("x: imbalance, worst and mean / the baseline's on the test rows, with intervals")
     if front:

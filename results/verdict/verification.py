@@ -72,12 +72,14 @@ def verify(best: TrialRecord, baseline: Sequence[TrialRecord], again: Sequence[T
     """Compare the trial with `again`: retrainings of its config, number 0 with its own seed."""
     assert best.metrics is not None
     ours = {record.number: record for record in again if record.arm == best.arm}
-    others = [record.metrics.imbalance for number, record in sorted(ours.items()) if number > 0 and record.metrics]
-    pooled = [record.metrics.imbalance for record in baseline if record.metrics]
+    others = [
+        record.metrics.estimate("imbalance") for number, record in sorted(ours.items()) if number > 0 and record.metrics
+    ]
+    pooled = [record.metrics.estimate("imbalance") for record in baseline if record.metrics]
     first = ours.get(0)
     return Verification(
-        imbalance=best.metrics.imbalance,
-        again=first.metrics.imbalance if first is not None and first.metrics is not None else None,
+        imbalance=best.metrics.estimate("imbalance"),
+        again=first.metrics.estimate("imbalance") if first is not None and first.metrics is not None else None,
         other_seeds=tuple(others),
         spread=_spread(others, pooled),
     )
