@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from results.analysis.trial_summary import count_outcomes
-from results.command import read_named, study_parser
+from results.command import explains_damage, read_named, study_parser
 from results.records.effect import Effect
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
@@ -24,6 +24,7 @@ EXAMPLES = """examples:
 GIVEN_UP = "use --anyway to compare each with its own baseline only"
 
 
+@explains_damage
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, compare, print. Reads only."""
     parser = study_parser("results.compare", "Put studies side by side.", EXAMPLES)

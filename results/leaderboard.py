@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.analysis.levelling import levelling
 from results.analysis.pareto import study_front
-from results.command import read_named, study_parser
+from results.command import explains_damage, read_named, study_parser
 from results.records.settings import CAPACITY, STRATEGY
 from results.records.trial_record import ranking
 from spinlock_dist.errors import run_command
@@ -26,6 +26,7 @@ SHOWN = 10
 """Trials in the table by default."""
 
 
+@explains_damage
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, print. Reads only; a study may be running meanwhile."""
     parser = study_parser("results.leaderboard", "Show the trials of a study, best first.", EXAMPLES)

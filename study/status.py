@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.command import explains_damage
 from spinlock_dist.atomic_files import read_json
 from spinlock_dist.command import command_parser
 from spinlock_dist.errors import ConfigError, run_command
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
 """
 
 
+@explains_damage
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, print. Reads only; a study may be running meanwhile."""
     parser = command_parser("study.status", "Show where a study stands.", EXAMPLES)

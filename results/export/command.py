@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from results.analysis.trial_summary import WORDS
-from results.command import read_named, study_parser
+from results.command import explains_damage, read_named, study_parser
 from results.export.spinlock import EXPORT, FORMAT_LINE, check_sidecars, export_spinlock, scores_in_words
 from results.records.guards import excess_in_words
 from results.records.study_record import StudyRecord
@@ -29,6 +29,7 @@ EXAMPLES = """examples:
 """
 
 
+@explains_damage
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, write; print the files written, and what their format leaves out."""
     parser = study_parser(

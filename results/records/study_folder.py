@@ -217,7 +217,8 @@ class StudyFolder:
     def read_description(self) -> dict[str, Any]:
         """The content of study.yaml. Raises `ConfigError` if it is damaged."""
         content, _ = read_document(self.description)
-        if not isinstance(content, dict) or "config" not in content or "fingerprint" not in content:
+        is_description = isinstance(content, dict) and isinstance(content.get("config"), dict)
+        if not is_description or "fingerprint" not in content:
             raise ConfigError(f"{self.description}: does not describe a study")
         return content
 

@@ -111,14 +111,16 @@ class StudyRecord:
         try:
             return space_of(self.description["space"], str(self.description["config"]["space"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise SpinlockError(f"{self.folder.description}: the search space cannot be read: {error}") from None
+            raise SpinlockError(
+                f"{self.folder.description}: the search space cannot be read: {_in_a_line(error)}"
+            ) from None
 
     def base(self) -> TrialConfig:
         """The config that all trials vary, with the fixed settings. Raises `SpinlockError` likewise."""
         try:
             base = TrialConfig.model_validate(self.description["config"]["base"])
         except (KeyError, TypeError, ValueError) as error:
-            raise SpinlockError(f"{self.folder.description}: the config cannot be read: {error}") from None
+            raise SpinlockError(f"{self.folder.description}: the config cannot be read: {_in_a_line(error)}") from None
         return self.space().to_config(base, {})
 
     def config(self, record: TrialRecord | None = None) -> TrialConfig:
@@ -128,6 +130,10 @@ class StudyRecord:
         if record.phase == "verification":  # plain `feedback` need not be in the space
             return self.base().with_overrides(record.params)
         return self.space().to_config(self.base(), record.params)
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def read_study(folder: StudyFolder, details: bool = True) -> StudyRecord:
@@ -207,6 +213,5 @@ def _read(study: StudyRecord, there: bool, read: Callable[[], T], what: str) -> 
     try:
         return read()
     except Exception as error:  # each reader fails on damage in its own way
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        study.problems.append(f"{what}: cannot be read: {reason}")
+        study.problems.append(f"{what}: cannot be read: {_in_a_line(error)}")
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from results.command import study_parser
+from results.command import explains_damage, study_parser
 from spinlock_dist.command import add_overwrite
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.outputs import check_output, html_page
@@ -17,6 +17,7 @@ EXAMPLES = """examples:
 REPORT = html_page("results.report", "a report", ": study report</title>")
 
 
+@explains_damage
 def main(argv: list[str] | None = None) -> int:
     """Parse, read, write."""
     description = "Write what a study found as one HTML file; also of a study that runs or was interrupted."
