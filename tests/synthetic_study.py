@@ -448,7 +448,7 @@ class _Builder:
         again[0] = replace(again[0], metrics=best.metrics)
         again = [replace(record, params=best.params) for record in again]
         write_records(self.folder.records("verification"), again)
-        verification = verify(best, baseline, again)
+        verification = verify(best, again)
         assert verdict.choice is not None
         export_readme(self.folder, best, baseline[0], verdict.choice, told["conclusion"])
         conclusion = f"{told['conclusion']} {verification}"

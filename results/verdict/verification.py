@@ -68,37 +68,35 @@ class Verification:
         return text if self.verified else f"Not verified. {text}"
 
 
-def verify(best: TrialRecord, baseline: Sequence[TrialRecord], again: Sequence[TrialRecord]) -> Verification:
+def verify(best: TrialRecord, again: Sequence[TrialRecord]) -> Verification:
     """Compare the trial with `again`: retrainings of its config, number 0 with its own seed."""
     assert best.metrics is not None
     ours = {record.number: record for record in again if record.arm == best.arm}
     others = [
         record.metrics.estimate("imbalance") for number, record in sorted(ours.items()) if number > 0 and record.metrics
     ]
-    pooled = [record.metrics.estimate("imbalance") for record in baseline if record.metrics]
     first = ours.get(0)
     return Verification(
         imbalance=best.metrics.estimate("imbalance"),
         again=first.metrics.estimate("imbalance") if first is not None and first.metrics is not None else None,
         other_seeds=tuple(others),
-        spread=_spread(others, pooled),
+        spread=_spread(others),
     )
 
 
-def _spread(others: Sequence[float], baseline: Sequence[float]) -> tuple[float, float] | None:
+def _spread(others: Sequence[float]) -> tuple[float, float] | None:
     """The 95% prediction interval for the imbalance of a further seed, None if it would be too wide to tell anything.
 
     On the logarithm: mean of the n other seeds ± t s sqrt(1 + 1/n). The 1 is the spread of the further seed itself, the
-    1/n that of the mean. Two or three seeds say little about s, so it is pooled with the seeds of the baseline, taking
-    each group about its own mean. The trial's own seed is left out: it was selected for being low.
+    1/n that of the mean. Two seeds say little about s, hence the wide t. Seeds of the baseline would say more, but of
+    another s: where one category is clearly the worst and one the best, seeds move the ratio least. The trial's own
+    seed is left out: it was selected for being low.
     """
-    groups = [np.log(values) for values in (others, baseline) if values]
-    freedom = sum(len(group) - 1 for group in groups)
-    if not others or freedom == 0:
+    if len(others) < 2:
         return None
-    sd = math.sqrt(sum(((group - group.mean()) ** 2).sum() for group in groups) / freedom)
-    half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * sd * math.sqrt(1 + 1 / len(others))
+    logs = np.log(others)
+    half = float(stats.t.ppf(1 - LEVEL / 2, len(logs) - 1) * logs.std(ddof=1)) * math.sqrt(1 + 1 / len(logs))
     if 2 * half > math.log(WIDEST):
         return None
-    middle = float(np.mean(np.log(others)))
+    middle = float(logs.mean())
     return math.exp(middle - half), math.exp(middle + half)

@@ -42,7 +42,7 @@ def export_best(
     best, checkpoint = _trained(context, chosen)
     exported = export_config(context.folder.best, chosen.config, checkpoint)
     _export_spinlock(context, best, chosen)
-    verification = verify_export(context, best, baseline, exported)
+    verification = verify_export(context, best, exported)
     conclusion = f"{conclusion} {verification}"
     found = {"exported": best.arm, "verification": verification.to_json(), "conclusion": conclusion}
     write_json(context.folder.verdict, verdict.to_json() | found)

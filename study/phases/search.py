@@ -16,7 +16,9 @@ from results.analysis.tables import write_tables
 from results.records.optuna_trials import finished_trials, prior_trials, read_search, warm_records
 from results.records.settings import TrialSettings
 from results.records.trial_record import TrialRecord, full_arm
+from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.run import training_hash
+from spinlock_dist.training.member import config_hash
 from study.context import StudyContext
 from study.events import Broadcast, SearchStart
 from study.phases.tournament import Arm
@@ -170,7 +172,10 @@ class Search:
             resources=context.cluster.resources,
             members=context.members,
             batch=context.config.batch,
-            training_of=partial(training_hash, data=context.data.fold(0)),
+            # A stand-in may read settings that the core's trainings do not depend on.
+            training_of=partial(training_hash, data=context.data.fold(0))
+            if context.objective is run_folds
+            else config_hash,
         )
         try:
             while not self.fitted(study, AskTellSearcher(study, plan, events, criteria.reason), events):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from spinlock_dist.config_file import load_config
 from study.context import StudyContext
 
 
-def verify_export(
-    context: StudyContext, best: TrialRecord, baseline: Sequence[TrialRecord], exported: Path
-) -> Verification:
+def verify_export(context: StudyContext, best: TrialRecord, exported: Path) -> Verification:
     """Train the exported config as the search did, the first time with the trial's seed."""
     path = context.folder.records("verification")
     records = verification_records(context.folder)
@@ -26,7 +23,7 @@ def verify_export(
         trained = context.workers.run(context.trainings("verification", arms))
         records = [replace(record, params=best.params) for record in trained]
         write_records(path, records)
-    return verify(best, baseline, records)
+    return verify(best, records)
 
 
 def verification_records(folder: StudyFolder) -> list[TrialRecord]:

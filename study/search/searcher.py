@@ -384,20 +384,22 @@ class AskTellSearcher(Searcher):
         self._ended.append(record)
         self.failure = self.failure or retry_policy.reason_to_give_up(self._ended)
         self._events.on_trial_end(record)
+        self._tell_if_due()
         twins = self._twins.pop(pending.number, [])
-        if record.state == "failed" and twins:  # of the machine, which says nothing of them: the next one is trained
-            training = known.user_attrs[TRAINING]
-            self._first[training] = twins[0].number
-            self._twins |= {twins[0].number: twins[1:]} if twins[1:] else {}
-            self._ready.append(TrialBatch.of(twins[:1]))
-        else:
+        if record.state != "failed":
             for twin in twins:
                 self._finish_as(known, twin)
-        self._tell_if_due()
+            return
+        # A failure, of the code or the machine, says nothing of the training: the next of them is trained.
+        self._first.pop(known.user_attrs.get(TRAINING, ""), None)
+        if twins:
+            self._first[known.user_attrs[TRAINING]] = twins[0].number
+            self._twins |= {twins[0].number: twins[1:]} if twins[1:] else {}
+            self._ready.append(TrialBatch.of(twins[:1]))
 
     def _tell_if_due(self) -> None:
         """Tell stored outcomes in the order asked; those of a batch only when it is complete."""
-        if self._plan.batch and (self._asking or self._ready or self._running or self._dead):
+        if self._plan.batch and (self._asking or self._ready or self._running or self._dead or self._twins):
             return
         for trial in sorted(self._untold, key=lambda trial: trial.number):
             tell(self._study, trial)

@@ -30,6 +30,15 @@ def config(tmp_path: Path) -> StudyConfig:
     return small_study(tmp_path, write_dataset(tmp_path / "table.parquet"), ONE_PARAMETER, **given)
 
 
+ONE_RATE = """
+description: A space for tests in which no two trials train the same
+parameters:
+  training.learning_rate: {type: float, low: 1.0e-3, high: 2.0e-3}
+fixed:
+  compression.strategy: balanced
+"""
+
+
 def own_trials(result: StudyResult) -> list[TrialRecord]:
     """Return the trials that the study ran itself."""
     return [record for record in result.search if record.attempts]
@@ -51,6 +60,7 @@ def test_each_trial_of_a_batch_has_its_own_curve_end_and_checkpoint(config):
 
 def test_trials_in_lock_step_score_what_they_do_alone(config, tmp_path):
     """With the real core: the same trials, drawn at random, in trial batches and one by one."""
+    (tmp_path / "space.yaml").write_text(ONE_RATE)
     config, scores = config.model_copy(update={"guards": NEVER_FEASIBLE}), {}
     for members in (4, 1):
         cluster = config.cluster.model_copy(update={"members_per_trial": members})

@@ -666,6 +666,15 @@ def test_a_failure_of_the_machine_is_no_outcome_of_its_twins(make_searcher, make
     assert sorted(record.state for record in read_search(study)) == ["complete"] * 4 + ["failed"] * 2
 
 
+def test_a_failure_is_no_outcome_of_one_that_comes_later(make_searcher, study):
+    one = {"space": replace(SPACE, parameters={"compression.rule": Categorical(choices=("graded",))})}
+    searcher = make_searcher(**one, target=1)
+    [(name, number)] = ask_all(searcher).items()
+    searcher.on_trial_complete(name, failure("exception", number=number))
+    later = make_searcher(study=study, **one, target=2)
+    assert len(ask_all(later)) == 1
+
+
 def test_a_restarted_trial_begins_its_curve_anew(make_searcher, make_metrics, study):
     searcher = make_searcher()
     searcher.suggest("a")
