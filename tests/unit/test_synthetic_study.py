@@ -14,7 +14,7 @@ from tests.synthetic_study import build_study
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    return build_study(tmp_path_factory.mktemp("runs"), "s", 60)
+    return build_study(tmp_path_factory.mktemp("runs"), "s", 60, seed=1)
 
 
 def test_it_is_read_whole_and_trials_ended_in_every_way(folder):
