@@ -356,7 +356,7 @@ class LossConfig(Section):
 class TrainingConfig(Section):
     """Optimization of one trial."""
 
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(10, ge=1)
     batch_size: int = Field(64, ge=2)
     learning_rate: float = Field(5e-3, gt=0)
     """Adam (Kingma & Ba 2015); with a schedule, its highest. Measured with epochs and batch size: docs/training.md."""

@@ -71,7 +71,7 @@ def _epochs(study: StudyRecord) -> Hypothesis:
 def _second_half(record: TrialRecord) -> float | None:
     """By what factor the imbalance of a training changed from half-way to its last report; None with too few."""
     curve = [report for report in record.learning_curve if "imbalance" in report]
-    if len(curve) < 3:
+    if len(curve) < 2:
         return None
     half = min(curve[:-1], key=lambda report: abs(report["epoch"] - curve[-1]["epoch"] / 2))
     return curve[-1]["imbalance"] / half["imbalance"]

@@ -11,7 +11,7 @@ from scipy.linalg import solve
 from torch import Generator, Tensor
 
 from spinlock_dist import compiled
-from spinlock_dist.model.kmeans import assign, kmeans
+from spinlock_dist.model.kmeans import kmeans
 
 CELLS = 1 << 22
 """Numbers in the largest array of a search without compiled code; more rows are searched in parts."""
@@ -45,9 +45,9 @@ def residual_codebooks(
     residual_NF = torch.from_numpy(np.ascontiguousarray(x_NF, dtype=np.float32))
     codebooks = []
     for codes in codes_S:
-        centres_KF, _ = kmeans(residual_NF, int(codes), iterations, generator)
+        centres_KF, nearest_N = kmeans(residual_NF, int(codes), iterations, generator)
         codebooks.append(centres_KF.numpy())
-        residual_NF = residual_NF - centres_KF[assign(residual_NF, centres_KF)[0]]
+        residual_NF = residual_NF - centres_KF[nearest_N]
     return tuple(codebooks)
 
 

@@ -13,18 +13,17 @@ CELLS = 1 << 28
 
 
 def kmeans(x_NZ: Tensor, clusters: int, iterations: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Centres `[K, Z]` and the number of rows nearest to each `[K]` by Lloyd's algorithm from a k-means++ start.
+    """Centres `[K, Z]` and each row's nearest `[N]` by Lloyd's algorithm from a k-means++ start.
 
     A cluster that loses all its rows restarts at the row farthest from its centre. With fewer distinct rows than
     clusters some centres coincide. `generator` lives on the CPU, so that a seed gives one result on every device.
     """
     draws_K = torch.rand(clusters, generator=generator, dtype=torch.float64)
     if x_NZ.device.type == "cpu" and x_NZ.dtype == torch.float32 and compiled.missing() is None:
-        centres_KZ, nearest_N = compiled_kmeans(x_NZ, draws_K, iterations)
-        return centres_KZ, torch.bincount(nearest_N, minlength=clusters)
+        return compiled_kmeans(x_NZ, draws_K, iterations)
     used_1K = torch.ones(1, clusters, dtype=torch.bool, device=x_NZ.device)
-    centres_1KZ, counts_1K, _ = batched_kmeans(x_NZ[None], draws_K.to(x_NZ.device)[None], used_1K, iterations)
-    return centres_1KZ[0], counts_1K[0].long()
+    centres_1KZ, _, nearest_1N = batched_kmeans(x_NZ[None], draws_K.to(x_NZ.device)[None], used_1K, iterations)
+    return centres_1KZ[0], nearest_1N[0]
 
 
 def compiled_kmeans(x_NZ: Tensor, draws_K: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
@@ -58,12 +57,6 @@ def nearest_code(bias_PK: Tensor, codes_PKZ: Tensor, x_PNZ: Tensor) -> Tensor:
     # Pooling over codes, with rows as channels: on a CPU ten times as fast as argmax, which is not vectorized.
     images = products_PKN[:, :, None].permute(0, 3, 1, 2)
     return max_pool2d(images, (codes_PKZ.shape[1], 1), return_indices=True)[1].view(x_PNZ.shape[:2])
-
-
-def assign(x_NZ: Tensor, centres_KZ: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row's nearest centre `[N]` and its squared distance `[N]`."""
-    distance, nearest = torch.cdist(x_NZ, centres_KZ).min(dim=1)
-    return nearest, distance.square()
 
 
 def _lloyd(x_PNZ: Tensor, draws_PK: Tensor, used_PK: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -60,19 +60,24 @@ class EvaluationData:
         return self.values_ND[self.split.train].mean(axis=0, dtype=np.float64)
 
 
-def evaluate(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list[Metrics]:
-    """The metrics of every member on `train`, `validation` or `test`."""
-    return [score(each) for each in reconstructed(model, data, split)]
+def evaluate(model: HierarchicalVQVAE, data: EvaluationData, split: str, on_the_way: bool = False) -> list[Metrics]:
+    """The metrics of every member on `train`, `validation` or `test`; for `on_the_way` see `reconstructed`."""
+    return [score(each) for each in reconstructed(model, data, split, on_the_way)]
 
 
 @torch.no_grad()
-def reconstructed(model: HierarchicalVQVAE, data: EvaluationData, split: str) -> list[Scored]:
-    """The rows of a split as every member reconstructs them: what metrics are computed from."""
+def reconstructed(model: HierarchicalVQVAE, data: EvaluationData, split: str, on_the_way: bool = False) -> list[Scored]:
+    """The rows of a split as every member reconstructs them: what metrics are computed from.
+
+    `on_the_way`, of a training that goes on, usage is counted on these rows alone: the training rows are the most, and
+    to encode them takes as long as an epoch of training.
+    """
     was_training = model.training
     model.eval()
-    train_usage = _usage(model, _count_codes(model, data, data.split.train))
     passed = _Pass(model, data, data.split.part(split))
-    usage = train_usage if split == "train" else _usage(model, passed.counts)
+    usage = _usage(model, passed.counts)
+    alone = on_the_way or split == "train"
+    train_usage = usage if alone else _usage(model, _count_codes(model, data, data.split.train))
     model.train(was_training)
     usages = [_Usages(train, there) for train, there in zip(train_usage, usage, strict=True)]
     return [_scored(data, split, passed, plan, m, usages[m]) for m, plan in enumerate(model.plans)]

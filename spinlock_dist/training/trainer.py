@@ -191,7 +191,9 @@ class Trainer:
         due = [index for index in self.batch if self._is_due(index)]
         if not due:
             return {}
-        measured = dict(zip(self.batch, evaluate(self.model, self.data, "validation"), strict=True))
+        may_end = any(self._is_last(index) or self.members[index].stopping.patience for index in due)
+        found = evaluate(self.model, self.data, "validation", on_the_way=not may_end)
+        measured = dict(zip(self.batch, found, strict=True))
         made = {}
         for index in due:
             member, metrics = self.members[index], measured[index]

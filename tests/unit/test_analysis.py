@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.analysis.capacity import bits_of, realized_ratios, spread
+from results.analysis.capacity import AtLimit, at_limit, bits_of, realized_ratios, spread
 from results.analysis.hypotheses import hypotheses
 from results.analysis.importance import LEAST_TRIALS, importances, in_memory, scored
 from results.analysis.raw_error import extremes, split_raw
@@ -20,6 +20,7 @@ from results.records.study_record import StudyRecord, read_study
 from results.records.trial_record import TrialRecord
 from search_spaces import Float, SearchSpace, load_space
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
+from spinlock_dist.config import CompressionConfig
 from spinlock_dist.metrics.record import Metrics
 from tests.synthetic_study import build_study
 
@@ -97,6 +98,20 @@ def test_ratios_follow_the_bits_that_were_moved(make_record, make_metrics):
     # a level that is off has no ratio
     assert spread(realized_ratios(ours, base, SEARCHED)) == pytest.approx(4 ** (1 / 3))
     assert bits_of(ours.metrics) == {"c0": 11, "c1": 4}
+
+
+def test_a_category_that_can_be_taken_no_further_is_told_with_its_cost(make_metrics):
+    compression = CompressionConfig(max_codes=16, max_codebooks=1, min_rows_per_code=8)
+    found = with_books(
+        make_metrics(0.02, 0.1, 0.4, 0.12, 0.1), (2, 1, 1), (8, 4, 4), (16, 16, 16), (8, 8, 4), (2, 1, 1)
+    )
+    # c4 holds as little as c0, and errs like the others
+    assert at_limit(found, compression, rows=10_000) == AtLimit(
+        least=["c0"], most=["c2"], imbalance_without=pytest.approx(1.2)
+    )
+    wider = compression.model_copy(update={"max_codebooks": 2})
+    assert at_limit(found, wider, rows=10_000) == AtLimit(least=["c0"], most=[], imbalance_without=pytest.approx(4.0))
+    assert at_limit(with_books(make_metrics(0.2, 0.1), (8, 4, 4), (8, 4, 4)), compression, rows=10_000) is None
 
 
 def test_ratios_follow_the_dims_where_only_these_were_moved(make_record, make_metrics):

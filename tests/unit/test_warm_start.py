@@ -193,7 +193,7 @@ def test_an_equal_study_on_another_machine_with_another_seed_may_lend(tmp_path):
     ("theirs", "message"),
     [
         ({"guards": GuardsConfig(utilization=0.8)}, "guards.utilization 0.8, this study's 0.9"),
-        ({"space": {"training.epochs": 7}}, "base.training.epochs 7, this study's 20"),
+        ({"space": {"training.epochs": 7}}, "base.training.epochs 7, this study's 10"),
         ({"base": TrialConfig().with_overrides({"model.hidden": 8})}, "base.model.hidden 8, this study's 32"),
         (
             {"parameters": {"compression.sharpness": Float(low=0.5, high=3.0)}},

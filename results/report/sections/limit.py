@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from results.analysis.capacity import reachable_imbalance
+from results.analysis.capacity import AtLimit, at_limit, reachable_imbalance
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from results.report.sections.parts import Section
 from results.verdict.sentences import spoken
 from spinlock_dist.errors import SpinlockError
+from spinlock_dist.metrics.record import Metrics
 
 
 def section(study: StudyRecord) -> Section:
@@ -43,7 +44,25 @@ def _reachable(study: StudyRecord, best: TrialRecord) -> list[str]:
     except SpinlockError:
         return []
     reachable = reachable_imbalance(characteristics, best.metrics, compression, rows)
-    return [
+    texts = [
         f"The lowest imbalance the reference allows at these bits, with codebooks no larger than {rows} training rows "
         f"support, is {reachable:.2f}x."
     ]
+    found = at_limit(best.metrics, compression, rows)
+    return texts + ([] if found is None else [_cost(found, best.metrics)])
+
+
+def _cost(found: AtLimit, metrics: Metrics) -> str:
+    """What categories that can be taken no further cost."""
+
+    def named(categories: list[str]) -> str:
+        return ", ".join(f"{name} (FVU {metrics.fvu[name]:.3g})" for name in categories)
+
+    parts = [
+        f"{named(found.least)} cannot give more bits away" if found.least else "",
+        f"{named(found.most)} cannot take more, its codebooks being as large as can be" if found.most else "",
+    ]
+    return (
+        f"{'; '.join(part for part in parts if part)}. The imbalance measured is {metrics.imbalance:.2f}x, of the "
+        f"other categories {found.imbalance_without:.2f}x."
+    )
