@@ -12,6 +12,7 @@ import ray
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import Phase, TrialRecord, arm_of
 from search_spaces import SearchSpace
+from spinlock_dist.command import tool, typed
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.prepare import PreparedData
 from study.cluster.ray_cluster import Cluster
@@ -78,8 +79,12 @@ class StudyContext:
     def addresses(self) -> dict[str, str]:
         """Where the study can be watched beside the terminal, by what is shown there."""
         runs = "" if self.folder.path.parent == Path("runs").resolve() else f" --runs {self.folder.path.parent}"
-        own = {"Optuna dashboard (trials, curves)": f"python -m study.dashboard {self.config.name}{runs}"}
-        own |= {"TensorBoard": f"tensorboard --logdir {self.folder.tensorboard}"} if self.config.tensorboard else {}
+        own = {"Optuna dashboard (trials, curves)": f"{typed('study.dashboard')} {self.config.name}{runs}"}
+        own |= (
+            {"TensorBoard": f"{tool('tensorboard')} --logdir {self.folder.tensorboard}"}
+            if self.config.tensorboard
+            else {}
+        )
         return own | ({"Ray dashboard (nodes, processes, logs)": self.cluster.notice} if self.cluster.notice else {})
 
     def trial(self, record: TrialRecord) -> TrialConfig:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from spinlock_dist.command import command_parser
+from spinlock_dist.command import command_parser, tool
 from spinlock_dist.errors import ConfigError, SpinlockError, run_command
 
 HOST = "127.0.0.1"
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     if not folder.journal.exists():
         raise SpinlockError(f"study '{folder.name}' has no trials yet: its search begins after the baseline")
     if find_spec("optuna_dashboard") is None:
-        raise SpinlockError("the Optuna dashboard is not installed: pip install optuna-dashboard")
+        raise SpinlockError(f"the Optuna dashboard is not installed: {tool('pip')} install optuna-dashboard")
     serve(folder.journal, args.port)
     return 0
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinlock_dist.command import typed
 from spinlock_dist.errors import run_command
 from study.config import StudyConfig, is_dotted
 from study.launch_options import make_parser, study_config
@@ -48,7 +49,7 @@ def _farewell(config: StudyConfig) -> str:
     if not (Path(config.runs) / config.name / "study.yaml").exists():
         return "stopped before there was anything to keep"
     runs = "" if config.runs == StudyConfig.model_fields["runs"].default else f" --runs {config.runs}"
-    return f"stopped; resume with: python -m study.launch --resume --name {config.name}{runs}"
+    return f"stopped; resume with: {typed('study.launch')} --resume --name {config.name}{runs}"
 
 
 def _show(result: StudyResult, console: Console) -> None:
@@ -69,7 +70,7 @@ def _show(result: StudyResult, console: Console) -> None:
     console.print(result.conclusion, highlight=False)
     console.print(causes_in_words(study), highlight=False)
     if result.best is not None:
-        again = f"python -m spinlock_dist.train --config {result.folder.best}/config.yaml"
+        again = f"{typed('spinlock_dist.train')} --config {result.folder.best}/config.yaml"
         console.print(f"train it again: {again}", highlight=False, soft_wrap=True)
     if result.folder.report.exists():
         console.print(f"read it: {result.folder.report}", highlight=False, soft_wrap=True)

@@ -20,6 +20,7 @@ import ray
 import torch
 from ray.autoscaler.sdk import request_resources
 
+from spinlock_dist.command import tool
 from spinlock_dist.cores import available_cores
 from study.cluster.ray_internals import worker_logs_silenced
 from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full
@@ -64,7 +65,7 @@ class Cluster:
         if self.dashboard is None:
             return ""
         locked = os.environ["RAY_AUTH_MODE"] == "token"
-        return f"{self.dashboard}" + (" (token: ray get-auth-token)" if locked else "")
+        return f"{self.dashboard}" + (f" (token: {tool('ray')} get-auth-token)" if locked else "")
 
 
 def preflight(config: ClusterConfig) -> None:

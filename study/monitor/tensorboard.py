@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from results.records.trial_record import TrialRecord
+from spinlock_dist.command import tool
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
 from study.events import SearchStart, StudyEvents, TrialReport
@@ -20,7 +21,9 @@ from study.worker.actor import trial_name
 def check_tensorboard(config: StudyConfig) -> None:
     """Raise `ConfigError` if TensorBoard files are asked for and nothing can write them."""
     if config.tensorboard and find_spec("tensorboardX") is None:
-        raise ConfigError("--tensorboard: the package tensorboardX is not installed: pip install tensorboardX")
+        raise ConfigError(
+            f"--tensorboard: the package tensorboardX is not installed: {tool('pip')} install tensorboardX"
+        )
 
 
 class TensorBoardWriter(StudyEvents):

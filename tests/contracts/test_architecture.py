@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import graphlib
-import importlib.util
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from spinlock_dist.command import COMMANDS
 from spinlock_dist.config import ENCODERS, Section, TrialConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,7 @@ ROOMS = {
         ("validate",),
         ("pipeline",),
         ("launch_options",),
-        ("launch", "status", "dashboard"),
+        ("launch", "program", "status", "dashboard"),
     ),
 }
 ENGINES = {"ray", "optuna"}
@@ -213,11 +213,17 @@ def test_settings_cost_no_torch(module: str) -> None:
     assert not {"torch", *ENGINES} & loaded_by(f"import {module}")
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"python -m ([\w.]+)", (ROOT / "README.md").read_text()))))
-def test_help_is_quick_and_the_command_exists(command: str) -> None:
-    if command.split(".")[0] not in HOUSE:
-        return  # a tool of Python's own
-    assert importlib.util.find_spec(command) is not None, f"README names {command}, which is not there"
+def test_every_command_that_a_page_names_is_there() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"^spinlock-dist ([a-z]+)(?= |$)", page.read_text(), re.M)}
+    assert named and named <= {*COMMANDS}
+    modules = {name for page in pages for name in re.findall(r"python -m ([\w.]+)", page.read_text())}
+    ours = {name for name in modules if name.split(".")[0] in HOUSE}
+    assert ours and ours <= {module for module, _ in COMMANDS.values()}
+
+
+@pytest.mark.parametrize("command", sorted(module for module, _ in COMMANDS.values()))
+def test_help_is_quick(command: str) -> None:
     run_it = f"import runpy, sys\nsys.argv = ['x', '--help']\ntry: runpy.run_module({command!r}, run_name='__main__')"
     loaded = loaded_by(f"{run_it}\nexcept SystemExit as stop: assert not stop.code")
     assert not {"torch", *ENGINES} & loaded
