@@ -3,12 +3,12 @@
 A finalist is compared with two references on the held-out test rows: the uniform baseline, and its *matched control*,
 the same training settings with uniform ratios. What the control gains as well is no gain by compression.
 
-Finalists get one replicate after another until a word is decided. Intervals allow for that, and for choosing the best
-finalist afterwards: each has the confidence 1 - `LEVEL` / (finalists * looks), so that those of one figure hold for all
-finalists and looks together in 95% of studies, however they depend on each other (Bonferroni; over looks this is a
-group-sequential test that spends as much at each). *better* needs several things to be shown, and no correction for
-that: it is wrong only if one that does not hold is shown. *worse* takes one of several, but two of the three have a
-margin to cross first. What this comes to is simulated: `benchmarks/verdict.py`.
+Finalists are looked at twice, after a few replicates and, if these do not decide, after all. Intervals allow for that,
+and for choosing the best finalist afterwards: each has the confidence 1 - `LEVEL` / (finalists * looks), so that those
+of one figure hold for all finalists and looks together in 95% of studies, however they depend on each other. (That is
+Bonferroni's bound; over looks it is a group-sequential test that spends as much at each.) *better* needs several things
+to be shown, and no correction for that: it is wrong only if one that does not hold is shown. *worse* takes one of
+several, but two of the three have a margin to cross first. What this comes to is simulated: `benchmarks/verdict.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ class Terms:
     @property
     def confidence(self) -> float:
         """Of each interval, so that all hold together in 1 - `LEVEL` of studies."""
-        return 1 - LEVEL / (max(1, len(self.controls)) * (self.last - self.first + 1))
+        return 1 - LEVEL / (max(1, len(self.controls)) * len(self.looks))
+
+    @property
+    def looks(self) -> list[int]:
+        """Replicates at each look. Each further look would widen all intervals, by more than an early word saves."""
+        return sorted({self.first, self.last})
 
     @property
     def limits(self) -> dict[str, float]:
@@ -55,15 +60,13 @@ class Terms:
 def judge(finals: Sequence[TrialRecord], terms: Terms) -> Verdict:
     """The verdict on every finalist that the terms name, from records of finalists, controls and baseline.
 
-    Each is looked at after `first` replicates and after every further one, until a look decides.
+    Each is looked at after `first` replicates, and after `last` if the first look does not decide.
     """
     by_arm: dict[str, dict[int, TrialRecord]] = {}
     for record in finals:
         by_arm.setdefault(record.arm, {})[record.number] = record
     scored = {arm: _scored(records, terms.last) for arm, records in by_arm.items()}
-    ranks = rank_ranges(
-        {arm: scored.get(arm, {}) for arm in terms.controls}, terms.overlap, LEVEL / (terms.last - terms.first + 1)
-    )
+    ranks = rank_ranges({arm: scored.get(arm, {}) for arm in terms.controls}, terms.overlap, LEVEL / len(terms.looks))
     findings = [_look_until_decided(arm, by_arm, terms, ranks[arm]) for arm in terms.controls]
     return Verdict(
         findings=tuple(replace(each, why=sentence(each, terms.limits)) for each in findings),
@@ -77,8 +80,7 @@ def _look_until_decided(
 ) -> Finding:
     arms = {arm, terms.controls[arm], BASELINE}
     trained = next(n for n in range(terms.last + 1) if n == terms.last or any(n not in by_arm.get(a, {}) for a in arms))
-    looks = [*range(terms.first, trained + 1)] or [trained]
-    for look in looks:
+    for look in [look for look in terms.looks if look <= trained] or [trained]:
         finding = _look(arm, by_arm, terms, look, ranks)
         if finding.decided:
             break

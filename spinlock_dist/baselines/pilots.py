@@ -1,8 +1,8 @@
 """Allocation by measured error: codecs without a network, fitted and scored out of fold, tell what bits are worth.
 
-A pilot fits residual k-means of one category to three quarters of the training rows and scores the fourth, each quarter
-in its turn. It takes milliseconds, so that every category can be measured at several sizes, and it errs alike for all:
-a network leaves less, by about as much everywhere.
+A pilot fits the joint least-squares codec of one category to three quarters of the training rows and scores the fourth,
+each quarter in its turn. It takes milliseconds, so that every category can be measured at several sizes, and it errs
+alike for all of them: a network leaves less, by about as much everywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from spinlock_dist.baselines.additive import AdditiveCodec, residual_codebooks
+from spinlock_dist.baselines.joint_least_squares import alternate
 from spinlock_dist.compression.capacity import (
     CapacityPlan,
     most_codes,
@@ -33,9 +34,8 @@ FOLDS = 4
 LEAST_FVU = 1e-6
 """What an error of zero counts as."""
 TINY = 1e-30
-ITERATIONS, BEAM = 2, 2
-"""Of k-means, and of the search for tokens. More of either, or a codec refitted jointly, give the same plans up to
-chance (LOG.md, 2026-11-28)."""
+ITERATIONS, ROUNDS = 3, 2
+"""Of k-means, and of search and refit: a tenth of what the codec takes, for the same order of categories."""
 ROWS_PER_CODE = 20
 """Training rows that a code has at least, unless it has fewer under uniform ratios: with 8 the worst category is as
 good, and the imbalance a fifth higher."""
@@ -158,7 +158,7 @@ class _Pilots:
 
     def _measured(self, category: int, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Squared error of each row `[N]` by a codec that did not see it, and about the mean of those it saw."""
-        x_NF = self.rows[category]
+        x_NF, beam = self.rows[category], self.config.quantizer.beam
         error_N, total_N = np.empty(len(x_NF)), np.empty(len(x_NF))
         for fold in range(FOLDS):
             held_out = self.fold_N == fold
@@ -166,7 +166,8 @@ class _Pilots:
             generator = torch.Generator().manual_seed(
                 derive_seed(self.config.seed, "pilot", self.names[category], fold)
             )
-            codec = AdditiveCodec(residual_codebooks(seen_NF, sizes, ITERATIONS, generator), BEAM)
+            start = residual_codebooks(seen_NF, sizes, ITERATIONS, generator)
+            codec = AdditiveCodec(alternate(start, seen_NF, beam, ROUNDS), beam)
             left_NF = fresh_NF - codec.decode(codec.encode(fresh_NF))
             error_N[held_out] = np.square(left_NF, dtype=np.float64).sum(axis=1)
             total_N[held_out] = np.square(fresh_NF - seen_NF.mean(axis=0), dtype=np.float64).sum(axis=1)

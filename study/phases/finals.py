@@ -173,7 +173,7 @@ class Finals:
         wanted = set()
         for finding in judge(records, self.terms).findings:
             if not finding.decided:
-                count = max(self.terms.first, finding.replicates + 1)
+                count = min(look for look in self.terms.looks if look > finding.replicates)
                 wanted |= {(arm, n) for arm in (BASELINE, finding.arm, finding.control) for n in range(count)}
         place = {arm: place for place, arm in enumerate(self.arms)}
         return sorted(wanted - known, key=lambda pair: (pair[1], place[pair[0]]))
@@ -194,7 +194,7 @@ class Finals:
         beside = f", {controls} matched control{'s' if controls > 1 else ''}" if controls else ""
         self.context.events.on_message(
             f"finals: {finalists}{beside} and the baseline on the test rows, "
-            f"{self.terms.first} to {self.terms.last} replicates"
+            f"{' or '.join(map(str, self.terms.looks))} replicates"
         )
 
     def _show(self, records: Sequence[TrialRecord], numbers: Sequence[int]) -> None:

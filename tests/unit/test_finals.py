@@ -107,7 +107,7 @@ def test_a_uniform_finalist_is_the_control_of_whoever_trains_like_it(context, ma
     assert controls["trial-3"] == "trial-4"
 
 
-def test_only_who_is_not_decided_gets_the_next_replicate(context, make_record, make_metrics):
+def test_only_who_is_not_decided_gets_more_replicates(context, make_record, make_metrics):
     terms = Terms(controls={"trial-1": "control-1", "trial-2": "baseline"}, overlap=0.0, first=2, last=5)
     trained = dict.fromkeys(("baseline", "trial-1", "control-1", "trial-2"), context.uniform)
     finals = Finals(context, trained, terms)
@@ -118,7 +118,7 @@ def test_only_who_is_not_decided_gets_the_next_replicate(context, make_record, m
         for arm, each in scores.items()
         for number, worst in enumerate(each)
     ]
-    assert finals._missing(records) == [("baseline", 2), ("trial-2", 2)]
+    assert finals._missing(records) == [(arm, number) for number in (2, 3, 4) for arm in ("baseline", "trial-2")]
     assert finals._missing(records[:-1]) == [("trial-2", 1)]
 
 
