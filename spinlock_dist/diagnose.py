@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinlock_dist.command import add_overwrite, command_parser
-from spinlock_dist.errors import ConfigError, DataError, did_you_mean, run_command
+from spinlock_dist.errors import ConfigError, did_you_mean, run_command
 from spinlock_dist.outputs import check_output, html_page
 
 if TYPE_CHECKING:
-    from spinlock_dist.config import PrepareConfig
     from spinlock_dist.diagnosis.record import Diagnosis
 
 EXAMPLES = """examples:
@@ -32,13 +31,13 @@ def main(argv: list[str] | None = None) -> int:
         check_output(args.html, DIAGNOSIS_PAGE, "--html", args.overwrite)
     # Imported only now, so that --help answers at once.
     from spinlock_dist.checkpoint import load_checkpoint
-    from spinlock_dist.data.load import load_table
+    from spinlock_dist.data.load import chosen_dataset, load_table
     from spinlock_dist.diagnosis.measure import diagnose
 
     tokenizer = load_checkpoint(args.checkpoint, device=args.device)
     if args.category is not None:
         _require(args.category, [category.name for category in tokenizer.categories])
-    table = load_table(_source(tokenizer.config.prepare, args.dataset))
+    table = load_table(chosen_dataset(tokenizer.config.prepare, args.dataset))
     diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation")
     if args.html:
         from spinlock_dist.diagnosis.render import write_page
@@ -77,14 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page that needs nothing but a browser")
     add_overwrite(parser)
     return parser
-
-
-def _source(trained_on: PrepareConfig, dataset: str | None) -> PrepareConfig:
-    if dataset is not None:
-        return trained_on.model_copy(update={"dataset": dataset, "max_samples": None})
-    if trained_on.dataset is not None and not Path(trained_on.dataset).exists():
-        raise DataError(f"{trained_on.dataset}: what this checkpoint was trained on is not there; use --dataset FILE")
-    return trained_on
 
 
 def _require(name: str, known: list[str]) -> None:

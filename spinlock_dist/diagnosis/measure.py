@@ -121,7 +121,7 @@ def _reconstruct(tokenizer: Tokenizer, values_ND: np.ndarray) -> tuple[np.ndarra
     for results in tokenizer.reconstruct(values_ND):
         output_MBGF = model.join([result.output_MGBF for result in results])
         outputs.append(model.layout.unpack(output_MBGF[0]).cpu().numpy())
-        tokens.append(stack_tokens(model.layout, results))
+        tokens.append(stack_tokens(model.layout, [[level.tokens_MGBS for level in each.levels] for each in results]))
     return np.concatenate(outputs), np.concatenate(tokens)
 
 

@@ -30,6 +30,7 @@ CORE = (
         "seeding",
         "atomic_files",
         "outputs",
+        "progress",
         "inputs",
         "memory",
         "documents",
@@ -54,9 +55,9 @@ CORE = (
     ("training",),
     ("tokenizer",),
     ("checkpoint_metadata", "checkpoint_checks", "checkpoint", "diagnosis"),
-    ("run", "out_of_fold"),
+    ("run", "out_of_fold", "token_files"),
     ("interop", "tables"),
-    ("generate", "train", "diagnose"),
+    ("generate", "train", "diagnose", "tokenize", "detokenize"),
 )
 # Of a package with rooms: those in one row do not build on the rows below. What is not named is the package's face.
 ROOMS = {
