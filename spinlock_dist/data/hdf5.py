@@ -60,12 +60,12 @@ class Hdf5Source:
         Raises `DataError` for a file that is not HDF5, is damaged, has rows that were never written, needs more memory
         than there is, or lacks features or a family asked for.
         """
-        with _opened(self.path) as file:
+        with opened_hdf5(self.path) as file:
             return self._table(file, self._chosen(file), slice(0, self.max_samples))
 
     def rows(self) -> int:
         """How many there are. Raises `DataError` as `whole` does, and if families have different numbers of them."""
-        with _opened(self.path) as file:
+        with opened_hdf5(self.path) as file:
             counts = {name: len(dataset) for name, dataset in self._chosen(file).items() if dataset.shape}
         require_same_rows(counts, str(self.path))
         there = min(counts.values(), default=0)
@@ -74,7 +74,7 @@ class Hdf5Source:
     def batches(self, size: int) -> Iterator[FeatureTable]:
         """Read `size` rows at a time, and at the end those that are left. Raises `DataError` as `whole` does."""
         rows = self.rows()
-        with _opened(self.path) as file:
+        with opened_hdf5(self.path) as file:
             chosen = self._chosen(file)
             for start in range(0, rows, size):
                 yield self._table(file, chosen, slice(start, min(start + size, rows)))
@@ -100,7 +100,8 @@ class Hdf5Source:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def opened_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file. Raises `DataError` for one that is none, and what HDF5 raises in the block as one."""
     require_file(path, DataError)
     if not h5py.is_hdf5(path):
         kind = f"it is {really(path)}" if really(path) else "the HDF5 signature is missing"
@@ -179,7 +180,7 @@ class StoredArray:
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
         """Read the given rows; they ascend and differ. Raises `DataError` if they cannot be read or are not there."""
         first, last = int(rows[0]), int(rows[-1])
-        with _opened(self.path) as file:
+        with opened_hdf5(self.path) as file:
             dataset = node_at(file, self.name, self.path, self.linked)
             assert isinstance(dataset, h5py.Dataset)
             require_written(dataset, self.path, last + 1, self.linked)

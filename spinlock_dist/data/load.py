@@ -49,6 +49,19 @@ def load_table(config: PrepareConfig) -> FeatureTable:
     return table
 
 
+def load_labels(config: PrepareConfig, rows: int) -> dict[str, np.ndarray]:
+    """What the dataset in `config` says of its first `rows` rows beside their features: text `[rows]` by name.
+
+    An HDF5 file has them under `/metadata`, if at all; the other formats have none. Raises `DataError` as `load_table`.
+    """
+    path = _path(config)
+    if path.suffix.lower() not in HDF5_SUFFIXES:
+        return {}
+    from spinlock_dist.data.row_labels import read_labels
+
+    return read_labels(path, rows)
+
+
 @dataclass(frozen=True)
 class Batches:
     """A dataset that is read some rows at a time, once, in order."""
@@ -69,9 +82,14 @@ def load_batches(config: PrepareConfig, size: int) -> Batches:
     return Batches(rows, (_checked_shape(_choose(table, config)) for table in source.batches(size)))
 
 
-def _source(config: PrepareConfig) -> FlatTable | Hdf5Source:
+def _path(config: PrepareConfig) -> Path:
     path = Path(config.dataset) if config.dataset is not None else _simulated(config)
     require_file(path, DataError, "no such dataset; check the path, or name no dataset to use the built-in simulator")
+    return path
+
+
+def _source(config: PrepareConfig) -> FlatTable | Hdf5Source:
+    path = _path(config)
     # Each reader brings its own library; only the one in use is imported.
     suffix = path.suffix.lower()
     if suffix in HDF5_SUFFIXES:
