@@ -12,6 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from spinlock_dist.categories.category import Category
+    from spinlock_dist.compression.capacity import CapacityPlan
     from spinlock_dist.metrics.record import EpochMetrics, Metrics
     from spinlock_dist.run import TrialOutcome
 
@@ -68,6 +69,22 @@ def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> Tab
             f"{score.mse_raw[category.name]:.3g}",
             f"{used:.0%}",
             str(dead),
+        )
+    return table
+
+
+def plan_table(plan: CapacityPlan, categories: Sequence[Category]) -> Table:
+    """The sizes that every category would be trained with."""
+    table = _table("to be trained", ["category", "features", "dims", "codes", "bits", "/feature"])
+    for index, category in enumerate(categories):
+        bits = plan.bits[index].sum()
+        table.add_row(
+            category.name,
+            str(len(category)),
+            " ".join(map(str, plan.dims[index])),
+            " ".join(plan.sizes_in_words(index)),
+            f"{bits:.1f}",
+            f"{bits / len(category):.2f}",
         )
     return table
 

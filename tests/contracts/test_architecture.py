@@ -57,6 +57,7 @@ CORE = (
     ("checkpoint_metadata", "checkpoint_checks", "checkpoint", "diagnosis"),
     ("run", "out_of_fold", "token_files"),
     ("interop", "tables"),
+    ("dry_run",),
     ("generate", "train", "diagnose", "tokenize", "detokenize", "data_info"),
 )
 # Of a package with rooms: those in one row do not build on the rows below. What is not named is the package's face.
