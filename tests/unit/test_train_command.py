@@ -55,7 +55,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 def test_the_table_shows_every_category_with_its_codebooks(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(config), *QUICK]) == 0
     shown = capsys.readouterr().out
-    for heading in ("category", "features", "dims", "codes", "bits", "FVU", "raw MSE", "used", "dead"):
+    for heading in ("category", "codes", "carried", "bits", "FVU", "raw MSE", "used", "dead"):
         assert heading in shown
     rows = [line.split() for line in shown.splitlines() if line.split()[:1] and line.split()[0].startswith("cluster_")]
     assert len(rows) == 3
