@@ -136,6 +136,8 @@ class Row:
     fvu_worst: float | None
     fvu_mean: float | None
     utilization: float | None
+    bits_per_sample: float | None
+    bits_carried_per_sample: float | None
     baseline_imbalance: float | None
     imbalance_ratio: float | None
     worst_ratio: float | None
@@ -164,6 +166,8 @@ def compare(study: StudyRecord, reach: float | None) -> Row:
         fvu_worst=score.fvu_worst if score else None,
         fvu_mean=score.fvu_mean if score else None,
         utilization=score.utilization if score else None,
+        bits_per_sample=score.bits_per_sample if score else None,
+        bits_carried_per_sample=score.bits_carried_per_sample if score else None,
         baseline_imbalance=base.imbalance if base else None,
         imbalance_ratio=score.imbalance / base.imbalance if score and base else None,
         worst_ratio=score.fvu_worst / base.fvu_worst if score and base else None,
@@ -231,6 +235,8 @@ def _figures(row: Row, reach: float | None) -> Mapping[str, str]:
         "FVU worst": _of(row.fvu_worst, "{:.3f}"),
         "FVU mean": _of(row.fvu_mean, "{:.3f}"),
         "utilization": _of(row.utilization, "{:.0%}"),
+        "bits": _of(row.bits_per_sample, "{:.1f}"),
+        "bits carried": _of(row.bits_carried_per_sample, "{:.1f}"),
         **_effort(row),
         **until,
     }

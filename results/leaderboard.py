@@ -86,6 +86,8 @@ def as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:
                 "fvu_worst": metrics.estimate("fvu_worst"),
                 "fvu_mean": metrics.estimate("fvu_mean"),
                 "utilization": metrics.utilization,
+                "bits_per_sample": metrics.bits_per_sample,
+                "bits_carried_per_sample": metrics.bits_carried_per_sample,
                 "strategy": study.settings.value(record, STRATEGY),
                 "capacity": study.settings.value(record, CAPACITY),
                 "feasible": record.feasible,
@@ -95,7 +97,7 @@ def as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:
                 "front": any(record is each for each in front),
             }
         )
-    names = ("imbalance", "fvu_worst", "fvu_mean", "utilization")
+    names = ("imbalance", "fvu_worst", "fvu_mean", "utilization", "bits_per_sample", "bits_carried_per_sample")
     return {
         "study": study.name,
         "state": study.state,

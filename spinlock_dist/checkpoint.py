@@ -16,7 +16,7 @@ from safetensors.torch import save
 from spinlock_dist.atomic_files import replacing_folder
 from spinlock_dist.categories.category import Category
 from spinlock_dist.checkpoint_checks import check_finite, check_pipeline, check_runs, check_sizes
-from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META, WEIGHTS, read_meta
+from spinlock_dist.checkpoint_metadata import FORMAT_VERSION, META, STATE, WEIGHTS, read_meta
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.config import TrialConfig
@@ -29,10 +29,16 @@ from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.tokenizer import Tokenizer
+from spinlock_dist.training.snapshot import State, packed, unpacked
 
 
-def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epochs: int, engine: str) -> None:
-    """Write `folder`, replacing an earlier one only when the new one is complete on disk."""
+def save_checkpoint(
+    folder: Path, tokenizer: Tokenizer, validation: Metrics, epochs: int, engine: str, state: State | None = None
+) -> None:
+    """Write `folder`, replacing an earlier one only when the new one is complete on disk.
+
+    With the `state` that its training ended with, the training can be resumed.
+    """
     arrays, pipeline_meta = tokenizer.pipeline.to_state()
     tensors = _tensors("pipeline/", arrays)
     for name, tensor in tokenizer.model.state_dict().items():
@@ -55,6 +61,8 @@ def save_checkpoint(folder: Path, tokenizer: Tokenizer, validation: Metrics, epo
     meta = {"format_version": FORMAT_VERSION, **meta, "versions": versions}
     with replacing_folder(Path(folder)) as draft:
         (draft / WEIGHTS).write_bytes(save(tensors))  # save_file would leave it readable by its owner alone
+        if state is not None:
+            (draft / STATE).write_bytes(packed(state))
         (draft / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
@@ -87,6 +95,18 @@ def load_checkpoint(folder: Path | str, device: str = "auto") -> Tokenizer:
     except Exception as error:  # what does not fit surfaces in any layer
         raise CheckpointError(f"{folder}: damaged: {type(error).__name__}: {str(error).splitlines()[:1]}") from None
     return tokenizer
+
+
+def load_state(folder: Path) -> State:
+    """Where the training of a checkpoint ended. Raises `CheckpointError` if it was not kept, or is damaged."""
+    path = Path(folder) / STATE
+    kept = "only spinlock_dist.train --out keeps it, not a study; train its config.yaml again with more epochs"
+    require_file(path, CheckpointError, f"not there: this checkpoint cannot be resumed; {kept}")
+    state = unpacked(path)
+    if state is None or len(state.metadata.get("members", ())) != 1:
+        raise CheckpointError(f"{path}: damaged; train its config again with more epochs")
+    check_finite(state.tensors, path)
+    return state
 
 
 def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str) -> Tokenizer:

@@ -15,6 +15,8 @@ from spinlock_dist.outputs import OutputKind
 FORMAT_VERSION = 3
 META = "meta.json"
 WEIGHTS = "model.safetensors"
+STATE = "training.state"
+"""Where the training ended, in the format of snapshots; there if it can be resumed."""
 MOST_BYTES = 256_000_000
 
 
@@ -38,7 +40,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def _has_its_files_only(folder: Path) -> bool:
-    return all(file.name in (META, WEIGHTS) and file.is_file() and not file.is_symlink() for file in folder.iterdir())
+    return all(
+        file.name in (META, WEIGHTS, STATE) and file.is_file() and not file.is_symlink() for file in folder.iterdir()
+    )
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -19,6 +19,9 @@ COMMANDS = {
     "export": ("results.export", "a trial as a config, for this program or for Spinlock"),
     "train": ("spinlock_dist.train", "train one tokenizer"),
     "diagnose": ("spinlock_dist.diagnose", "which categories a tokenizer rebuilds worst, and why"),
+    "data": ("spinlock_dist.data_info", "what is in a dataset, and whether a training would take it"),
+    "tokenize": ("spinlock_dist.tokenize", "rows as tokens, in a file"),
+    "detokenize": ("spinlock_dist.detokenize", "tokens back to features"),
     "generate": ("spinlock_dist.generate", "simulate operators"),
     "spaces": ("search_spaces.show", "the search spaces, and what one varies"),
 }

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinlock_dist.command import add_overwrite, command_parser
-from spinlock_dist.errors import ConfigError, DataError, did_you_mean, run_command
+from spinlock_dist.errors import ConfigError, did_you_mean, run_command
 from spinlock_dist.outputs import check_output, html_page
 
 if TYPE_CHECKING:
-    from spinlock_dist.config import PrepareConfig
     from spinlock_dist.diagnosis.record import Diagnosis
 
 EXAMPLES = """examples:
   python -m spinlock_dist.diagnose runs/x/best/checkpoint                          which categories are worst, and why
   python -m spinlock_dist.diagnose runs/x/best/checkpoint --category cluster_2     one of them, feature by feature
   python -m spinlock_dist.diagnose ckpt --dataset other.h5 --html diagnosis.html   on other data, as a page
+  python -m spinlock_dist.diagnose runs/x/best/checkpoint --figures figures/       codebooks and latent space, drawn
 """
 
 DIAGNOSIS_PAGE = html_page("spinlock_dist.diagnose", "the page of a diagnosis", "<title>Diagnosis of a tokenizer<")
@@ -32,24 +32,35 @@ def main(argv: list[str] | None = None) -> int:
         check_output(args.html, DIAGNOSIS_PAGE, "--html", args.overwrite)
     # Imported only now, so that --help answers at once.
     from spinlock_dist.checkpoint import load_checkpoint
-    from spinlock_dist.data.load import load_table
+    from spinlock_dist.data.load import chosen_dataset, load_labels, load_table
     from spinlock_dist.diagnosis.measure import diagnose
+    from spinlock_dist.diagnosis.pictures import FIGURE_FOLDER, draw_figures, write_figures
+
+    if args.figures:
+        check_output(args.figures, FIGURE_FOLDER, "--figures")
 
     tokenizer = load_checkpoint(args.checkpoint, device=args.device)
     if args.category is not None:
         _require(args.category, [category.name for category in tokenizer.categories])
-    table = load_table(_source(tokenizer.config.prepare, args.dataset))
+    source = chosen_dataset(tokenizer.config.prepare, args.dataset)
+    table = load_table(source)
     diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation")
+    drawn = []
+    if args.html or args.figures:
+        drawn = draw_figures(tokenizer, table, diagnosis, load_labels(source, len(table)))
+    if args.figures:
+        write_figures(args.figures, drawn)
     if args.html:
         from spinlock_dist.diagnosis.render import write_page
 
-        write_page(args.html, diagnosis)
+        write_page(args.html, diagnosis, drawn)
     if args.json:
         print(json.dumps(as_json(diagnosis, args.category)))
         return 0
     _show(diagnosis, args.category)
-    if args.html:
-        print(f"page: {args.html}")
+    for what, path in (("page", args.html), ("figures", args.figures)):
+        if path:
+            print(f"{what}: {path}")
     return 0
 
 
@@ -75,16 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="print every number as JSON and nothing else")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page that needs nothing but a browser")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="also write its figures here, as .svg files")
     add_overwrite(parser)
     return parser
-
-
-def _source(trained_on: PrepareConfig, dataset: str | None) -> PrepareConfig:
-    if dataset is not None:
-        return trained_on.model_copy(update={"dataset": dataset, "max_samples": None})
-    if trained_on.dataset is not None and not Path(trained_on.dataset).exists():
-        raise DataError(f"{trained_on.dataset}: what this checkpoint was trained on is not there; use --dataset FILE")
-    return trained_on
 
 
 def _require(name: str, known: list[str]) -> None:

@@ -6,8 +6,6 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from spinlock_dist.config import SimulatorConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError, run_command
 from spinlock_dist.outputs import OutputKind, check_output
+from spinlock_dist.progress import row_progress
 
 EXAMPLES = """examples:
   python -m spinlock_dist.generate --samples 10000 --out operators.h5
@@ -40,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     began = time.perf_counter()
     try:
-        with _progress() as progress:
+        with row_progress("simulating", "simulated", "operators") as progress:
             generate_dataset(config, options.out, progress, options.workers)
     except KeyboardInterrupt:
         print("interrupted; run the same command to resume", file=sys.stderr)
@@ -68,36 +67,6 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default {default})")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per available core)")
     return parser
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Draw a bar on a terminal, or print a plain line at every tenth."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from spinlock_dist.shown import terminal_console
-
-    console = terminal_console(stderr=True)
-    if not console.is_terminal:
-        yield _plain_progress()
-        return
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("simulating", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _plain_progress() -> Callable[[int, int], None]:
-    printed = 0
-
-    def show(done: int, total: int) -> None:
-        nonlocal printed
-        tenth = 10 * done // total
-        if tenth > printed:
-            printed = tenth
-            print(f"simulated {done} of {total} operators", file=sys.stderr, flush=True)
-
-    return show
 
 
 def _describe(path: Path) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinlock_dist.errors import ConfigError
+from spinlock_dist.errors import ConfigError, SpinlockError
 
 HEAD_BYTES = 4096
 """How much of a file is read to recognize it."""
@@ -80,6 +81,15 @@ def _check_writable(path: Path, option: str) -> None:
             pass
     except OSError as error:
         raise ConfigError(f"{option} {path}: cannot be written: {folder}: {_reason(error)}") from None
+
+
+@contextmanager
+def saying_why(path: Path, option: str = "--out") -> Iterator[None]:
+    """Turn what keeps a block from writing to `path` into a `SpinlockError` that says why."""
+    try:
+        yield
+    except OSError as error:
+        raise SpinlockError(f"{option} {path}: could not be written: {_reason(error)}") from None
 
 
 def file_head(path: Path) -> str:

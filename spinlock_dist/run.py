@@ -27,8 +27,8 @@ from spinlock_dist.prepare import PreparedData
 from spinlock_dist.tokenizer import Tokenizer
 from spinlock_dist.training.engine import choose_engine
 from spinlock_dist.training.evaluation import EvaluationData, reconstructed
-from spinlock_dist.training.member import Member, config_hash, restored_members
-from spinlock_dist.training.snapshot import Snapshots
+from spinlock_dist.training.member import Member, config_hash, further, restored_members
+from spinlock_dist.training.snapshot import Snapshots, State
 from spinlock_dist.training.trainer import MembersReport, Session, train
 from spinlock_dist.training.warm_up import warm_up
 
@@ -50,6 +50,8 @@ class TrialOutcome:
     """What it was trained on."""
     first_fold: Metrics | None = None
     """Of these weights on the validation rows of their own fold, where `validation` is of several folds."""
+    state: State | None = None
+    """Where the training ended, if it was to be kept: `run_members` goes on from there."""
 
     @property
     def config(self) -> TrialConfig:
@@ -66,8 +68,10 @@ class TrialOutcome:
         return scored
 
     def save(self, folder: Path) -> None:
-        """Write a complete checkpoint (model.safetensors + meta.json) as `folder`, atomically."""
-        save_checkpoint(folder, self.tokenizer, self.first_fold or self.validation, self.epochs, self.engine)
+        """Write a complete checkpoint (model.safetensors + meta.json) as `folder`, atomically; with where the training
+        ended, if that was kept."""
+        metrics = self.first_fold or self.validation
+        save_checkpoint(folder, self.tokenizer, metrics, self.epochs, self.engine, self.state)
 
 
 def run_trial(
@@ -99,6 +103,8 @@ def run_members(
     data: PreparedData,
     report: MembersReport = lambda _: (),
     snapshots: Snapshots | None = None,
+    keep_states: bool = False,
+    earlier: State | None = None,
 ) -> list[TrialOutcome | SpinlockError | None]:
     """Train several configurations in lock step, as `run_trial` would train each, up to float rounding.
 
@@ -109,6 +115,10 @@ def run_members(
     Returns, for each config, its outcome, the `ConfigError` or `DivergedError` that it alone ended with, or None if the
     report ended it. Raises `ConfigError` naming the first setting that differs and may not. `snapshots` may hold more
     members than these, of the same data.
+
+    With `keep_states` outcomes have the state that they ended with. Given as `earlier` to a training of the same config
+    with more epochs, that begins with what it ended with, and goes on with the learning rates of its own schedule: with
+    a constant one it ends bit for bit as if it had been trained in one go.
     """
     _check_alike(configs)
     device = resolve_device(configs[0].training.device)
@@ -117,15 +127,16 @@ def run_members(
         warm_up(configs[0])  # on a node where no study began: not in the middle of a trial, and not in its seconds
     began = time.perf_counter()
     prepared = _on_device(data, GroupLayout(data.categories, device))
-    earlier = None
+    state = further(earlier, configs[0]) if earlier is not None else None
     if snapshots is not None:
-        state = snapshots.load(_surroundings(data, device, engine), [config_hash(config) for config in configs])
-        if state is not None:
-            members, stored = restored_members(state, configs, prepared)
-            earlier = state, stored
-    if earlier is None:
+        hashes = [config_hash(config) for config in configs]
+        state = snapshots.load(_surroundings(data, device, engine), hashes) or state
+    if state is not None:
+        members, stored = restored_members(state, configs, prepared)
+        train(members, prepared, report, Session(began, snapshots, (state, stored), keep_states))
+    else:
         members = [_planned(config, data) for config in configs]
-    train(members, prepared, report, Session(began, snapshots, earlier))
+        train(members, prepared, report, Session(began, snapshots, None, keep_states))
     return [_outcome(member, data, engine) for member in members]
 
 
@@ -148,7 +159,7 @@ def training_hash(config: TrialConfig, data: PreparedData) -> str:
     """
     if get_strategy(config.compression.strategy).measured:
         return config_hash(config)
-    plan = _plan(config, data)
+    plan = plan_sizes(config, data)
     rest = config.model_dump_json(exclude={"compression"})
     return hashlib.sha256(f"{rest}{plan.dims.tolist()}{plan.codes.tolist()}".encode()).hexdigest()
 
@@ -169,13 +180,13 @@ def _surroundings(data: PreparedData, device: torch.device, engine: str) -> str:
 def _planned(config: TrialConfig, data: PreparedData) -> Member:
     """A member with its sizes, or with the error that it ended with before it began."""
     try:
-        return Member(config, _plan(config, data))
+        return Member(config, plan_sizes(config, data))
     except ConfigError as error:
         return Member(config, None, error=error)
 
 
-def _plan(config: TrialConfig, data: PreparedData) -> CapacityPlan:
-    """The sizes for a config.
+def plan_sizes(config: TrialConfig, data: PreparedData) -> CapacityPlan:
+    """The sizes that a training of `config` has, measured on pilots where its strategy asks for that.
 
     Raises `ConfigError` if no codebook is left with two codes: whatever was trained, tokens would carry nothing.
     """
@@ -209,6 +220,7 @@ def _outcome(member: Member, data: PreparedData, engine: str) -> TrialOutcome | 
         epochs=member.epochs,
         seconds=member.seconds,
         data=data,
+        state=member.state,
     )
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from spinlock_dist.categories.category import Category
+    from spinlock_dist.compression.capacity import CapacityPlan
     from spinlock_dist.metrics.record import EpochMetrics, Metrics
     from spinlock_dist.run import TrialOutcome
 
@@ -53,21 +54,35 @@ def epoch_in_words(epoch: EpochMetrics, width: int) -> str:
 def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> Table:
     """The sizes, errors and codebook use of every category; errors on the validation rows."""
     score, plan = outcome.validation, outcome.tokenizer.plan
-    table = _table(
-        "validation, by category", ["category", "features", "dims", "codes", "bits", "FVU", "raw MSE", "used", "dead"]
-    )
+    sizes = ["fea-\ntures", "codes", "carried\n/ bits"]  # latent dimensions bound nothing: a dry run lists them
+    table = _table("validation, by category", ["category", *sizes, "FVU", "raw MSE", "used", "dead"])
     for index, category in enumerate(categories):
         used, dead = codebook_use(score, category.name)
         table.add_row(
             category.name,
             str(len(category)),
-            " ".join(map(str, plan.dims[index])),
             " ".join(plan.sizes_in_words(index)),
-            f"{plan.bits[index].sum():.1f}",
+            f"{score.bits_carried[category.name]:.1f}/{plan.bits[index].sum():.1f}",
             f"{score.fvu[category.name]:.4f}",
             f"{score.mse_raw[category.name]:.3g}",
             f"{used:.0%}",
             str(dead),
+        )
+    return table
+
+
+def plan_table(plan: CapacityPlan, categories: Sequence[Category]) -> Table:
+    """The sizes that every category would be trained with."""
+    table = _table("to be trained", ["category", "features", "dims", "codes", "bits", "/feature"])
+    for index, category in enumerate(categories):
+        bits = plan.bits[index].sum()
+        table.add_row(
+            category.name,
+            str(len(category)),
+            " ".join(map(str, plan.dims[index])),
+            " ".join(plan.sizes_in_words(index)),
+            f"{bits:.1f}",
+            f"{bits / len(category):.2f}",
         )
     return table
 
@@ -109,7 +124,7 @@ def totals(score: Metrics, label: str) -> str:
         f"{label}: imbalance {score.imbalance:.3f}x, FVU mean {score.fvu_mean:.4f}, "
         f"worst {score.fvu_worst:.4f} ({score.worst_category}),\n"
         f"  utilization {score.utilization:.1%}, {score.dead_codes} dead codes, "
-        f"{score.bits_per_sample:.1f} bits per sample\n"
+        f"{score.carried_in_words()} per sample carried\n"
         f"  by chance alone, equally good categories would show {score.imbalance_by_chance:.2f}x on these rows"
     )
 

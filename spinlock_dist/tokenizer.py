@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from spinlock_dist.features.pipeline import FeaturePipeline
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, stack_tokens
 from spinlock_dist.split import split_rows
-from spinlock_dist.training.evaluation import CHUNK, EvaluationData, evaluate, passes
+from spinlock_dist.training.evaluation import CHUNK, EvaluationData, chunks, evaluate, passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +51,28 @@ class Tokenizer:
         codes = self.plan.codes
         return codes.shape if codes.shape[2] > 1 else codes.shape[:2]
 
+    @cached_property
+    def identity(self) -> str:
+        """What tells it from any other, in 64 hexadecimal digits: the SHA-256 of all that its tokens depend on.
+
+        Tokens of one identity can be decoded by it alone. It stays the same when a checkpoint is copied or loaded.
+        """
+        names = [list(self.pipeline.feature_names), [[each.name, list(each.columns)] for each in self.categories]]
+        found = hashlib.sha256(json.dumps([*names, self.plan.codes.tolist()]).encode())
+        arrays = {f"pipeline/{name}": array for name, array in self.pipeline.to_state()[0].items()}
+        arrays |= {f"model/{name}": tensor.cpu().numpy() for name, tensor in self.model.state_dict().items()}
+        for name, array in sorted(arrays.items()):
+            found.update(f"{name} {array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
     def encode(self, table: FeatureTable) -> np.ndarray:
         """The tokens `[N, C, L]` or `[N, C, L, S]` int64 of raw features; see `token_shape`.
 
         Raises `DataError` unless the columns are the same.
         """
-        results = self.reconstruct(self.pipeline.transform(table))
-        tokens_NGLS = np.concatenate([stack_tokens(self.model.layout, parts) for parts in results])
+        grouped_NGF = self._group(self.pipeline.transform(table))
+        parts = chunks(self.model, grouped_NGF, np.arange(len(grouped_NGF)))
+        tokens_NGLS = np.concatenate([stack_tokens(self.model.layout, self.model.tokens(x_MBGF)) for x_MBGF in parts])
         return tokens_NGLS.reshape(len(tokens_NGLS), *self.token_shape)
 
     @torch.no_grad()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spinlock_dist.prepare import PreparedData
     from spinlock_dist.run import TrialOutcome
     from spinlock_dist.tables import Arm
+    from spinlock_dist.training.snapshot import State
 
 EXAMPLES = """examples:
   python -m spinlock_dist.train                                    defaults on simulated operators
@@ -30,6 +31,8 @@ EXAMPLES = """examples:
   python -m spinlock_dist.train --dataset features.parquet --set compression.strategy=dimensionality --out ckpt
   python -m spinlock_dist.train --config trial.yaml --compare uniform   beside the baseline, on the same everything
   python -m spinlock_dist.train --compare joint_least_squares      beside a codec without a network, at the same bits
+  python -m spinlock_dist.train --config trial.yaml --dry-run      what would be trained, without training it
+  python -m spinlock_dist.train --resume ckpt --epochs 20 --out ckpt   20 epochs more, of a checkpoint of this command
 """
 
 BAR = "joint_least_squares"
@@ -44,12 +47,20 @@ def main(argv: list[str] | None = None) -> int:
     if args.out:
         check_output(args.out, CHECKPOINT, overwrite=args.overwrite)
     codec = _codec(args.compare)
-    configs = _configs(args, codec)
+    configs, earlier = _resumed(args) if args.resume else (_configs(args, codec), None)
     # Imported only now, so that --help and a misspelt setting answer at once.
     from spinlock_dist.prepare import prepare
 
     data = prepare(configs[0].prepare)
-    outcomes = _train(configs, data, quiet=args.json)
+    if args.resume:
+        _require_same_data(args.resume, data)
+    if args.dry_run:
+        from spinlock_dist.dry_run import show_plan
+
+        for config in configs:
+            show_plan(config, data, args.json)
+        return 0
+    outcomes = _train(configs, data, args.json, earlier)
     splits = ("validation", "test") if args.test else ("validation",)
     arms = [_trained_arm(outcome, splits) for outcome in outcomes]
     if args.compare:
@@ -80,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("spinlock_dist.train", "Train one tokenizer and show it category by category.", EXAMPLES)
     parser.add_argument("--config", type=Path, metavar="YAML", help="trial config, or one of Spinlock's")
     parser.add_argument("--dataset", metavar="FILE", help="HDF5, .parquet, .csv or .npz (default: simulated operators)")
-    parser.add_argument("--epochs", type=int, metavar="N")
+    parser.add_argument("--epochs", type=int, metavar="N", help="with --resume: how many more")
     parser.add_argument("--seed", type=int, metavar="N")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
@@ -96,6 +107,17 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FOLDER", help="write the checkpoint here: a new folder, or an earlier checkpoint's"
     )
     add_overwrite(parser)
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="train a checkpoint that this command wrote on, for --epochs more; its config stays as it is",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check config and dataset, say what would be trained, and end",
+    )
     parser.add_argument(
         "--test", action="store_true", help="also evaluate the test rows; never choose a config by them"
     )
@@ -163,8 +185,36 @@ def _assignment(text: str) -> tuple[str, Any]:
     return name, read_text(value, f"--set {text}")[0]
 
 
-def _train(configs: list[TrialConfig], data: PreparedData, quiet: bool) -> list[TrialOutcome]:
-    """Train all configs in lock step, showing how the first one is doing."""
+def _resumed(args: argparse.Namespace) -> tuple[list[TrialConfig], State]:
+    """The config of a checkpoint with more epochs, and where its training ended."""
+    from spinlock_dist.checkpoint import load_state
+    from spinlock_dist.checkpoint_metadata import META, read_meta
+    from spinlock_dist.config_file import parse_config
+
+    taken = {"--config": args.config, "--set": args.set, "--seed": args.seed, "--compare": args.compare}
+    for option, value in taken.items():
+        if value not in (None, []):
+            raise ConfigError(f"{option}: --resume trains the config of its checkpoint; leave it out, or train anew")
+    if args.epochs is None or args.epochs < 1:
+        raise ConfigError("--resume: say by --epochs N how many epochs more, at least 1")
+    config, state = parse_config(TrialConfig, read_meta(args.resume)["config"], META), load_state(args.resume)
+    flags = {"prepare.dataset": args.dataset, "training.device": args.device}
+    given = {name: value for name, value in flags.items() if value is not None}
+    epochs = {"training.epochs": state.metadata["epoch"] + args.epochs}
+    return [config.with_overrides(given | epochs, "command line")], state
+
+
+def _require_same_data(checkpoint: Path, data: PreparedData) -> None:
+    from spinlock_dist.checkpoint_metadata import read_meta
+
+    if read_meta(checkpoint)["fingerprint"] != data.fingerprint:
+        raise ConfigError(f"--resume {checkpoint}: trained on other data; name that by --dataset FILE, or train anew")
+
+
+def _train(
+    configs: list[TrialConfig], data: PreparedData, quiet: bool, earlier: State | None = None
+) -> list[TrialOutcome]:
+    """Train all configs in lock step, showing how the first one is doing; on from `earlier`, if it is given."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from spinlock_dist.run import run_members
@@ -184,7 +234,7 @@ def _train(configs: list[TrialConfig], data: PreparedData, quiet: bool) -> list[
                 progress.update(task, completed=made[0].epoch, state=epoch_in_words(made[0], left))
             return ()
 
-        members = run_members(configs, data, report)
+        members = run_members(configs, data, report, keep_states=True, earlier=earlier)
     return [_finished(member, config) for member, config in zip(members, configs, strict=True)]
 
 

@@ -143,6 +143,7 @@ def make_metrics() -> Callable[..., Metrics]:
             "perplexity_ratio": 0.8,
             "entropy_ratio": 0.9,
             "bits_per_sample": 100.0,
+            "bits_carried_per_sample": 85.0,
             "reference_imbalance": 1.0,
             "reference_distance": 1.5,
             "topographic_pre": 0.9,

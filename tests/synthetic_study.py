@@ -265,6 +265,11 @@ class _Builder:
             entropy_ratio=0.5 + 0.5 * float(np.mean(flat)),
             dead_codes=sum(book["codes"] - book["used"] for book in books),
             bits_per_sample=bought.plan.bits_per_sample,
+            bits_carried_per_sample=sum(math.log2(book["perplexity"]) for book in books),
+            bits=dict(zip(names, bought.plan.bits.sum(axis=1).tolist(), strict=True)),
+            bits_carried={
+                name: sum(math.log2(book["perplexity"]) for book in books if book["category"] == name) for name in names
+            },
             reference_fvu=dict(zip(names, reference.tolist(), strict=True)),
             reference_imbalance=imbalance(reference.tolist()),
             reference_distance=distance_to_reference(list(fvu), reference),

@@ -59,8 +59,9 @@ def category_table(records: Sequence[TrialRecord], features: Mapping[str, int]) 
 
     `features` are counts by category; of one that is not there `features` and `bits_per_feature` are missing. Columns:
     phase, arm, number, split, category, features, fvu, mse_raw, scale = mse_raw / fvu (missing where fvu is 0),
-    reference_fvu, bits, bits_per_feature, and for each level `dim.<level>` and `codes.<level>`: its latent dimensions,
-    and the codes of its codebooks multiplied, so that their log2 is its bits; 0 and 1 where it is switched off.
+    reference_fvu, bits, bits_carried, bits_per_feature, and for each level `dim.<level>` and `codes.<level>`: its
+    latent dimensions, and the codes of its codebooks multiplied, so that their log2 is its bits; 0 and 1 where it is
+    switched off.
     """
     import pandas as pd
 
@@ -142,6 +143,7 @@ def _category_rows(metrics: Metrics, features: Mapping[str, int]) -> Iterator[di
             "scale": metrics.mse_raw[category] / fvu if fvu else None,
             "reference_fvu": metrics.reference_fvu.get(category),
             "bits": bits[category],
+            "bits_carried": metrics.bits_carried.get(category),
             "bits_per_feature": bits[category] / count if count else None,
         }
         for level in LEVELS:

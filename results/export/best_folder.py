@@ -74,6 +74,7 @@ def _table(record: TrialRecord, baseline: TrialRecord, finding: Finding) -> str:
     for name in FIGURES:
         ratios = " | ".join(str(effects.get(name, "")) for effects in (finding.effects, finding.against_control))
         lines.append(f"| {name} | {ours.estimate(name):.4g} / {theirs.estimate(name):.4g} | {ratios} |")
-    for name in ("utilization", "bits_per_sample"):
-        lines.append(f"| {name} | {getattr(ours, name):.4g} / {getattr(theirs, name):.4g} | | |")
+    for name in ("utilization", "bits_per_sample", "bits_carried_per_sample"):
+        found = (getattr(each, name) for each in (ours, theirs))
+        lines.append(f"| {name} | {' / '.join('?' if value is None else f'{value:.4g}' for value in found)} | | |")
     return "\n".join(lines)

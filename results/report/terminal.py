@@ -33,7 +33,7 @@ def leaderboard(
     table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     table.caption = _caption(front, replicated)
     table.caption_justify = "left"
-    for column in ("rank", "trial", "imbalance", "worst", "mean", "util", "settings"):
+    for column in ("rank", "trial", "imbalance", "worst", "mean", "util", "carried", "settings"):
         justify: Any = "left" if column in ("trial", "settings") else "right"
         table.add_column(column, justify=justify, no_wrap=column != "settings", overflow="fold")
     table.add_row("", "baseline", *_figures(_score(baseline)), "uniform")
@@ -61,7 +61,7 @@ def _on_test_rows(effects: Mapping[str, Effect]) -> list[str]:
 
 
 def _caption(front: Sequence[TrialRecord], replicated: Mapping[str, Mapping[str, Effect]] | None) -> str:
-    lines = ["±: half the interval over rows"]
+    lines = ["±: half the interval over rows; carried: of the bits paid, by entropy"]
     if replicated:
         lines.append("x: imbalance, worst and mean / the baseline's on the test rows, with intervals")
     if front:
@@ -73,6 +73,7 @@ def _figures(metrics: Metrics) -> tuple[str, ...]:
     return (
         *(metrics.in_words(name) for name in ("imbalance", "fvu_worst", "fvu_mean")),
         f"{metrics.utilization:.0%}",
+        "" if metrics.carried_share is None else f"{metrics.carried_share:.0%}",
     )
 
 

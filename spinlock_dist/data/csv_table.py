@@ -8,17 +8,15 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
 
-from spinlock_dist.data.table import FeatureTable
-from spinlock_dist.data.tabular import FEWER, by_family, not_numeric, reading, refuse_duplicates, require_rows
+from spinlock_dist.data.flat_table import FlatTable, not_numeric, reading, refuse_duplicates
 from spinlock_dist.errors import DataError
-from spinlock_dist.memory import require_memory
 
 MISSING = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
@@ -31,22 +29,41 @@ PER_BYTE = 6
 """Bytes of memory that a byte of a file takes: a value of two characters becomes a float64."""
 
 
-def read_csv(path: Path, max_samples: int | None) -> FeatureTable:
-    """Read the first rows of a CSV file whose first line names the columns.
+def open_csv_table(path: Path, max_samples: int | None) -> FlatTable:
+    """The first rows of a CSV file whose first line names the columns.
 
-    Raises `DataError` if it is not one, for a row of another length, a value that is no number, and a last line that
-    may be cut off.
+    Raises `DataError` if it is not one; reading it raises one for a row of another length, a value that is no number,
+    and a last line that may be cut off.
     """
     with reading(path, "CSV file"):
         names = _header(path)
-        require_memory(path.stat().st_size * PER_BYTE, f"{path}: a file of this size", DataError, FEWER)
+        size = path.stat().st_size
+    return FlatTable(
+        path=path,
+        names=names,
+        rows=None,
+        parts=_parts(path, names, max_samples),
+        needs=size * PER_BYTE,
+        in_words="a file of this size",
+    )
+
+
+def _parts(path: Path, names: Sequence[str], max_samples: int | None) -> Iterator[np.ndarray]:
+    """The rows, `[B, D]` float64 each."""
+    done = 0
+    with reading(path, "CSV file"):
         try:
-            values = _numbers(path, names, max_samples)
+            for values in _numbers(path, names):
+                part = values[: None if max_samples is None else max_samples - done]
+                done += len(part)
+                yield part
+                if done == max_samples:
+                    return
+            if not _ends_its_last_line(path):
+                raise pyarrow.ArrowInvalid("the last line has no end")
         except pyarrow.ArrowInvalid as error:
             _explain(path, names)  # raises, if it finds out what is wrong, with the line
             raise DataError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from None
-    require_rows(path, *values.shape)
-    return by_family(path, names, values)
 
 
 def _header(path: Path) -> list[str]:
@@ -69,17 +86,24 @@ def _header(path: Path) -> list[str]:
     return names
 
 
-def _numbers(path: Path, names: Sequence[str], max_samples: int | None) -> np.ndarray:
-    """The rows `[N, D]` as float64, read block by block."""
+def _numbers(path: Path, names: Sequence[str]) -> Iterator[np.ndarray]:
+    """All rows as float64, block by block: as text from where a value is none that Arrow takes for a number."""
+    done = 0
     try:
-        return _blocks(path, names, max_samples, pyarrow.float64())
+        for values in _blocks(path, names, pyarrow.float64()):
+            yield values
+            done += len(values)
+        return
     except pyarrow.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
-    return _blocks(path, names, max_samples, pyarrow.string())  # words for truth, or numbers as Python writes them
+    for values in _blocks(path, names, pyarrow.string()):  # words for truth, or numbers as Python writes them
+        known = min(done, len(values))
+        done -= known
+        yield values[known:]
 
 
-def _blocks(path: Path, names: Sequence[str], max_samples: int | None, kind: pyarrow.DataType) -> np.ndarray:
+def _blocks(path: Path, names: Sequence[str], kind: pyarrow.DataType) -> Iterator[np.ndarray]:
     numbers = [str(column) for column in range(len(names))]
     with open_csv(
         path,
@@ -92,16 +116,8 @@ def _blocks(path: Path, names: Sequence[str], max_samples: int | None, kind: pya
             strings_can_be_null=True,
         ),
     ) as reader:
-        parts: list[np.ndarray] = []
-        rows = 0
         for batch in reader:
-            parts.append(np.stack([_floats(column) for column in batch.columns], axis=1))
-            rows += len(batch)
-            if max_samples and rows >= max_samples:
-                return np.concatenate(parts)[:max_samples]
-    if not _ends_its_last_line(path):
-        raise pyarrow.ArrowInvalid("the last line has no end")
-    return np.concatenate(parts) if parts else np.empty((0, len(names)))
+            yield np.stack([_floats(column) for column in batch.columns], axis=1)
 
 
 def _floats(column: pyarrow.Array) -> np.ndarray:

@@ -27,7 +27,7 @@ from spinlock_dist.data.hdf5_presence import (
     stand_ins,
 )
 from spinlock_dist.data.initial_fields import Fields
-from spinlock_dist.data.table import FeatureTable, require_families
+from spinlock_dist.data.table import FeatureTable, require_families, require_same_rows
 from spinlock_dist.errors import DataError
 from spinlock_dist.inputs import really, require_file
 
@@ -40,38 +40,68 @@ NAMES = "feature_names"
 DEFAULT_AGGREGATIONS = ("mean", "std", "cv")
 
 
-def read_hdf5(
-    path: Path,
-    families: Collection[str] | None,
-    max_samples: int | None,
-    may_lack: Collection[str] = (),
-    linked: bool = False,
-) -> FeatureTable:
-    """Read the first `max_samples` rows of the given families; of all but architecture when `families` is None.
+@dataclass(frozen=True, kw_only=True)
+class Hdf5Source:
+    """What to read of an HDF5 file: the first `max_samples` rows of the given families, of all but architecture when
+    `families` is None.
 
-    Those that the file `may_lack` are left out if it does. Initial fields are not read before somebody looks at them.
-    Other files are read only if they may be `linked`. Raises `DataError` for a file that is not HDF5, is damaged, has
-    rows that were never written, needs more memory than there is, or lacks features or a family asked for.
+    Those that the file `may_lack` are left out if it does. Other files are read only if they may be `linked`.
     """
-    with _opened(path) as file:
-        require_complete(file, path)
-        datasets = _family_datasets(file, path, linked)
-        wanted = [name for name in datasets if name not in ON_DEMAND] if families is None else families
-        require_families([name for name in wanted if name not in may_lack], datasets, str(path))
-        chosen = [name for name in datasets if name in wanted]
-        for name in chosen:
-            require_memory_for(datasets[name], path, max_samples)
-            require_written(datasets[name], path, max_samples, linked)
+
+    path: Path
+    families: Collection[str] | None
+    max_samples: int | None
+    may_lack: Collection[str] = ()
+    linked: bool = False
+
+    def whole(self) -> FeatureTable:
+        """Read all rows. Initial fields are not read before somebody looks at them.
+
+        Raises `DataError` for a file that is not HDF5, is damaged, has rows that were never written, needs more memory
+        than there is, or lacks features or a family asked for.
+        """
+        with opened_hdf5(self.path) as file:
+            return self._table(file, self._chosen(file), slice(0, self.max_samples))
+
+    def rows(self) -> int:
+        """How many there are. Raises `DataError` as `whole` does, and if families have different numbers of them."""
+        with opened_hdf5(self.path) as file:
+            counts = {name: len(dataset) for name, dataset in self._chosen(file).items() if dataset.shape}
+        require_same_rows(counts, str(self.path))
+        there = min(counts.values(), default=0)
+        return there if self.max_samples is None else min(there, self.max_samples)
+
+    def batches(self, size: int) -> Iterator[FeatureTable]:
+        """Read `size` rows at a time, and at the end those that are left. Raises `DataError` as `whole` does."""
+        rows = self.rows()
+        with opened_hdf5(self.path) as file:
+            chosen = self._chosen(file)
+            for start in range(0, rows, size):
+                yield self._table(file, chosen, slice(start, min(start + size, rows)))
+
+    def _chosen(self, file: h5py.File) -> dict[str, h5py.Dataset]:
+        require_complete(file, self.path)
+        datasets = _family_datasets(file, self.path, self.linked)
+        on_its_own = [name for name in datasets if name not in ON_DEMAND]
+        wanted = on_its_own if self.families is None else self.families
+        require_families([name for name in wanted if name not in self.may_lack], datasets, str(self.path))
+        return {name: dataset for name, dataset in datasets.items() if name in wanted}
+
+    def _table(self, file: h5py.File, chosen: dict[str, h5py.Dataset], rows: slice) -> FeatureTable:
+        for dataset in chosen.values():
+            require_memory_for(dataset, self.path, None if rows.stop is None else rows.stop - rows.start)
+            require_written(dataset, self.path, rows.stop, self.linked)
         return FeatureTable(
-            columns={name: _read_rows(datasets[name], path, max_samples) for name in chosen},
-            names={name: _names(file, name, datasets[name], path) for name in chosen},
-            source=str(path),
-            fields=_fields(file, path, max_samples, linked),
+            columns={name: _read_rows(dataset, self.path, rows) for name, dataset in chosen.items()},
+            names={name: _names(file, name, dataset, self.path) for name, dataset in chosen.items()},
+            source=str(self.path),
+            fields=_fields(file, self.path, rows, self.linked),
         )
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def opened_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file. Raises `DataError` for one that is none, and what HDF5 raises in the block as one."""
     require_file(path, DataError)
     if not h5py.is_hdf5(path):
         kind = f"it is {really(path)}" if really(path) else "the HDF5 signature is missing"
@@ -124,11 +154,11 @@ def _family_dataset(features: h5py.Group, name: str, path: Path, linked: bool) -
     return None
 
 
-def _read_rows(dataset: h5py.Dataset, path: Path, max_samples: int | None) -> np.ndarray:
+def _read_rows(dataset: h5py.Dataset, path: Path, rows: slice) -> np.ndarray:
     if dataset.ndim not in (2, 3) or dataset.dtype.kind not in "fiub":
         shape = list(dataset.shape)
         raise DataError(f"{path}: {dataset.name} must hold numbers [N, D] or [N, T, D], is {dataset.dtype} {shape}")
-    values = dataset[:max_samples]
+    values = dataset[rows]
     missing = [values == stand_in for stand_in in stand_ins(dataset)]
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
         values = values.astype(np.float32, copy=False)
@@ -150,7 +180,7 @@ class StoredArray:
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
         """Read the given rows; they ascend and differ. Raises `DataError` if they cannot be read or are not there."""
         first, last = int(rows[0]), int(rows[-1])
-        with _opened(self.path) as file:
+        with opened_hdf5(self.path) as file:
             dataset = node_at(file, self.name, self.path, self.linked)
             assert isinstance(dataset, h5py.Dataset)
             require_written(dataset, self.path, last + 1, self.linked)
@@ -160,14 +190,14 @@ class StoredArray:
             return dataset[rows]
 
 
-def _fields(file: h5py.File, path: Path, max_samples: int | None, linked: bool) -> Fields | None:
+def _fields(file: h5py.File, path: Path, rows: slice, linked: bool) -> Fields | None:
     """The initial fields, unread; None if there are none of the shape `[N, C, H, W]`."""
     dataset = node_at(file, FIELDS, path, linked)
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         return None
     if dataset.ndim != 4 or dataset.dtype.kind not in "fiub":
         return None
-    return Fields(StoredArray(path, FIELDS, dataset.shape, linked), np.arange(len(dataset))[:max_samples])
+    return Fields(StoredArray(path, FIELDS, dataset.shape, linked), np.arange(len(dataset))[rows])
 
 
 def _names(file: h5py.File, family: str, dataset: h5py.Dataset, path: Path) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,13 @@ def require_families(wanted: Collection[str], available: Collection[str], source
     for family in wanted:
         if family not in available:
             raise DataError(f"{source}: no family '{family}'{did_you_mean(family, available)}")
+
+
+def require_same_rows(counts: Mapping[str, int], source: str) -> None:
+    """Raise `DataError` unless all families have equally many rows."""
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{family} {count}" for family, count in counts.items())
+        raise DataError(f"{source}: the families have different numbers of rows: {found}")
 
 
 def missing_as_nan(values: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from math import floor, log2, log10
+from math import floor, log10
 from statistics import median
 
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis, FeatureDiagnosis, RawImbalance
@@ -57,12 +57,11 @@ def dead_codes(category: CategoryDiagnosis, diagnosis: Diagnosis) -> str | None:
 
 def uneven_codes(category: CategoryDiagnosis, diagnosis: Diagnosis) -> str | None:
     """A few of its codes stand for most rows, so that its tokens carry fewer bits than they cost."""
-    carried = sum(log2(book.perplexity) for book in category.codebooks)
-    if carried >= EVEN_USE * category.bits:
+    if category.bits_carried >= EVEN_USE * category.bits:
         return None
     levels = ", ".join(f"{book.perplexity:.1f} of {book.codes} in {book.level}" for book in category.codebooks)
     return (
-        f"uses its codes unevenly: they carry {carried:.1f} of the {category.bits:.1f} bits they cost "
+        f"uses its codes unevenly: they carry {category.bits_carried:.1f} of the {category.bits:.1f} bits they cost "
         f"(perplexity {levels})"
     )
 

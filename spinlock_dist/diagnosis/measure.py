@@ -6,7 +6,7 @@ Legend: N rows, D cleaned features, C categories, L levels, S codebooks of a lev
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +23,7 @@ from spinlock_dist.diagnosis.record import (
     RawImbalance,
 )
 from spinlock_dist.errors import DataError
-from spinlock_dist.metrics.codebook_usage import codebook_usage
+from spinlock_dist.metrics.codebook_usage import CodebookUsage, codebook_usage
 from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, RAW_FLOOR, fraction_unexplained, imbalance
 from spinlock_dist.model.hierarchical_vqvae import stack_tokens
 from spinlock_dist.prepare import fingerprint
@@ -56,6 +56,7 @@ def diagnose(tokenizer: Tokenizer, table: FeatureTable, split: str | None = "val
         mean_D=fitted_ND.mean(axis=0, dtype=np.float64),
         raw_mean_D=tokenizer.pipeline.invert(fitted_ND).mean(axis=0),
         tokens_NCLS=tokens_NCLS[fitted],
+        scored_tokens_NCLS=tokens_NCLS[scored],
     )
     categories = scores.categories()
     return Diagnosis(
@@ -121,7 +122,7 @@ def _reconstruct(tokenizer: Tokenizer, values_ND: np.ndarray) -> tuple[np.ndarra
     for results in tokenizer.reconstruct(values_ND):
         output_MBGF = model.join([result.output_MGBF for result in results])
         outputs.append(model.layout.unpack(output_MBGF[0]).cpu().numpy())
-        tokens.append(stack_tokens(model.layout, results))
+        tokens.append(stack_tokens(model.layout, [[level.tokens_MGBS for level in each.levels] for each in results]))
     return np.concatenate(outputs), np.concatenate(tokens)
 
 
@@ -135,6 +136,8 @@ class _Scores:
     mean_D: np.ndarray
     raw_mean_D: np.ndarray
     tokens_NCLS: np.ndarray
+    """Of the rows behind the codebook usage."""
+    scored_tokens_NCLS: np.ndarray
 
     @cached_property
     def raw_target_ND(self) -> np.ndarray:
@@ -183,6 +186,7 @@ class _Scores:
             dims=tuple(plan.dims[index].tolist()),
             codes=tuple(plan.codes[index].prod(axis=1).tolist()),
             bits=bits,
+            bits_carried=sum(usage.bits_carried for _, usage in self._usages(index, self.scored_tokens_NCLS)),
             bits_per_feature=bits / len(category),
             fvu=fvu,
             reference_fvu=reference,
@@ -227,19 +231,22 @@ class _Scores:
         return share
 
     def _codebooks(self, index: int) -> tuple[CodebookDiagnosis, ...]:
+        return tuple(
+            CodebookDiagnosis(
+                level=name,
+                dim=dim,
+                codes=usage.codes,
+                used=usage.used,
+                dead=usage.codes - usage.used,
+                perplexity=usage.perplexity,
+            )
+            for (name, dim), usage in self._usages(index, self.tokens_NCLS)
+        )
+
+    def _usages(self, index: int, tokens_NCLS: np.ndarray) -> Iterator[tuple[tuple[str, int], CodebookUsage]]:
+        """Level and latent dimension of every codebook of a category, and how these tokens use it."""
         plan = self.tokenizer.plan
-        diagnosed = []
         for (category, level, book), name, codes in plan.codebooks():
             if category == index:
-                usage = codebook_usage(np.bincount(self.tokens_NCLS[:, index, level, book], minlength=codes))
-                diagnosed.append(
-                    CodebookDiagnosis(
-                        level=name,
-                        dim=int(plan.dims[index, level]),
-                        codes=codes,
-                        used=usage.used,
-                        dead=codes - usage.used,
-                        perplexity=usage.perplexity,
-                    )
-                )
-        return tuple(diagnosed)
+                counts_K = np.bincount(tokens_NCLS[:, index, level, book], minlength=codes)
+                yield (name, int(plan.dims[index, level])), codebook_usage(counts_K)

@@ -59,7 +59,9 @@ class CategoryDiagnosis:
     codes: tuple[int, ...]
     """Codes per level, all its codebooks together; 1 is a level switched off."""
     bits: float
-    """Bits per sample."""
+    """Bits per sample: log2 of the codes, summed over codebooks."""
+    bits_carried: float
+    """Entropy of the codes on the rows that were scored, summed over codebooks: what the tokens carry at most."""
     bits_per_feature: float
     fvu: float
     reference_fvu: float

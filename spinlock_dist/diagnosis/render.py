@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 
 from spinlock_dist.atomic_files import write_text
 from spinlock_dist.diagnosis.causes import causes, changed_data, raw_imbalance
+from spinlock_dist.diagnosis.pictures import Drawn
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis
 from spinlock_dist.errors import ConfigError
 
 PAGE = Path(__file__).parent / "page"
 
 
-def write_page(path: Path, diagnosis: Diagnosis) -> None:
+def write_page(path: Path, diagnosis: Diagnosis, drawn: Sequence[Drawn] = ()) -> None:
     """Write the page. Raises `ConfigError` if the path cannot be written."""
     try:
-        write_text(path, render_page(diagnosis))
+        write_text(path, render_page(diagnosis, drawn))
     except OSError as error:
         raise ConfigError(f"--html {path}: cannot be written: {error.strerror}") from None
 
 
-def render_page(diagnosis: Diagnosis) -> str:
-    """The page: all categories, the worst first, then each with its causes, codebooks and features."""
+def render_page(diagnosis: Diagnosis, drawn: Sequence[Drawn] = ()) -> str:
+    """The page: all categories, the worst first, the figures, then each category with its causes, codebooks and
+    features."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -40,7 +43,8 @@ def render_page(diagnosis: Diagnosis) -> str:
         sentences=[_sentence(each) for each in (changed_data(diagnosis), raw_imbalance(diagnosis)) if each],
         widest=max(max(each.fvu, each.reference_fvu) for each in diagnosis.categories) or 1.0,
         causes=causes_of,
-        style=(PAGE / "diagnosis.css").read_text(encoding="utf-8"),
+        drawn=drawn,
+        style="".join((PAGE / name).read_text(encoding="utf-8") for name in ("diagnosis.css", "figures.css")),
     )
 
 

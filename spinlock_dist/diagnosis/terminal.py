@@ -18,15 +18,13 @@ LISTED = 20
 
 def show_overview(console: Console, diagnosis: Diagnosis) -> None:
     """Print all categories, the worst first, then the causes of the worst and of the largest raw error."""
-    table = _table(
-        "category", "fea-\ntures", "bits", "/fea-\nture", "FVU", "/ref", "raw\nMSE", "raw\nvariance", "raw\n%", "dead"
-    )
+    raw = ("raw\nMSE", "raw\nvariance", "raw\n%")
+    table = _table("category", "fea-\ntures", "carried\n/ bits", "FVU", "/ref", *raw, "dead")
     for each in diagnosis.categories:
         table.add_row(
             each.name,
             str(len(each.features)),
-            f"{each.bits:.1f}",
-            f"{each.bits_per_feature:.2f}",
+            f"{each.bits_carried:.1f}/{each.bits:.1f}",
             f"{each.fvu:.4f}",
             f"{each.distance:.2f}",
             f"{each.mse_raw:.2g}",
@@ -36,6 +34,7 @@ def show_overview(console: Console, diagnosis: Diagnosis) -> None:
         )
     _print_head(console, diagnosis)
     console.print(table)
+    console.print("carried: entropy of the tokens on these rows, in bits, of those that they cost")
     console.print("/ref: FVU over the Gaussian reference at the same bits; raw %: of the summed raw MSE\n")
     console.print(raw_imbalance(diagnosis) + "\n")
     for each in _to_explain(diagnosis):
@@ -47,7 +46,8 @@ def show_category(console: Console, diagnosis: Diagnosis, category: CategoryDiag
     families = ", ".join(f"{count} {family}" for family, count in category.families.items())
     _print_head(console, diagnosis)
     console.print(
-        f"{category.name}: {len(category.features)} features ({families}), {category.bits:.1f} bits, "
+        f"{category.name}: {len(category.features)} features ({families}), {category.bits_carried:.1f} of "
+        f"{category.bits:.1f} bits carried, "
         f"{category.bits_per_feature:.2f} a feature\n"
         f"FVU {category.fvu:.4f}, Gaussian reference {category.reference_fvu:.4f}; raw MSE {category.mse_raw:.4g} = "
         f"variance {category.variance_raw:.4g} x {category.fvu_raw:.4g}"

@@ -11,6 +11,10 @@ from spinlock_dist.metrics.scored import Scored
 def codebook_metrics(scored: Scored) -> dict[str, Any]:
     """How the codebooks are used, each and all together, and the bits that they cost."""
     books = scored.codebooks
+    names = [category.name for category in scored.categories]
+    carried = dict.fromkeys(names, 0.0)
+    for book in books:
+        carried[book.category] += book.split.bits_carried / scored.folds
     known = 1.0 if scored.is_finite else float("nan")  # tokens of what is not finite are none
     return {
         "utilization": known * mean_over_codebooks([book.train.utilization for book in books]),
@@ -19,6 +23,9 @@ def codebook_metrics(scored: Scored) -> dict[str, Any]:
         "entropy_ratio": known * mean_over_codebooks([book.train.entropy_ratio for book in books]),
         "dead_codes": sum(book.train.codes - book.train.used for book in books),
         "bits_per_sample": float(scored.bits_C.sum()),
+        "bits_carried_per_sample": known * sum(carried.values()),
+        "bits": dict(zip(names, scored.bits_C.tolist(), strict=True)),
+        "bits_carried": {name: known * bits for name, bits in carried.items()},
         "codebooks": [
             {
                 "category": book.category,

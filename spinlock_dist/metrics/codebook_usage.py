@@ -34,6 +34,11 @@ class CodebookUsage:
         return self.perplexity / self.codes
 
     @property
+    def bits_carried(self) -> float:
+        """The entropy of the code frequencies, in bits: what a token of these rows carries at most, 0 to log2 K."""
+        return float(np.log2(self.perplexity))
+
+    @property
     def entropy_ratio(self) -> float:
         """Entropy / log2 K."""
         return float(np.log(self.perplexity) / np.log(self.codes))

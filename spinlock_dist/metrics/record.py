@@ -56,13 +56,20 @@ class Metrics:
     dead_codes: int
     """Codes never used on the training rows, all codebooks together; of several folds their mean, rounded up."""
     bits_per_sample: float
-    """Sum over codebooks of log2 K."""
+    """Sum over codebooks of log2 K: what a row's tokens cost."""
     reference_fvu: dict[str, float]
     """Per category: FVU that the Gaussian reference leaves at the category's bits (`compression.rate_distortion`)."""
     reference_imbalance: float
     """The imbalance of `reference_fvu`: what the allocation alone leads one to expect."""
     reference_distance: float
     """Geometric mean over categories of fvu / reference fvu: 1 at the reference, which non-Gaussian data can beat."""
+    bits_carried_per_sample: float | None = None
+    """Sum over codebooks of the entropy of their codes on this split's rows, in bits: what the tokens carry at most. An
+    earlier version did not measure it."""
+    bits: dict[str, float] = field(default_factory=dict)
+    """`bits_per_sample` by category."""
+    bits_carried: dict[str, float] = field(default_factory=dict)
+    """`bits_carried_per_sample` by category."""
     estimates: dict[str, Estimate] = field(default_factory=dict)
     """`imbalance`, `fvu_worst`, `fvu_mean` and `spread` as they would be on ever more rows of the kind."""
     resampled: dict[str, list[float]] = field(default_factory=dict)
@@ -81,6 +88,17 @@ class Metrics:
         """The metrics stored as `content`; those of an earlier version have no estimates."""
         estimates = {name: Estimate(**each) for name, each in content.get("estimates", {}).items()}
         return cls(**{**content, "estimates": estimates})
+
+    @property
+    def carried_share(self) -> float | None:
+        """Bits carried / bits paid; None where an earlier version did not measure it."""
+        carried, paid = self.bits_carried_per_sample, self.bits_per_sample
+        return carried / paid if carried is not None and paid > 0 else None
+
+    def carried_in_words(self) -> str:
+        """Bits carried of bits paid, e.g. `205.4 of 242.0 bits`; what is paid where the other is not known."""
+        carried = "" if self.bits_carried_per_sample is None else f"{self.bits_carried_per_sample:.1f} of "
+        return f"{carried}{self.bits_per_sample:.1f} bits"
 
     def estimate(self, name: str) -> float:
         """The estimate of `imbalance`, `fvu_worst` or `fvu_mean`; as measured where an earlier version made none."""

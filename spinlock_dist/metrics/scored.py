@@ -46,7 +46,9 @@ class Scored:
     bits_C: np.ndarray
     """Bits per sample of each category."""
     codebooks: Sequence[Codebook]
-    """Those that are switched on."""
+    """Those that are switched on; of several folds those of each."""
+    folds: int = 1
+    """Folds whose rows these are, each with a model of its own."""
     distances: np.ndarray | None = None
     """Between the first rows, of their features; None where there is no latent space to compare with."""
     latents: tuple[np.ndarray, np.ndarray] | None = None
@@ -86,4 +88,5 @@ def pooled(folds: Sequence[Scored]) -> Scored:
         raw_output_ND=np.concatenate([each.raw_output_ND for each in folds]),
         bits_C=np.mean([each.bits_C for each in folds], axis=0),
         codebooks=[book for each in folds for book in each.codebooks],
+        folds=len(folds),
     )

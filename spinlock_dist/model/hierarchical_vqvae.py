@@ -199,9 +199,9 @@ class HierarchicalVQVAE(nn.Module):
                 level.quantizer.update(quantized, alive_M, expire)
 
 
-def stack_tokens(layout: GroupLayout, results: Sequence[Reconstruction]) -> np.ndarray:
-    """The tokens `[B, G, L, S]` of a model with one member."""
-    parts_GBLS = [torch.stack([level.tokens_MGBS[0] for level in result.levels], dim=2) for result in results]
+def stack_tokens(layout: GroupLayout, tokens: Sequence[Sequence[Tensor]]) -> np.ndarray:
+    """The tokens `[B, G, L, S]` of a model with one member, from what `HierarchicalVQVAE.tokens` gives."""
+    parts_GBLS = [torch.stack([level_MGBS[0] for level_MGBS in levels], dim=2) for levels in tokens]
     return layout.join(parts_GBLS, dim=0).transpose(0, 1).cpu().numpy()
 
 

@@ -116,10 +116,10 @@ def _row_distances(parts_MGBZ: Sequence[Tensor]) -> np.ndarray:
 
 def passes(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[list[Reconstruction]]:
     """Pass the given rows through every member, a chunk at a time."""
-    yield from (model.reconstruct(x_MBGF) for x_MBGF in _chunks(model, grouped_NGF, rows))
+    yield from (model.reconstruct(x_MBGF) for x_MBGF in chunks(model, grouped_NGF, rows))
 
 
-def _chunks(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[Tensor]:
+def chunks(model: HierarchicalVQVAE, grouped_NGF: Tensor, rows: np.ndarray) -> Iterator[Tensor]:
     """Yield the given rows as every member gets them, `[M, B, G, F]`."""
     chunk = CHUNK if grouped_NGF.device.type == "cpu" else CHUNK_ON_GPU
     size = max(MAX_ROWS, chunk // model.members)
@@ -147,7 +147,7 @@ def _add_counts(counts: Counts, found: Sequence[Sequence[Tensor]]) -> None:
 
 def _count_codes(model: HierarchicalVQVAE, data: EvaluationData, rows: np.ndarray) -> Counts:
     counts = _no_counts(model)
-    for x_MBGF in _chunks(model, data.grouped_NGF, rows):
+    for x_MBGF in chunks(model, data.grouped_NGF, rows):
         _add_counts(counts, model.tokens(x_MBGF))
     return counts
 

@@ -41,6 +41,8 @@ class Member:
     stopped: bool = False
     error: SpinlockError | None = None
     model: HierarchicalVQVAE | None = None
+    state: State | None = None
+    """Where its training ended, if that is to be kept; `further` begins there."""
     reports: list[EpochMetrics] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -66,6 +68,20 @@ class Member:
             "error": [type(error).__name__, error.args] if error else None,
             "reports": [asdict(report) for report in self.reports],
         }
+
+
+def further(state: State, config: TrialConfig) -> State:
+    """The state that a training ended with, of one member, as one of an unfinished training of `config`.
+
+    The config differs from that of the training in its epochs alone; with early stopping, patience begins anew.
+    """
+    [stored] = state.metadata["members"]
+    stopping = [stored["stopping"][0], 0]
+    member = stored | {"identity": config_hash(config), "finished": False, "stopping": stopping, "reports": []}
+    tensors = dict(state.tensors)
+    if config.training.patience is None:  # else what is kept is the best so far, which later epochs may not reach
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("kept/")}
+    return State(tensors, {**state.metadata, "members": [member]})
 
 
 def build_model(members: Sequence[Member], data: EvaluationData) -> HierarchicalVQVAE:

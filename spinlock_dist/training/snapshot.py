@@ -60,7 +60,7 @@ class Snapshots:
         self._identity = identity
         present = [path for path in (self.path, _before(self.path)) if path.exists()]
         for path in present:
-            state = _read(path)
+            state = unpacked(path)
             if state is not None and state.metadata["identity"] == identity and _has(state, members):
                 self.epoch = state.metadata["epoch"]
                 if path is not present[0]:
@@ -81,14 +81,31 @@ class Snapshots:
 
     def save(self, state: State) -> None:
         """Write a snapshot; the last one is kept beside it. Raises `OSError`."""
-        metadata = json.dumps({**state.metadata, "identity": self._identity})
-        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.tensors.items()}
-        content = save(tensors, {"facts": metadata})
         with replacing(self.path) as draft:
-            draft.write_bytes(hashlib.sha256(content).digest() + content)
+            draft.write_bytes(packed(State(state.tensors, {**state.metadata, "identity": self._identity})))
             if self.path.exists():
                 self.path.replace(_before(self.path))
         self._saved = time.monotonic()
+
+
+def packed(state: State) -> bytes:
+    """The bytes of a file that `unpacked` reads."""
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.tensors.items()}
+    content = save(tensors, {"facts": json.dumps(state.metadata)})
+    return hashlib.sha256(content).digest() + content
+
+
+def unpacked(path: Path) -> State | None:
+    """The content of a snapshot, None if it is not what was written."""
+    try:
+        content = path.read_bytes()
+        digest, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return State(load(content), json.loads(header["__metadata__"]["facts"]))
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return None
 
 
 def discard(path: Path) -> None:
@@ -103,16 +120,3 @@ def _has(state: State, members: Sequence[str]) -> bool:
 
 def _before(path: Path) -> Path:
     return path.with_name(path.name + ".before")
-
-
-def _read(path: Path) -> State | None:
-    """The content of a snapshot, None if it is not what was written."""
-    try:
-        content = path.read_bytes()
-        digest, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        if hashlib.sha256(content).digest() != digest:
-            return None
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        return State(load(content), json.loads(header["__metadata__"]["facts"]))
-    except (OSError, ValueError, KeyError, SafetensorError):
-        return None

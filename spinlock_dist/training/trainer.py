@@ -45,8 +45,10 @@ class Trainer:
     diverges cannot reach the others: its NaN stays in its own slices, and a sum of losses is never looked at.
     """
 
-    def __init__(self, model: HierarchicalVQVAE, members: Sequence[Member], data: EvaluationData):
-        self.members, self.data = list(members), data
+    def __init__(
+        self, model: HierarchicalVQVAE, members: Sequence[Member], data: EvaluationData, keep_states: bool = False
+    ):
+        self.members, self.data, self.keep_states = list(members), data, keep_states
         self.shared = members[0].config
         device = data.grouped_NGF.device
         self.train_NGF = data.grouped_NGF[torch.as_tensor(data.split.train, device=device)]
@@ -101,6 +103,8 @@ class Trainer:
             member = self.members[index]
             if member.finished and member.model is None:
                 member.model = select_members(self.model, [place])
+            if member.finished and self.keep_states:
+                member.state = self._state_of(place)
         if not remaining:
             self.batch = []
             return
@@ -234,14 +238,26 @@ class Trainer:
 
     def state(self) -> State:
         """Everything that the epochs to come depend on: a training restored from it ends bit for bit alike."""
-        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"optimizer/{name}": tensor for name, tensor in self.optimizer.moments().items()}
-        for index, member in enumerate(self.members):
+        return self._gathered(self.model, self.optimizer, self.members, self.batch)
+
+    def _gathered(
+        self, model: HierarchicalVQVAE, optimizer: MemberAdam, members: Sequence[Member], batch: Sequence[int]
+    ) -> State:
+        tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in optimizer.moments().items()}
+        for index, member in enumerate(members):
             tensors[f"order/{index}"] = member.order.get_state()
             kept = member.model.state_dict() if member.model is not None else {}
             tensors |= {f"kept/{index}/{name}": tensor for name, tensor in kept.items()}
-        progress = {"epoch": self.epochs, "steps": self.steps, "seconds": self.seconds, "batch": self.batch}
-        return State(tensors, {**progress, "members": [member.metadata() for member in self.members]})
+        progress = {"epoch": self.epochs, "steps": self.steps, "seconds": self.seconds, "batch": list(batch)}
+        return State(tensors, {**progress, "members": [member.metadata() for member in members]})
+
+    def _state_of(self, place: int) -> State:
+        """The state of one member, by its place in the batch, as if it had been trained alone."""
+        model, member = select_members(self.model, [place]), self.members[self.batch[place]]
+        optimizer = MemberAdam(model.parameters(), torch.tensor([member.config.training.learning_rate]))
+        take_members(optimizer.moments(), self.optimizer.moments(), [place])
+        return self._gathered(model, optimizer, [member], [0])
 
     def restore(self, state: State, stored: Sequence[int]) -> None:
         """Go back to where `state` was taken. `stored`: the place of each member in it."""
@@ -263,6 +279,8 @@ class Session:
     """Where it is saved, if at all."""
     earlier: tuple[State, Sequence[int]] | None = None
     """The state that members were restored from, and where in it each stands."""
+    keep_states: bool = False
+    """Whether members keep the state that they end with."""
 
 
 def train(members: Sequence[Member], data: EvaluationData, report: MembersReport, session: Session) -> None:
@@ -274,7 +292,7 @@ def train(members: Sequence[Member], data: EvaluationData, report: MembersReport
     running = [member for member in members if not member.ended]
     if not running:
         return
-    trainer = Trainer(build_model(running, data), members, data)
+    trainer = Trainer(build_model(running, data), members, data, session.keep_states)
     if session.earlier is None:
         seeds, compiled = [member.config.seed for member in running], trainer.engine == "compiled"
         initialize(trainer.model, trainer.train_NGF, seeds, trainer.batch_size, compiled)

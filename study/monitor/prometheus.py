@@ -24,6 +24,7 @@ METRICS = {
     "spinlock_study_best_imbalance": "Imbalance of the best feasible trial",
     "spinlock_study_best_fvu_worst": "FVU of the worst category in the best feasible trial",
     "spinlock_study_best_utilization": "Share of codes in use in the best feasible trial",
+    "spinlock_study_best_carried_share": "Bits that the tokens of the best feasible trial carry / bits they cost",
     "spinlock_study_baseline_imbalance": "Imbalance of the uniform baseline",
     "spinlock_study_busy_share": "Workers that train / workers that can run at a time",
     "spinlock_study_epochs_per_second": "Epochs trained in the last minute, of all trials together, per second",
@@ -86,8 +87,9 @@ class PrometheusExporter(StudyEvents):
         for state in get_args(State):
             self._set(STATE, self._states[state], state=state)
         if self._best is not None and self._best.metrics is not None:
-            for figure in ("imbalance", "fvu_worst", "utilization"):
-                self._set(f"spinlock_study_best_{figure}", getattr(self._best.metrics, figure))
+            for figure in ("imbalance", "fvu_worst", "utilization", "carried_share"):
+                if (value := getattr(self._best.metrics, figure)) is not None:
+                    self._set(f"spinlock_study_best_{figure}", value)
 
     def _set(self, name: str, value: float, **tags: str) -> None:
         self._gauges[name].set(value, tags={"study": self._study, **tags})

@@ -125,7 +125,8 @@ def score(metrics: Metrics | None) -> str:
     if metrics is None:
         return "unknown"
     errors = f"worst {metrics.in_words('fvu_worst')}  mean {metrics.in_words('fvu_mean')}"
-    return f"imbalance {metrics.in_words('imbalance'):>5}  {errors}  util {metrics.utilization:.0%}"
+    carried = "" if metrics.carried_share is None else f"  carried {metrics.carried_share:.0%}"
+    return f"imbalance {metrics.in_words('imbalance'):>5}  {errors}  util {metrics.utilization:.0%}{carried}"
 
 
 def _utilization() -> str:

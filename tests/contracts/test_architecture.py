@@ -30,6 +30,7 @@ CORE = (
         "seeding",
         "atomic_files",
         "outputs",
+        "progress",
         "inputs",
         "memory",
         "documents",
@@ -54,9 +55,10 @@ CORE = (
     ("training",),
     ("tokenizer",),
     ("checkpoint_metadata", "checkpoint_checks", "checkpoint", "diagnosis"),
-    ("run", "out_of_fold"),
+    ("run", "out_of_fold", "token_files"),
     ("interop", "tables"),
-    ("generate", "train", "diagnose"),
+    ("dry_run",),
+    ("generate", "train", "diagnose", "tokenize", "detokenize", "data_info"),
 )
 # Of a package with rooms: those in one row do not build on the rows below. What is not named is the package's face.
 ROOMS = {

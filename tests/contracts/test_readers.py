@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spinlock_dist.config import PrepareConfig
-from spinlock_dist.data.load import MIN_ROWS, load_table
+from spinlock_dist.data.load import MIN_ROWS, load_batches, load_table
 from spinlock_dist.errors import DataError
 from tests.fuzz import inputs
 
@@ -69,6 +69,26 @@ class TestReader:
         np.testing.assert_array_equal(table.columns["initial"], values[:, :2])
         np.testing.assert_array_equal(table.columns["summary"], values[:, 2:])
         assert all(array.dtype == np.float32 for array in table.columns.values())
+
+    @pytest.mark.parametrize("size", [1, 5, 12, 100])
+    def test_read_in_batches_it_is_the_same_table(
+        self, write: Writer, values: np.ndarray, tmp_path: Path, size: int
+    ) -> None:
+        values[3, 1] = np.nan
+        config = PrepareConfig(dataset=str(write(tmp_path, values, NAMES)), max_samples=11)
+        whole, batches = load_table(config), load_batches(config, size)
+        tables = list(batches.tables)
+        assert batches.rows in (11, None)
+        assert [len(table) for table in tables] == [min(size, 11 - start) for start in range(0, 11, size)]
+        assert all(table.names == whole.names for table in tables)
+        for family, wanted in whole.columns.items():
+            np.testing.assert_array_equal(np.concatenate([table.columns[family] for table in tables]), wanted)
+
+    def test_damage_is_met_in_batches_too(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
+        path = write(tmp_path, np.tile(values, (50, 1)), NAMES)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] + b"\xff,")
+        with pytest.raises(DataError, match=r"damaged or truncated|not a readable|values for the"):
+            list(load_batches(PrepareConfig(dataset=str(path)), 64).tables)
 
     def test_only_the_first_rows(self, write: Writer, values: np.ndarray, tmp_path: Path) -> None:
         table = load_table(PrepareConfig(dataset=str(write(tmp_path, values, NAMES)), max_samples=10))

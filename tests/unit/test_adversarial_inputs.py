@@ -208,7 +208,7 @@ REFUSED: dict[str, tuple[Callable[[], np.ndarray], str]] = {
     "two rows, 60 times each": (lambda: np.repeat(correlated(2), 60, axis=0), "(dropped: 11 duplicate)"),
     "everything at 1e-20": (lambda: 1e-20 * correlated(), "(constant: std <= cleaning.min_std 1e-10)"),
     "all rows alike": (lambda: np.repeat(correlated(1), ROWS, axis=0), "(dropped: 12 constant)"),
-    "no rows": (lambda: np.zeros((0, COLUMNS)), "0 rows; at least 10 are needed"),
+    "no rows": (lambda: np.zeros((0, COLUMNS)), "column names but no rows"),
     "no columns": (lambda: np.zeros((ROWS, 0)), "the table has no columns"),
     "2 rows": (lambda: correlated(2), "2 rows; at least 10 are needed"),
 }

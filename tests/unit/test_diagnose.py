@@ -76,6 +76,12 @@ def test_errors_are_those_of_the_metrics(outcome: TrialOutcome, table: FeatureTa
         assert category.mse_raw == pytest.approx(metrics.mse_raw[name])
 
 
+def test_bits_carried_are_those_of_the_metrics(diagnosis: Diagnosis, outcome: TrialOutcome) -> None:
+    assert {each.name: each.bits_carried for each in diagnosis.categories} == pytest.approx(
+        outcome.validation.bits_carried
+    )
+
+
 def test_codebook_usage_is_that_of_the_metrics(diagnosis: Diagnosis, outcome: TrialOutcome) -> None:
     diagnosed = [
         (category.name, book)
@@ -208,7 +214,7 @@ def test_overview_names_every_category_in_80_columns(
     assert max(map(len, lines)) <= 80
     rows = [line.split() for line in lines if line.startswith("  cluster_")]
     assert [row[0] for row in rows] == [category.name for category in diagnosis.categories]
-    assert [row[4] for row in rows] == [f"{category.fvu:.4f}" for category in diagnosis.categories]
+    assert [row[3] for row in rows] == [f"{category.fvu:.4f}" for category in diagnosis.categories]
     assert not any("…" in line for line in lines)
 
 

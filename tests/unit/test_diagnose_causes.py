@@ -32,6 +32,7 @@ HEALTHY = CategoryDiagnosis(
     dims=(4, 4, 4),
     codes=(8, 4, 2),
     bits=6.0,
+    bits_carried=5.7,
     bits_per_feature=1.5,
     fvu=0.10,
     reference_fvu=0.08,
@@ -84,11 +85,11 @@ def test_dead_codes() -> None:
 
 def test_uneven_codes() -> None:
     books = (book("L0", 16, 16, 2.0), book("L1", 4, 4, 4.0))
-    assert found(codebooks=books, bits=6.0) == [
+    assert found(codebooks=books, bits=6.0, bits_carried=3.0) == [
         "uses its codes unevenly: they carry 3.0 of the 6.0 bits they cost (perplexity 2.0 of 16 in L0, 4.0 of 4 in L1)"
     ]
     books = (book("L0", 16, 16, 8.0), book("L1", 4, 4, 4.0))
-    assert found(codebooks=books, bits=6.0)[0].startswith("shows no fault")
+    assert found(codebooks=books, bits=6.0, bits_carried=5.0)[0].startswith("shows no fault")
 
 
 def test_few_bits() -> None:

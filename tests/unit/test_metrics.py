@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,8 +20,11 @@ from spinlock_dist.metrics.reconstruction import (
     imbalance_by_chance,
     mse_by_category,
 )
+from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.metrics.reference import distance_to_reference
 from spinlock_dist.metrics.row_errors import row_errors
+from spinlock_dist.metrics.score import score
+from spinlock_dist.metrics.scored import Codebook, Scored, pooled
 from spinlock_dist.metrics.topology import row_distances, topographic_similarity
 
 ADAPTIVE_10K = [0.002159, 5567.56, 4227.75, 1596.63, 0.001311, 3646.67, 2305.67, 4171.04]
@@ -138,6 +144,48 @@ def test_codebook_usage() -> None:
     assert (usage.used, usage.utilization, usage.rows) == (2, 0.5, 20)
     assert usage.perplexity == pytest.approx(2.0)
     assert usage.entropy_ratio == pytest.approx(0.5)
+
+
+def test_bits_carried_are_the_entropy_on_the_rows_that_are_scored() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(20, 4))
+    even, uneven = codebook_usage(np.array([5, 5, 5, 5])), codebook_usage(np.array([17, 1, 1, 1]))
+    books = [
+        Codebook("a", "L0", 4, even, uneven),
+        Codebook("a", "L1", 4, even, even),
+        Codebook("b", "L0", 4, even, even),
+    ]
+    fold = Scored(
+        split="validation",
+        target_ND=target,
+        output_ND=0.9 * target,
+        train_mean_D=np.zeros(4),
+        raw_target_ND=target,
+        raw_output_ND=0.9 * target,
+        categories=(Category("a", (0, 1)), Category("b", (2, 3))),
+        spectra=[[1.5, 0.5]] * 2,
+        bits_C=np.array([4.0, 2.0]),
+        codebooks=books,
+    )
+    found = score(fold)
+    entropy = -(0.85 * np.log2(0.85) + 3 * 0.05 * np.log2(0.05))
+    assert found.bits_carried == pytest.approx({"a": entropy + 2, "b": 2.0})
+    assert found.bits == {"a": 4.0, "b": 2.0}
+    assert found.bits_carried_per_sample == pytest.approx(entropy + 4)
+    assert found.carried_share == pytest.approx((entropy + 4) / 6)
+    assert found.utilization == 1.0  # which says nothing of it
+    other = replace(fold, codebooks=[book._replace(split=even) for book in books])
+    assert score(pooled([fold, other])).bits_carried == pytest.approx({"a": (entropy + 2) / 2 + 2, "b": 2.0})
+
+
+def test_metrics_of_an_earlier_version_know_no_bits_carried(make_metrics: Callable[..., Metrics]) -> None:
+    content = asdict(make_metrics(0.5, 0.1))
+    for name in ("bits", "bits_carried", "bits_carried_per_sample"):
+        del content[name]
+    found = Metrics.from_json(content)
+    assert found.carried_share is None
+    assert found.carried_in_words() == "100.0 bits"
+    assert "bits_carried_per_sample" not in found.scalars()
 
 
 def test_few_rows_cannot_use_many_codes() -> None:

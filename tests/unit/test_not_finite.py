@@ -35,7 +35,7 @@ ROWS, COLUMNS = 20, 6
 CATEGORIES = (Category("a", (0, 1, 2)), Category("b", (3, 4, 5)))
 MEASURED = ("fvu_mean", "fvu_worst", "imbalance", "log10_imbalance", "imbalance_by_chance", "imbalance_raw", "gini")
 MEASURED += ("utilization", "utilization_split", "perplexity_ratio", "entropy_ratio", "reference_distance")
-MEASURED += ("topographic_pre",)
+MEASURED += ("topographic_pre", "bits_carried_per_sample")
 
 
 def scored(spoil: Callable[[np.ndarray], None] = lambda _: None, constant: bool = False) -> Scored:

@@ -11,8 +11,10 @@ import pytest
 
 import results.export.command
 import results.report.command
+import spinlock_dist.detokenize
 import spinlock_dist.diagnose
 import spinlock_dist.generate
+import spinlock_dist.tokenize
 import spinlock_dist.train
 from results.report.command import REPORT
 from spinlock_dist.atomic_files import replacing, replacing_folder, write_text
@@ -37,7 +39,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("data") / "table.npz", rows=160)
 
 
-@pytest.fixture(params=["train", "diagnose", "generate", "report", "export", "export spinlock"])
+@pytest.fixture(
+    params=["train", "diagnose", "generate", "tokenize", "detokenize", "report", "export", "export spinlock"]
+)
 def command(request: pytest.FixtureRequest, study: Path) -> Callable[[Path], int]:
     named = [study.name, "--runs", str(study.parent)]
     calls: dict[str, Callable[[Path], int]] = {
@@ -45,6 +49,8 @@ def command(request: pytest.FixtureRequest, study: Path) -> Callable[[Path], int
         "train": lambda out: spinlock_dist.train.main(["--dataset", "/no/data.h5", "--out", str(out)]),
         "diagnose": lambda out: spinlock_dist.diagnose.main(["/no/checkpoint", "--html", str(out)]),
         "generate": lambda out: spinlock_dist.generate.main(["--samples", "100000", "--out", str(out)]),
+        "tokenize": lambda out: spinlock_dist.tokenize.main(["/no/checkpoint", "/no/data.h5", "--out", str(out)]),
+        "detokenize": lambda out: spinlock_dist.detokenize.main(["/no/checkpoint", "/no/tokens", "--out", str(out)]),
         "report": lambda out: results.report.command.main([*named, "--out", str(out)]),
         "export": lambda out: results.export.command.main([*named, "--out", str(out)]),
         "export spinlock": lambda out: results.export.command.main([*named, "--format", "spinlock", "--out", str(out)]),

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from spinlock_dist.baselines import CODECS
 from spinlock_dist.checkpoint import load_checkpoint
+from spinlock_dist.checkpoint_metadata import STATE
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import ConfigError, DataError, run_command
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.prepare import prepare
@@ -52,7 +55,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 def test_the_table_shows_every_category_with_its_codebooks(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(config), *QUICK]) == 0
     shown = capsys.readouterr().out
-    for heading in ("category", "features", "dims", "codes", "bits", "FVU", "raw MSE", "used", "dead"):
+    for heading in ("category", "codes", "carried", "bits", "FVU", "raw MSE", "used", "dead"):
         assert heading in shown
     rows = [line.split() for line in shown.splitlines() if line.split()[:1] and line.split()[0].startswith("cluster_")]
     assert len(rows) == 3
@@ -240,3 +243,79 @@ def test_errors_are_raised_as_their_kind(config: Path) -> None:
         main(["--config", str(config), "--compare", "nothing"])
     with pytest.raises(DataError):
         main(["--config", str(config), "--dataset", "nowhere.npz"])
+
+
+# ---------------------------------------------------------------- a dry run
+
+
+def test_a_dry_run_says_what_a_training_then_has(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planned = printed_json(capsys, "--config", str(config), *QUICK, "--dry-run")
+    trained = printed_json(capsys, "--config", str(config), *QUICK)
+    assert planned["bits_per_sample"] == trained["validation"]["bits_per_sample"]
+    assert [each["name"] for each in planned["categories"]] == list(trained["validation"]["fvu"])
+    codes = [book["codes"] for book in trained["validation"]["codebooks"]]
+    assert codes == [size for each in planned["categories"] for level in each["codes"] for size in level if size > 1]
+    assert sum(planned["rows"].values()) == 160
+    assert planned["epochs"] == 2
+    assert planned["steps_per_epoch"] == planned["rows"]["train"] // 64
+
+
+def test_a_dry_run_trains_nothing_and_is_refused_as_the_training_would_be(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", str(config), *QUICK, "--dry-run", "--out", str(tmp_path / "ckpt")]) == 0
+    assert "Nothing was trained" in capsys.readouterr().out
+    assert not (tmp_path / "ckpt").exists()
+    impossible = ["--set", "compression.min_rows_per_code=1000"]
+    code, said = refused(capsys, "--config", str(config), *QUICK, "--dry-run", *impossible)
+    assert code == 2 and "every codebook has one code" in said
+
+
+# ---------------------------------------------------------------- trained on
+
+
+@pytest.fixture
+def trained(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    constant = ["--set", "training.schedule=constant"]
+    printed_json(capsys, "--config", str(config), *QUICK, *constant, "--out", str(tmp_path / "ckpt"))
+    return tmp_path / "ckpt"
+
+
+def test_resumed_at_a_constant_rate_it_ends_as_if_trained_in_one_go(
+    config: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on = printed_json(capsys, "--resume", str(trained), "--epochs", "2", "--out", str(trained))
+    on = printed_json(capsys, "--resume", str(trained), "--epochs", "1", "--out", str(trained))
+    constant = ["--set", "training.schedule=constant", "--epochs", "5", "--out", str(tmp_path / "once")]
+    once = printed_json(capsys, "--config", str(config), *QUICK, *constant)
+    assert on == once
+    weights = [load_checkpoint(folder, device="cpu").model.state_dict() for folder in (trained, tmp_path / "once")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_with_early_stopping_the_best_epoch_so_far_is_kept(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopping = ["--set", "training.patience=2", "--set", "training.evaluate_every=1"]
+    first = printed_json(capsys, "--config", str(config), *QUICK, *stopping, "--out", str(tmp_path / "ckpt"))
+    on = printed_json(capsys, "--resume", str(tmp_path / "ckpt"), "--epochs", "3", "--out", str(tmp_path / "ckpt"))
+    assert on["validation"]["fvu_worst"] <= first["validation"]["fvu_worst"]
+    kept = load_checkpoint(tmp_path / "ckpt", device="cpu")
+    assert kept.evaluate(load_table(kept.config.prepare), "validation").fvu_worst == on["validation"]["fvu_worst"]
+
+
+def test_what_cannot_be_resumed_is_refused(
+    config: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options, said in (
+        (["--epochs", "2", "--config", str(config)], "--config: --resume trains the config"),
+        (["--epochs", "2", "--compare", "uniform"], "--compare: --resume"),
+        ([], "--epochs N"),
+        (["--epochs", "2", "--dataset", str(write_table(tmp_path / "other.npz", 160, seed=3))], "other data"),
+    ):
+        code, text = refused(capsys, "--resume", str(trained), *options)
+        assert code == 2 and said in text and "Traceback" not in text
+    (trained / STATE).write_bytes((trained / STATE).read_bytes()[:-9])
+    assert "damaged" in refused(capsys, "--resume", str(trained), "--epochs", "2")[1]
+    (trained / STATE).unlink()
+    assert "cannot be resumed" in refused(capsys, "--resume", str(trained), "--epochs", "2")[1]

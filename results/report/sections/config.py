@@ -55,12 +55,13 @@ def _settings(study: StudyRecord, best: TrialRecord) -> Table:
 def _trials(study: StudyRecord) -> Table:
     ranked = ranking(study.search)[:MOST_ROWS]
     rows = [_trial(place, record, study) for place, record in enumerate(ranked, start=1)]
-    heads = ("rank", "trial", "imbalance", "worst", "mean", "util", "help", "hurt", "settings", "feasible")
+    heads = ("rank", "trial", "imbalance", "worst", "mean", "util", "carried", "help", "hurt", "settings", "feasible")
     caption = (
         "Completed trials on the validation rows, feasible ones first. The imbalance fell by the factor help x hurt: "
-        "help because the worst category improved, hurt because the best one got worse."
+        "help because the worst category improved, hurt because the best one got worse. Carried: entropy of the tokens "
+        "on these rows / the bits paid for them."
     )
-    return Table(caption, heads, rows, words=(1, 8, 9))
+    return Table(caption, heads, rows, words=(1, 9, 10))
 
 
 def _trial(place: int, record: TrialRecord, study: StudyRecord) -> list[Cell | str | None]:
@@ -73,6 +74,7 @@ def _trial(place: int, record: TrialRecord, study: StudyRecord) -> list[Cell | s
         spoken(record.arm),
         *(Cell(metrics.in_words(name), metrics.estimate(name)) for name in ("imbalance", "fvu_worst", "fvu_mean")),
         Cell(f"{metrics.utilization:.1%}", metrics.utilization),
+        None if metrics.carried_share is None else Cell(f"{metrics.carried_share:.0%}", metrics.carried_share),
         Cell(f"{helped:.2f}", helped) if gain else None,
         Cell(f"{hurt:.2f}", hurt) if gain else None,
         study.settings.in_words(record),

@@ -1,0 +1,175 @@
+"""Tokens on disk: read back they are those written, and what they decode to has the reported error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from spinlock_dist import detokenize, tokenize
+from spinlock_dist.checkpoint import load_checkpoint
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.data.load import load_table
+from spinlock_dist.errors import ConfigError, DataError
+from spinlock_dist.prepare import prepare
+from spinlock_dist.run import TrialOutcome, run_trial
+from spinlock_dist.token_files import TokenBatch, TokenHead, from_columns, open_tokens, token_columns, writing_tokens
+from tests.synthetic import write_table
+
+ROWS = 333
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("data") / "table.npz", ROWS)
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def outcome(request: pytest.FixtureRequest, dataset: Path) -> TrialOutcome:
+    """With one codebook a level, and with up to three."""
+    config = TrialConfig(
+        prepare={"dataset": str(dataset), "categories": {"count": 3}},
+        training={"epochs": 3, "batch_size": 64, "device": "cpu"},
+        model={"hidden": 8},
+        compression={"max_codebooks": request.param, "max_codes": 16},
+    )
+    return run_trial(config, prepare(config.prepare))
+
+
+@pytest.fixture
+def checkpoint(outcome: TrialOutcome, tmp_path: Path) -> str:
+    outcome.save(tmp_path / "checkpoint")
+    return str(tmp_path / "checkpoint")
+
+
+@pytest.fixture(params=["parquet", "h5"])
+def tokens(
+    request: pytest.FixtureRequest, checkpoint: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    monkeypatch.setattr(tokenize, "BATCH_ROWS", 100)
+    out = tmp_path / f"tokens.{request.param}"
+    assert tokenize.main([checkpoint, str(dataset), "--out", str(out), "--device", "cpu"]) == 0
+    return out
+
+
+def test_tokens_read_back_are_those_of_the_tokenizer(tokens: Path, checkpoint: str, outcome: TrialOutcome) -> None:
+    tokenizer = load_checkpoint(checkpoint, device="cpu")
+    found = open_tokens(tokens)
+    found.require_made_by(tokenizer)
+    batches = list(found.batches(70))
+    assert found.rows == ROWS
+    assert np.array_equal(np.concatenate([batch.rows for batch in batches]), np.arange(ROWS))
+    read = np.concatenate([batch.tokens for batch in batches])
+    assert read.dtype == np.uint8  # no codebook has more than 16 codes
+    assert np.array_equal(from_columns(read, tokenizer), tokenizer.encode(load_table(outcome.config.prepare)))
+
+
+def test_the_file_says_what_its_columns_are(tokens: Path, outcome: TrialOutcome) -> None:
+    plan = outcome.tokenizer.plan
+    switched_on = [(place, codes) for place, _, codes in plan.codebooks()]
+    columns = open_tokens(tokens).head.columns
+    names = [category.name for category in outcome.tokenizer.categories]
+    assert [(each.category, int(each.level[1]), each.codebook - 1) for each in columns] == [
+        (names[category], level, book) for (category, level, book), _ in switched_on
+    ]
+    assert [each.codes for each in columns] == [codes for _, codes in switched_on]
+    if tokens.suffix == ".parquet":
+        assert list(pd.read_parquet(tokens).columns) == ["row", *(each.name for each in columns)]
+    else:
+        with h5py.File(tokens) as file:
+            assert file["tokens"].shape == (ROWS, len(columns))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "h5", "npz", "csv"])
+def test_features_rebuilt_from_a_file_have_the_reported_error(
+    tokens: Path, checkpoint: str, outcome: TrialOutcome, tmp_path: Path, suffix: str
+) -> None:
+    out = tmp_path / f"features.{suffix}"
+    assert detokenize.main([checkpoint, str(tokens), "--out", str(out), "--device", "cpu"]) == 0
+    pipeline, data = outcome.tokenizer.pipeline, outcome.data
+    rebuilt = load_table(outcome.config.prepare.model_copy(update={"dataset": str(out)}))
+    assert tuple(f"summary::{name}" for name in rebuilt.names["summary"]) == pipeline.feature_names
+    rows = data.split.validation
+    target = pipeline.invert(data.values[rows])
+    error = np.square(target - rebuilt.columns["summary"][rows].astype(np.float64)).mean(axis=0)
+    for category in outcome.tokenizer.categories:
+        found = error[list(category.columns)].mean()
+        assert found == pytest.approx(outcome.validation.mse_raw[category.name], rel=1e-4)
+
+
+def test_decoded_batch_by_batch_the_error_is_the_reported_one_to_the_last_digits(
+    tokens: Path, checkpoint: str, outcome: TrialOutcome
+) -> None:
+    tokenizer = load_checkpoint(checkpoint, device="cpu")
+    parts = [tokenizer.decode(from_columns(batch.tokens, tokenizer)) for batch in open_tokens(tokens).batches(90)]
+    rows = outcome.data.split.validation
+    error = np.square(tokenizer.pipeline.invert(outcome.data.values[rows]) - np.concatenate(parts)[rows]).mean(axis=0)
+    for category in outcome.tokenizer.categories:
+        reported = outcome.validation.mse_raw[category.name]
+        assert error[list(category.columns)].mean() == pytest.approx(reported, rel=1e-6)
+
+
+def test_tokens_of_another_checkpoint_are_refused(tokens: Path, outcome: TrialOutcome, tmp_path: Path) -> None:
+    other = run_trial(outcome.config.with_overrides({"seed": 5}), outcome.data)
+    other.save(tmp_path / "other")
+    with pytest.raises(DataError, match="made by another checkpoint"):
+        detokenize.main([str(tmp_path / "other"), str(tokens), "--out", str(tmp_path / "f.csv"), "--device", "cpu"])
+    assert not (tmp_path / "f.csv").exists()
+
+
+def test_a_copied_checkpoint_is_the_same_one(checkpoint: str, outcome: TrialOutcome, tmp_path: Path) -> None:
+    outcome.save(tmp_path / "copy")
+    identities = {load_checkpoint(each, device="cpu").identity for each in (checkpoint, tmp_path / "copy")}
+    assert identities == {outcome.tokenizer.identity}
+
+
+def test_what_is_no_file_of_tokens_is_refused(checkpoint: str, dataset: Path, tokens: Path, tmp_path: Path) -> None:
+    plain, cut = tmp_path / "plain.parquet", tmp_path / f"cut{tokens.suffix}"
+    pd.DataFrame({"summary::a": [1.0]}).to_parquet(plain)
+    cut.write_bytes(tokens.read_bytes()[:-700])
+    for path, said in ((plain, "holds no tokens"), (cut, "not a readable file of tokens"), (dataset, "not a readable")):
+        with pytest.raises(DataError, match=said) as refusal:
+            detokenize.main([checkpoint, str(path), "--out", str(tmp_path / "features.csv")])
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_token_beyond_its_codebook_is_refused(checkpoint: str, tmp_path: Path) -> None:
+    tokenizer = load_checkpoint(checkpoint, device="cpu")
+    head = TokenHead(tokenizer.identity, "x", token_columns(tokenizer))
+    with writing_tokens(tmp_path / "bad.h5", head) as write:
+        write(TokenBatch(np.arange(2), np.full((2, len(head.columns)), 255)))
+    with pytest.raises(DataError, match="beyond its codebook"):
+        detokenize.main([checkpoint, str(tmp_path / "bad.h5"), "--out", str(tmp_path / "features.npz")])
+    assert not (tmp_path / "features.npz").exists()
+
+
+def test_outputs_replace_their_own_kind_alone(checkpoint: str, dataset: Path, tokens: Path, tmp_path: Path) -> None:
+    again = [checkpoint, str(dataset), "--device", "cpu", "--out"]
+    assert tokenize.main([*again, str(tokens)]) == 0
+    features = tmp_path / f"features{tokens.suffix}"
+    for _ in range(2):
+        assert detokenize.main([checkpoint, str(tokens), "--out", str(features), "--device", "cpu"]) == 0
+    (tmp_path / "mine.parquet").write_bytes(features.read_bytes())
+    before = dataset.read_bytes()
+    with pytest.raises(ConfigError, match="something else than a file of tokens"):
+        tokenize.main([*again, str(features)])
+    with pytest.raises(ConfigError, match="something else than a file of rebuilt features"):
+        detokenize.main([checkpoint, str(tokens), "--out", str(dataset)])
+    with pytest.raises(ConfigError, match="end the name with one"):
+        tokenize.main([*again, str(tmp_path / "tokens.txt")])
+    assert dataset.read_bytes() == before
+
+
+def test_json_says_what_came_of_it(
+    checkpoint: str, dataset: Path, tmp_path: Path, outcome: TrialOutcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "tokens.parquet"
+    tokenize.main([checkpoint, str(dataset), "--out", str(out), "--device", "cpu", "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert said["rows"] == ROWS
+    assert said["bits_per_sample"] == pytest.approx(outcome.validation.bits_per_sample)
+    assert 0 < said["bits_carried"] <= said["bits_per_sample"]
