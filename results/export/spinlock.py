@@ -154,7 +154,8 @@ def trial_plan(folder: StudyFolder, record: TrialRecord, config: TrialConfig) ->
         )
     summary = _kept(folder.summary)
     try:
-        found = [{**one, "spectrum": tuple(one["spectrum"])} for one in summary["characteristics"].values()]
+        given = summary["characteristics"].items()
+        found = [{**one, "spectrum": tuple(one["spectrum"]), "name": name} for name, one in given]
         each, rows = [Characteristics(**one) for one in found], int(summary["rows"]["train"])
     except (AttributeError, KeyError, TypeError, ValueError):
         raise SpinlockError(f"{folder.summary}: not a file that a study wrote") from None

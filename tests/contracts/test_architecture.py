@@ -36,6 +36,7 @@ CORE = (
         "registry",
         "parsing",
         "preset",
+        "given_ratios",
         "config",
         "config_file",
         "split",
