@@ -14,12 +14,16 @@ from spinlock_dist.outputs import check_output, html_page
 
 if TYPE_CHECKING:
     from spinlock_dist.config import PrepareConfig
+    from spinlock_dist.data.table import FeatureTable
     from spinlock_dist.diagnosis.record import Diagnosis
+    from spinlock_dist.split import Split
+    from spinlock_dist.tokenizer import Tokenizer
 
 EXAMPLES = """examples:
   python -m spinlock_dist.diagnose runs/x/best/checkpoint                          which categories are worst, and why
   python -m spinlock_dist.diagnose runs/x/best/checkpoint --category cluster_2     one of them, feature by feature
   python -m spinlock_dist.diagnose ckpt --dataset other.h5 --html diagnosis.html   on other data, as a page
+  python -m spinlock_dist.diagnose theirs.trained/best_model.pt                    a model that Spinlock trained
 """
 
 DIAGNOSIS_PAGE = html_page("spinlock_dist.diagnose", "the page of a diagnosis", "<title>Diagnosis of a tokenizer<")
@@ -31,15 +35,16 @@ def main(argv: list[str] | None = None) -> int:
     if args.html:
         check_output(args.html, DIAGNOSIS_PAGE, "--html", args.overwrite)
     # Imported only now, so that --help answers at once.
-    from spinlock_dist.checkpoint import load_checkpoint
-    from spinlock_dist.data.load import load_table
     from spinlock_dist.diagnosis.measure import diagnose
 
-    tokenizer = load_checkpoint(args.checkpoint, device=args.device)
+    tokenizer, table, parts, note = _spinlocks(args) if args.checkpoint.is_file() else _ours(args)
     if args.category is not None:
         _require(args.category, [category.name for category in tokenizer.categories])
-    table = load_table(_source(tokenizer.config.prepare, args.dataset))
-    diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation")
+    if table is None:
+        from spinlock_dist.data.load import load_table
+
+        table = load_table(_source(tokenizer.config.prepare, args.dataset))
+    diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation", parts)
     if args.html:
         from spinlock_dist.diagnosis.render import write_page
 
@@ -48,9 +53,34 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(as_json(diagnosis, args.category)))
         return 0
     _show(diagnosis, args.category)
+    if note:
+        print(note)
     if args.html:
         print(f"page: {args.html}")
     return 0
+
+
+Loaded = tuple["Tokenizer", "FeatureTable | None", "Split | None", str]
+"""What is diagnosed; its table and the rows of each part, None if its config says both; and what to say of it."""
+
+
+def _ours(args: argparse.Namespace) -> Loaded:
+    from spinlock_dist.checkpoint import load_checkpoint
+
+    return load_checkpoint(args.checkpoint, device=args.device), None, None, ""
+
+
+def _spinlocks(args: argparse.Namespace) -> Loaded:
+    from spinlock_dist.interop.spinlock_checkpoint import read_spinlock_checkpoint
+    from spinlock_dist.interop.spinlock_model import NOT_CONVERTED
+    from spinlock_dist.interop.spinlock_tokenizer import as_tokenizer, its_split, its_table
+
+    theirs = read_spinlock_checkpoint(args.checkpoint)
+    table = its_table(theirs, args.dataset)
+    lost = theirs.width - sum(map(len, theirs.columns.values()))
+    note = f"a model of Spinlock after {theirs.epoch} epochs; {NOT_CONVERTED}"
+    note += f"; {lost} of its {theirs.width} columns are in no category and not scored" if lost else ""
+    return as_tokenizer(theirs, table, args.device), table, its_split(theirs, len(table)), note
 
 
 def as_json(diagnosis: Diagnosis, category: str | None = None) -> dict[str, object]:
@@ -65,7 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "spinlock_dist.diagnose", "Explain a trained tokenizer: which categories it rebuilds worst, and why.", EXAMPLES
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder that train or a study wrote")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="folder that train or a study wrote, or best_model.pt of Spinlock",
+    )
     parser.add_argument(
         "--dataset",
         metavar="FILE",
