@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.given_ratios import MAX_RATIO, GivenRatios, read_given
 from spinlock_dist.parsing import assign, parse
 from spinlock_dist.registry import Registry
 
@@ -197,8 +198,8 @@ class PrepareConfig(Section):
 class Bounds(Section):
     """Range of a level's compression ratio. `{low, span}` is accepted for `{low, high = low * span}`."""
 
-    low: float = Field(gt=0, le=4)
-    high: float = Field(gt=0, le=4)
+    low: float = Field(gt=0, le=MAX_RATIO)
+    high: float = Field(gt=0, le=MAX_RATIO)
 
     @model_validator(mode="before")
     @classmethod
@@ -222,7 +223,7 @@ def _high_of(low: Any, span: Any) -> float:
         raise ValueError(f"low and span must be numbers, are {low!r} and {span!r}") from None
     if not 1 < factor < math.inf:
         raise ValueError(f"span must be above 1, is {factor:g}")
-    return min(4.0, lowest * factor)
+    return min(MAX_RATIO, lowest * factor)
 
 
 class LevelBounds(Section):
@@ -247,6 +248,7 @@ STRATEGIES: Registry[Any] = Registry(
         "balanced": "spinlock_dist.compression.strategies.balanced:BALANCED",
         "waterfill": "spinlock_dist.compression.strategies.waterfill:WATERFILL",
         "feedback": "spinlock_dist.compression.strategies.feedback:FEEDBACK",
+        "given": "spinlock_dist.compression.strategies.given:GIVEN",
     },
 )
 """A new one is a `compression.strategies.Strategy` in a module, and a line here."""
@@ -288,6 +290,9 @@ class CompressionConfig(Section):
     """Smallest allowed max/min of a level's ratios across categories."""
     feedback: FeedbackConfig = FeedbackConfig()
     """Read by the strategy `feedback` alone."""
+    given: Annotated[GivenRatios, BeforeValidator(read_given)] = (0.5, 1.0, 1.5)
+    """Ratios of L0, L1 and L2, of all categories or by name, or the path of a file, a checkpoint or a study that has
+    them; read by the strategy `given` alone. Totals stay those of the uniform baseline."""
     max_codes: int = Field(1024, ge=1)
     """Of one codebook."""
     max_codebooks: int = Field(4, ge=1)

@@ -13,13 +13,19 @@ from spinlock_dist.errors import ConfigError, did_you_mean, run_command
 from spinlock_dist.outputs import check_output, html_page
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from spinlock_dist.data.table import FeatureTable
     from spinlock_dist.diagnosis.record import Diagnosis
+    from spinlock_dist.split import Split
+    from spinlock_dist.tokenizer import Tokenizer
 
 EXAMPLES = """examples:
   python -m spinlock_dist.diagnose runs/x/best/checkpoint                          which categories are worst, and why
   python -m spinlock_dist.diagnose runs/x/best/checkpoint --category cluster_2     one of them, feature by feature
   python -m spinlock_dist.diagnose ckpt --dataset other.h5 --html diagnosis.html   on other data, as a page
   python -m spinlock_dist.diagnose runs/x/best/checkpoint --figures figures/       codebooks and latent space, drawn
+  python -m spinlock_dist.diagnose theirs.trained/best_model.pt                    a model that Spinlock trained
 """
 
 DIAGNOSIS_PAGE = html_page("spinlock_dist.diagnose", "the page of a diagnosis", "<title>Diagnosis of a tokenizer<")
@@ -31,23 +37,19 @@ def main(argv: list[str] | None = None) -> int:
     if args.html:
         check_output(args.html, DIAGNOSIS_PAGE, "--html", args.overwrite)
     # Imported only now, so that --help answers at once.
-    from spinlock_dist.checkpoint import load_checkpoint
-    from spinlock_dist.data.load import chosen_dataset, load_labels, load_table
     from spinlock_dist.diagnosis.measure import diagnose
     from spinlock_dist.diagnosis.pictures import FIGURE_FOLDER, draw_figures, write_figures
 
+    theirs = args.checkpoint.is_file()
+    if args.figures and theirs:
+        raise ConfigError("--figures: drawn of checkpoints of this program alone; leave it out")
     if args.figures:
         check_output(args.figures, FIGURE_FOLDER, "--figures")
-
-    tokenizer = load_checkpoint(args.checkpoint, device=args.device)
+    tokenizer, table, labels, parts, note = _spinlocks(args) if theirs else _ours(args)
     if args.category is not None:
         _require(args.category, [category.name for category in tokenizer.categories])
-    source = chosen_dataset(tokenizer.config.prepare, args.dataset)
-    table = load_table(source)
-    diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation")
-    drawn = []
-    if args.html or args.figures:
-        drawn = draw_figures(tokenizer, table, diagnosis, load_labels(source, len(table)))
+    diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation", parts)
+    drawn = draw_figures(tokenizer, table, diagnosis, labels) if (args.html or args.figures) and not theirs else []
     if args.figures:
         write_figures(args.figures, drawn)
     if args.html:
@@ -58,10 +60,39 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(as_json(diagnosis, args.category)))
         return 0
     _show(diagnosis, args.category)
+    if note:
+        print(note)
     for what, path in (("page", args.html), ("figures", args.figures)):
         if path:
             print(f"{what}: {path}")
     return 0
+
+
+Loaded = tuple["Tokenizer", "FeatureTable", "dict[str, np.ndarray]", "Split | None", str]
+"""What is diagnosed, its rows and what is known of them, the rows of each part unless its config says, and a note."""
+
+
+def _ours(args: argparse.Namespace) -> Loaded:
+    from spinlock_dist.checkpoint import load_checkpoint
+    from spinlock_dist.data.load import chosen_dataset, load_labels, load_table
+
+    tokenizer = load_checkpoint(args.checkpoint, device=args.device)
+    source = chosen_dataset(tokenizer.config.prepare, args.dataset)
+    table = load_table(source)
+    return tokenizer, table, load_labels(source, len(table)), None, ""
+
+
+def _spinlocks(args: argparse.Namespace) -> Loaded:
+    from spinlock_dist.interop.spinlock_checkpoint import read_spinlock_checkpoint
+    from spinlock_dist.interop.spinlock_model import NOT_CONVERTED
+    from spinlock_dist.interop.spinlock_tokenizer import as_tokenizer, its_split, its_table
+
+    theirs = read_spinlock_checkpoint(args.checkpoint)
+    table = its_table(theirs, args.dataset)
+    lost = theirs.width - sum(map(len, theirs.columns.values()))
+    note = f"a model of Spinlock after {theirs.epoch} epochs; {NOT_CONVERTED}"
+    note += f"; {lost} of its {theirs.width} columns are in no category and not scored" if lost else ""
+    return as_tokenizer(theirs, table, args.device), table, {}, its_split(theirs, len(table)), note
 
 
 def as_json(diagnosis: Diagnosis, category: str | None = None) -> dict[str, object]:
@@ -76,7 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "spinlock_dist.diagnose", "Explain a trained tokenizer: which categories it rebuilds worst, and why.", EXAMPLES
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder that train or a study wrote")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="folder that train or a study wrote, or best_model.pt of Spinlock",
+    )
     parser.add_argument(
         "--dataset",
         metavar="FILE",

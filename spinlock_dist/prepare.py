@@ -64,7 +64,7 @@ def prepare(config: PrepareConfig) -> PreparedData:
         families=pipeline.families,
         split=split,
         categories=categories,
-        characteristics=tuple(characterize(cleaned_fitted[:, category.columns]) for category in categories),
+        characteristics=tuple(characterize(cleaned_fitted[:, each.columns], each.name) for each in categories),
         pipeline=pipeline,
         config=config,
         fingerprint=fingerprint(values, pipeline.feature_names, split, categories, config),

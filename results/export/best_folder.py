@@ -61,7 +61,8 @@ def export_readme(
         "All figures are in `verdict.json` beside this folder.",
         "```\npython -m spinlock_dist.train --config config.yaml    # trains it again\n```",
         "`checkpoint/` is the trial's own model, for `spinlock_dist.checkpoint.load_checkpoint`. `spinlock.yaml` is "
-        "its config for Spinlock's `train-vqvae`, with the categories beside it; its head says what it leaves out.",
+        "its config for Spinlock's `train-vqvae`, with the categories beside it; its head says what it leaves out and "
+        "which command writes the dataset that it names.",
     ]
     write_text(folder.best / "README.md", "\n\n".join(text) + "\n")
 

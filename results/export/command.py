@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   python -m results.export mine --out best.yaml                        the best; spinlock_dist.train --config trains it
   python -m results.export mine --trial 7 --out seven.yaml             another one
   python -m results.export cup --trial feedback/trial-5 --out f.yaml   one of a tournament, by its search
-  python -m results.export mine --format spinlock --out theirs.yaml    for Spinlock's train-vqvae --config
+  python -m results.export mine --format spinlock --with-data --out theirs.yaml    for Spinlock's train-vqvae --config
   python -m results.export mine --trial 9 --force --out nine.yaml      although it breaks a guard
 """
 
@@ -46,13 +46,20 @@ def main(argv: list[str] | None = None) -> int:
         help="native: for python -m spinlock_dist.train; spinlock: for Spinlock's train-vqvae, and its category files "
         "beside it (default native)",
     )
+    parser.add_argument(
+        "--with-data",
+        action="store_true",
+        help="with --format spinlock: also write the dataset that the file names, its features encoded and cleaned",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="YAML file to write")
     parser.add_argument("--force", action="store_true", help="export a trial even if it is not feasible")
     add_overwrite(parser)
     args = parser.parse_args(argv)
     check_output(args.out, EXPORT, overwrite=args.overwrite)
     if args.format == "spinlock":
-        check_sidecars(args.out, args.overwrite)
+        check_sidecars(args.out, args.overwrite, args.with_data)
+    elif args.with_data:
+        raise ConfigError("--with-data writes what Spinlock trains on; use it with --format spinlock")
     study = read_named(args.runs, args.name)
     record = find_trial(study, args.trial)
     if not record.feasible and not args.force:
@@ -65,11 +72,11 @@ def main(argv: list[str] | None = None) -> int:
         if args.format == "native":
             write_text(args.out, _head(study, record) + dump_config(config))
         else:
-            files, notes = export_spinlock(study.folder, record, config, args.out)
+            files, notes = export_spinlock(study.folder, record, config, args.out, args.with_data)
     except OSError as error:
         raise SpinlockError(f"{error.filename or args.out}: cannot be written: {error.strerror}") from None
     print(f"{spoken(record.arm)} of {study.name}: {', '.join(map(str, files))}")
-    print("".join(f"left out: {note}\n" for note in notes), end="")
+    print("".join(f"{note}\n" for note in notes), end="")
     return 0
 
 

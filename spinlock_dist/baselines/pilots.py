@@ -22,11 +22,11 @@ from spinlock_dist.compression.capacity import (
     size_stages,
     stage_sizes,
 )
-from spinlock_dist.compression.ratios import MAX_RATIO
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.compression.strategies.feedback import Point, equal_errors
 from spinlock_dist.config import LEVELS, TrialConfig
 from spinlock_dist.device import on_threads
+from spinlock_dist.given_ratios import MAX_RATIO
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.seeding import derive_seed
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.ratios import MAX_RATIO, allocate_ratios
+from spinlock_dist.compression.ratios import allocate_ratios
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.compression.uniform_baseline import published_codes
 from spinlock_dist.config import LEVELS, CompressionConfig, QuantizerConfig
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.given_ratios import MAX_RATIO
 
 DIM_STEP = 4
 _CODEBOOKS = QuantizerConfig()

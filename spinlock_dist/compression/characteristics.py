@@ -19,10 +19,12 @@ class Characteristics:
     correlation: float
     spectrum: tuple[float, ...]
     """Eigenvalues `[F]` of the correlation matrix, descending; their sum is the number of features that vary."""
+    name: str = ""
+    """Of the category; empty in files of earlier versions."""
 
 
-def characterize(x_NF: np.ndarray) -> Characteristics:
-    """The characteristics of a category's features `[N, F]`.
+def characterize(x_NF: np.ndarray, name: str = "") -> Characteristics:
+    """The characteristics of the features `[N, F]` of the category `name`.
 
     median_variance: median over features of the variance, in squared raw units; variance: that, clipped to [0, 1].
     dimensionality: log10(F + 1) / log10(101), clipped to 1.
@@ -44,6 +46,7 @@ def characterize(x_NF: np.ndarray) -> Characteristics:
         information=_explained_by_first(centred, 5),
         correlation=_mean_off_diagonal(np.abs(correlations)),
         spectrum=_spectrum(unit, correlations),
+        name=name,
     )
 
 

@@ -11,8 +11,7 @@ from spinlock_dist.compression.strategies import UNIFORM_RATIOS, Strategy, get_s
 from spinlock_dist.compression.strategies.strategy import scaled
 from spinlock_dist.config import LEVELS, CompressionConfig
 from spinlock_dist.errors import ConfigError
-
-MAX_RATIO = 4.0
+from spinlock_dist.given_ratios import MAX_RATIO
 
 
 def allocate_ratios(config: CompressionConfig, categories: Sequence[Characteristics]) -> np.ndarray:
@@ -21,12 +20,15 @@ def allocate_ratios(config: CompressionConfig, categories: Sequence[Characterist
     From a need: `u` = needs scaled to [0, 1], sharpened to `u ** sharpness`; `r = low * (high / low) ** u` per level.
     From a factor: `factor ** sharpness` times the uniform ratios, cut off at the bounds.
     Rule `spinlock`: the published ratios, widened to `min_ratio_range`; a strategy without any ignores the rule.
-    A measured strategy gives those of `uniform`, from which it starts. Raises `ConfigError` for an unknown strategy,
-    or if a level's bounds forbid `min_ratio_range`.
+    Stated ratios are as the config says. A measured strategy gives those of `uniform`, from which it starts.
+    Raises `ConfigError` for an unknown strategy, for stated ratios of other categories, or if a level's bounds forbid
+    `min_ratio_range`.
     """
     strategy = get_strategy(config.strategy)
     if strategy.measured:
         strategy = get_strategy("uniform")
+    if strategy.stated is not None:
+        return strategy.stated(config, categories)
     if strategy.factor is not None:
         return _within_bounds(config, strategy.factor(categories) ** config.sharpness)
     if strategy.need is None:

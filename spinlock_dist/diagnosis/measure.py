@@ -27,26 +27,29 @@ from spinlock_dist.metrics.codebook_usage import CodebookUsage, codebook_usage
 from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, RAW_FLOOR, fraction_unexplained, imbalance
 from spinlock_dist.model.hierarchical_vqvae import stack_tokens
 from spinlock_dist.prepare import fingerprint
-from spinlock_dist.split import split_rows
+from spinlock_dist.split import Split, split_rows
 from spinlock_dist.tokenizer import Tokenizer
 
 FAR_OUT = 3.0
 """Outliers lie more than this many interquartile ranges beyond the quartiles (Tukey 1977)."""
 
 
-def diagnose(tokenizer: Tokenizer, table: FeatureTable, split: str | None = "validation") -> Diagnosis:
+def diagnose(
+    tokenizer: Tokenizer, table: FeatureTable, split: str | None = "validation", parts: Split | None = None
+) -> Diagnosis:
     """Score a tokenizer category by category and feature by feature.
 
     `table` is the one it was trained on and `split` its `train`, `validation` or `test` rows: errors are about the
     mean of the training rows, and codebook usage is of those, as in the metrics. With `split=None` it is any table
-    with the same columns: all rows are scored, about their own mean.
+    with the same columns: all rows are scored, about their own mean. `parts` are the rows of each split where the
+    tokenizer's config does not say.
     Raises `DataError` unless the columns are those the tokenizer was trained on.
     """
     values_ND = tokenizer.pipeline.transform(table)
     output_ND, tokens_NCLS = _reconstruct(tokenizer, values_ND)
     fitted = scored = np.arange(len(values_ND))
     if split is not None:
-        parts = split_rows(len(values_ND), tokenizer.config.prepare.split)
+        parts = parts or split_rows(len(values_ND), tokenizer.config.prepare.split)
         fitted, scored = parts.train, parts.part(split)
     fitted_ND = values_ND[fitted]
     scores = _Scores(

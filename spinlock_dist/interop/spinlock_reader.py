@@ -6,6 +6,7 @@ silence.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,24 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.documents import read_document
 from spinlock_dist.errors import ConfigError, did_you_mean
+from spinlock_dist.given_ratios import read_given
 from spinlock_dist.preset import merge, read_preset
 
+COLUMNS, NAMES = ".columns.json", ".categories.json"
+"""How the files end that an export writes: categories by column number, and by name."""
 MARKS = {"dataset_path", "input_path", "families", "random_seed"}
 """Top-level keys that nearly every config of Spinlock has and none of ours can have."""
-SECTIONS = ("model", "training", "logging", "feature_cleaning")
+SECTIONS = ("model", "training", "logging", "feature_cleaning", "category_assignment_config")
+OLD_SECTIONS = ("dataset", "normalization", "output", "category_discovery", "category_levels_template")
+"""Sections of an earlier form of its configs, in which a key can mean what another is called now."""
+CALLED_NOW = {
+    # section and key: the key that says the same where sections do not tell
+    ("category_assignment_config", "device"): "clustering_device",
+    ("dataset", "path"): "dataset_path",
+    ("normalization", "method"): "normalization_method",
+    ("category_discovery", "assignment"): "category_assignment",
+    ("category_discovery", "categories"): "num_categories_auto",
+}
 
 SETTINGS: dict[str, tuple[str, ...]] = {
     # key of Spinlock: the settings here that take its value
@@ -29,6 +43,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "random_seed": ("seed", "prepare.split.seed"),
     "seed": ("seed", "prepare.split.seed"),
     "device": ("training.device",),
+    "max_variance_threshold": ("prepare.cleaning.max_variance",),
+    "max_cv_threshold": ("prepare.cleaning.max_variation",),
     "variance_threshold": ("prepare.cleaning.min_std",),  # its code compares the standard deviation, as here
     "deduplicate_threshold": ("prepare.cleaning.max_correlation",),
     "percentile_range": ("prepare.cleaning.clip_percentiles",),
@@ -49,6 +65,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "epochs": ("training.epochs",),
     "val_every_n_epochs": ("training.evaluate_every",),
     "val_every": ("training.evaluate_every",),
+    "validation_frequency": ("training.evaluate_every",),
     "early_stopping_patience": ("training.patience",),  # both count evaluations
 }
 
@@ -64,18 +81,27 @@ AS_HERE: dict[str, tuple[tuple[Any, ...], str]] = {
     "reference_reg_weight": ((0, None), "there is no such loss term"),
     "topo_samples": ((64, None), "the topographic term sees 64 rows of a batch"),
     "use_ema": ((True,), "codebooks follow by moving averages"),
-    "levels": ((None, []), "sizes follow from the ratios, on three levels"),
-    "factors": ((None, []), "sizes follow from the ratios, on three levels"),
+    "levels": ((None, []), "nothing reads it there: sizes follow from the ratios, on three levels, as here"),
+    "factors": ((None, [], {}), "sizes follow from the ratios, on three levels"),
     "category_assignment": (
         ("auto", "file", None),
         "categories are discovered; prepare.categories.mapping takes a file",
     ),
-    "category_mapping_file": ((None,), "prepare.categories.mapping takes feature names, not column numbers"),
     "clean_features": ((True,), "features are always cleaned"),
     "enabled": ((True,), "features are always cleaned"),
     "pre_categorization": ((True,), "features are cleaned before categories are discovered"),
     "use_intelligent_dedup": ((True,), "of two duplicates the more informative is kept"),
     "outlier_method": (("percentile",), "outliers are clipped at percentiles"),
+    "robust": ((False, None), "normalization_method says which it is"),
+    "uniform_codebook_init": ((False, None), "each level has codebooks of its own size from the start"),
+    "use_smart_reset": ((False, None), "unused codes stay; quantizer.expiry_share revives them"),
+    "method": (("clustering", None), "categories are found by clustering alone, no gradients refine them"),
+    "isolated_families": (
+        (None, []),
+        "all families are clustered together; prepare.categories.mapping can keep one apart",
+    ),
+    "reassign_orphans": ((True,), "no feature is left out: small clusters are merged into the nearest"),
+    "validation_split": ((0.1,), "prepare.split says which rows validate and which test"),
     "feature_type": (("aggregated", None), "a family is read as a whole"),
     "dead_code_reset_interval": ((0, None), "unused codes stay; quantizer.expiry_share revives them"),
     "resume_from": ((None,), "a training starts anew"),
@@ -84,26 +110,36 @@ AS_HERE: dict[str, tuple[tuple[Any, ...], str]] = {
 NO_COUNTERPART: dict[str, str] = {
     "group_embedding_dim": "levels read a category's features; there is no embedding between",
     "dropout": "there is no dropout: on what is quantized it costs error",
-    "uniform_codebook_init": "codebooks start as noise, each of its own size",
     "early_stopping_min_delta": "any lower error of the worst category counts as better",
     "orthogonality_target": "the number of categories is chosen by silhouette",
-    "category_assignment_config": "all families are clustered together, small clusters merged into the nearest",
-    "mad_threshold": "outliers are clipped at percentiles",
     **dict.fromkeys(
-        ("dead_code_threshold", "dead_code_max_reset_fraction"),
+        ("mad_threshold", "mad_outlier_threshold", "iqr_multiplier"), "outliers are clipped at percentiles"
+    ),
+    **dict.fromkeys(
+        ("gradient_epochs", "gradient_lr", "subsample_excess_fraction"),
+        "categories are found by clustering alone, no gradients refine them",
+    ),
+    **dict.fromkeys(
+        ("dead_code_threshold", "dead_code_threshold_percentile", "dead_code_max_reset_fraction"),
         "unused codes stay; quantizer.expiry_share revives them",
     ),
-    **dict.fromkeys(("output_dir", "checkpoint_dir", "save_every"), "--out names the folder of the checkpoint"),
+    **dict.fromkeys(
+        ("output_dir", "checkpoint_dir", "save_every", "save_best_only", "save_final_model"),
+        "--out names the folder of the checkpoint",
+    ),
     **dict.fromkeys(
         (
             *("task", "verbose", "wandb", "log_interval", "eval_interval"),
-            *("use_torch_compile", "val_batch_size", "hdf5_chunk_size", "encode_chunk_size"),
+            *("use_torch_compile", "clustering_device", "val_batch_size", "hdf5_chunk_size", "encode_chunk_size"),
         ),
         "changes no result",
     ),
 }
 
-SPECIAL = ("families", "feature_families", "feature_family", "compression_ratios", "auto_compression_strategy")
+SPECIAL = (
+    *("families", "feature_families", "feature_family", "category_mapping_file"),
+    *("compression_ratios", "compression_ratios_per_category", "auto_compression_strategy"),
+)
 
 ENCODERS: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, tuple[Any, ...] | None]]] = {
     # name: the encoder here, its parameters that have a setting, and of others the values that say what happens anyway;
@@ -129,14 +165,34 @@ ENCODERS: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, tuple[Any, .
             "pretrained_cnn_path": (None,),
         },
     ),
+    "initial_cnn": (
+        {"encoder": "initial_hybrid", "calibrate": False},
+        {"embedding_dim": "embedding"},
+        {"architecture": ("resnet3",)},
+    ),
 }
+MORE_THAN_ASKED = {"initial_cnn": "the CNN comes with the manual features of the fields here"}
+"""Encoders that stand for another which does less, and what they do beside."""
 ALIASES = {
     "IdentityEncoder": "identity",
     "MLPEncoder": "mlp",
     "TemporalCNNEncoder": "temporal_cnn",
     "td_cnn": "temporal_cnn",
+    "TDCNNEncoder": "temporal_cnn",
+    "InitialHybridEncoder": "initial_hybrid",
+    "InitialCNNEncoder": "initial_cnn",
+    "ic_cnn": "initial_cnn",
+    "ICCNNEncoder": "initial_cnn",
 }
+"""Its names of encoders, those of earlier versions among them."""
 
+
+SAME_VALUE: dict[tuple[str, str | None], Any] = {
+    # key of Spinlock and its value: what the setting here calls it
+    ("normalization_method", "mad"): "robust",
+    ("num_categories_auto", "auto"): None,
+    ("max_variance_threshold", None): sys.float_info.max,  # no limit
+}
 
 Given = dict[str, tuple[Any, int | None]]
 """Values and their lines by key; a key that comes from an alias has no line of its own."""
@@ -180,7 +236,10 @@ def is_spinlock_yaml(path: Path) -> bool:
     Raises `ConfigError` if it cannot be read.
     """
     tree, _ = read_document(path)
-    return isinstance(tree, dict) and "preset" not in tree and bool(MARKS & tree.keys())
+    if not isinstance(tree, dict) or "preset" in tree:
+        return False
+    model = tree.get("model")
+    return bool(MARKS & tree.keys()) or (isinstance(model, dict) and "group_embedding_dim" in model)
 
 
 def load_spinlock_yaml(path: Path) -> tuple[TrialConfig, list[str]]:
@@ -201,6 +260,7 @@ def parse_spinlock(
     for key, (value, line) in given.items():
         _read_key(key, value, line, reading)
     _read_families(given, lines, reading)
+    _read_mapping(given, reading)
     _read_ratios(given, reading)
     config_tree = merge(read_preset("spinlock", source), _nested(reading.settings))
     config_tree["prepare"]["families"] = reading.settings["prepare.families"]
@@ -210,24 +270,33 @@ def parse_spinlock(
 
 def _flattened(tree: dict[Any, Any], lines: dict[tuple[Any, ...], int], reading: _Reading) -> Given:
     """Keys without their sections; of a key in two of them the later counts, as in Spinlock."""
-    places: list[tuple[tuple[Any, ...], Any]] = [((key,), value) for key, value in tree.items() if key not in SECTIONS]
-    for section in SECTIONS:
-        inner = reading.mapping(tree.get(section), section, lines.get((section,)))
-        places += [((section, key), value) for key, value in inner.items()]
     found: Given = {}
-    for path, value in places:
-        key = str(path[-1])
+    for path, value in _places(tree, (), lines, reading):
+        key = CALLED_NOW.get(path[-2:], str(path[-1]))
         if key in found and found[key][0] != value:
             reading.pass_over(f"{key}: {found[key][0]}", f"{'.'.join(map(str, path))}: {value} counts")
         found[key] = (value, lines.get(path))
     return found
 
 
+def _places(
+    tree: dict[Any, Any], path: tuple[Any, ...], lines: dict[tuple[Any, ...], int], reading: _Reading
+) -> list[tuple[tuple[Any, ...], Any]]:
+    """Every key that is no section with its place, those of sections after those beside them."""
+    known = [*SECTIONS, *(name for name in OLD_SECTIONS if isinstance(tree.get(name), dict))]
+    places = [((*path, key), value) for key, value in tree.items() if key not in known]
+    for section in (name for name in known if name in tree):
+        within = (*path, section)
+        inner = reading.mapping(tree[section], ".".join(map(str, within)), lines.get(within))
+        places += _places(inner, within, lines, reading)
+    return places
+
+
 def _read_key(key: str, value: Any, line: int | None, reading: _Reading) -> None:
     if key in SPECIAL:
         return
     if key in SETTINGS:
-        value = "robust" if (key, value) == ("normalization_method", "mad") else value
+        value = SAME_VALUE.get((key, value), value) if isinstance(value, str | None) else value
         for name in SETTINGS[key]:
             reading.set(name, value, line)
     elif key in AS_HERE:
@@ -271,6 +340,8 @@ def _encoder(where: str, spec: Any, line: int | None, reading: _Reading) -> dict
         near = did_you_mean(given, (*ENCODERS, *ALIASES))
         raise reading.error(line, f"{where}.encoder: there is no encoder '{given}' here{near}")
     start, settings, same = ENCODERS[name]
+    if name in MORE_THAN_ASKED:
+        reading.pass_over(f"{where}.encoder", MORE_THAN_ASKED[name])
     encoder = dict(start)
     for key, value in reading.mapping(spec.get("encoder_params"), f"{where}.encoder_params", line).items():
         if key in settings:
@@ -283,29 +354,42 @@ def _encoder(where: str, spec: Any, line: int | None, reading: _Reading) -> dict
 # ---------------------------------------------------------------- ratios
 
 
-def _read_ratios(given: Given, reading: _Reading) -> None:
-    """Set the strategy: the one named for `auto`, else uniform, the only ratios a config can give as numbers."""
-    ratios, line = given.get("compression_ratios", (None, None))
-    strategy, strategy_line = given.get("auto_compression_strategy", ("balanced", line))
-    if ratios == "auto":
-        reading.set("compression.strategy", strategy, strategy_line)
+def _read_mapping(given: Given, reading: _Reading) -> None:
+    """Take the categories of a mapping file by name, if an export of ours wrote them beside its column numbers."""
+    columns, line = given.get("category_mapping_file", (None, None))
+    if columns is None:
         return
-    reading.set("compression.strategy", "uniform", line)
-    uniform = ":".join(map(str, UNIFORM_RATIOS))
-    if isinstance(ratios, dict):
-        reading.pass_over("compression_ratios", f"a config names a strategy, not ratios per category; {uniform} used")
-    elif ratios is not None and _triple(ratios, line, reading) != UNIFORM_RATIOS:
-        reading.pass_over("compression_ratios", f"uniform ratios are {uniform} here, and these are used")
+    names = Path(str(columns).removesuffix(COLUMNS) + NAMES)
+    if str(columns).endswith(COLUMNS) and names.is_file():
+        reading.set("prepare.categories.mapping", str(names), line)
+    else:
+        reading.pass_over(
+            "category_mapping_file",
+            "its numbers count the columns that its own cleaning keeps; prepare.categories.mapping takes feature names",
+        )
 
 
-def _triple(ratios: Any, line: int | None, reading: _Reading) -> tuple[float, ...]:
-    parts = ratios.split(":") if isinstance(ratios, str) else ratios
+def _read_ratios(given: Given, reading: _Reading) -> None:
+    """Set the strategy: ratios by category before those of all, as there; `auto` names one; without any, uniform."""
+    ratios, line = given.get("compression_ratios", (None, None))
+    by_category, own_line = given.get("compression_ratios_per_category", (None, None))
+    if by_category is not None:
+        ratios, line = by_category, own_line
+    if ratios == "auto":
+        reading.set("compression.strategy", *given.get("auto_compression_strategy", ("balanced", line)))
+        return
+    stated = UNIFORM_RATIOS if ratios is None else _given(ratios, line, reading)
+    reading.set("compression.strategy", "uniform" if stated == UNIFORM_RATIOS else "given", line)
+    if stated != UNIFORM_RATIOS:
+        reading.set("compression.given", stated, line)
+
+
+def _given(ratios: Any, line: int | None, reading: _Reading) -> Any:
     try:
-        return tuple(float(part) for part in parts)
-    except (TypeError, ValueError):
-        raise reading.error(
-            line, f"compression_ratios: expected 'auto', 'L0:L1:L2', a list or a mapping per category, found {ratios!r}"
-        ) from None
+        return read_given(ratios if isinstance(ratios, dict | list) or ":" in str(ratios) else None)
+    except ValueError as error:
+        wanted = "expected 'auto', 'L0:L1:L2', a list or a mapping per category"
+        raise reading.error(line, f"compression_ratios: {wanted}: {error}") from None
 
 
 def _nested(settings: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ CORE = (
         "registry",
         "parsing",
         "preset",
+        "given_ratios",
         "config",
         "config_file",
         "split",

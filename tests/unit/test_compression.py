@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -252,3 +257,63 @@ def test_rounding_that_leaves_a_first_codebook_one_code_moves_it_behind_the_othe
         wanted[0] += 0.5
         codes = match_codes(wanted, float(rng.uniform(0.3, 0.9) * 12 * 3 * 4 * 2), 4, 4)
         assert not ((codes[..., :1] == 1) & (codes > 1)).any()
+
+
+def test_given_ratios_are_those_of_the_config_by_the_names_of_the_categories() -> None:
+    categories = [replace(scores(14, 1, 0.5, 0.9, 0.5), name="b"), replace(scores(40, 5, 0.8, 0.2, 0.1), name="a")]
+    by_name = {"a": (0.3, 0.8, 1.8), "b": (1.0, 2.0, 3.0)}
+    ratios = allocate_ratios(CompressionConfig(strategy="given", given=by_name), categories)
+    assert ratios.tolist() == [[1.0, 2.0, 3.0], [0.3, 0.8, 1.8]]
+    alike = allocate_ratios(CompressionConfig(strategy="given", given=(0.3, 0.8, 1.8)), categories)
+    assert alike.tolist() == [[0.3, 0.8, 1.8]] * 2
+    uniform = plan_capacity(CompressionConfig(strategy="given"), categories, 10_000)
+    assert (uniform.codes == plan_capacity(CompressionConfig(strategy="uniform"), categories, 10_000).codes).all()
+
+
+def test_given_ratios_of_other_categories_are_refused_with_their_names() -> None:
+    categories = [replace(scores(14, 1, 0.5, 0.9, 0.5), name="b")]
+    config = CompressionConfig(strategy="given", given={"a": (0.3, 0.8, 1.8)})
+    with pytest.raises(ConfigError, match=r"gives none for b and names a, .*prepare\.categories\.mapping"):
+        allocate_ratios(config, categories)
+
+
+@pytest.mark.parametrize("where", ["ratios.yaml", "ratios.json", "checkpoint", "study"])
+def test_given_ratios_come_from_files_and_studies(tmp_path: Path, where: str) -> None:
+    ratios = {"a": [0.3, 0.8, 1.8], "b": [1.0, 2.0, 3.0]}
+    path = tmp_path / where
+    if where.startswith("ratios"):
+        path.write_text(json.dumps(ratios))
+    else:
+        folder = path if where == "checkpoint" else path / "best" / "checkpoint"
+        folder.mkdir(parents=True)
+        meta = {"categories": {"a": [0], "b": [1, 2]}, "plan": {"ratios": [*ratios.values()]}}
+        (folder / "meta.json").write_text(json.dumps(meta))
+    config = CompressionConfig.model_validate({"strategy": "given", "given": str(path)})
+    assert config.given == {name: tuple(row) for name, row in ratios.items()}
+    assert CompressionConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("nothing.yaml", "no such file"),
+        ({}, "no categories"),
+        ([1, 2], "three ratios"),
+        ({"a": "0.5:1"}, "a: expected three ratios"),
+        ([0, 1, 2], "above 0"),
+        ([1, 2, 4.1], "up to 4"),
+        ([1, 2, float("nan")], "above 0"),
+        (3, "three ratios"),
+    ],
+)
+def test_what_are_no_ratios_is_refused(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CompressionConfig(given=value)
+
+
+def test_a_folder_without_ratios_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"meta\.json"):
+        CompressionConfig.model_validate({"given": str(tmp_path)})
+    (tmp_path / "meta.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds no ratios"):
+        CompressionConfig.model_validate({"given": str(tmp_path)})

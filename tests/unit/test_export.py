@@ -11,16 +11,21 @@ import pytest
 import yaml
 
 from results.export.command import find_trial, main, shortfall
-from results.export.spinlock import trial_ratios
+from results.export.spinlock import export_spinlock, trial_plan
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord, read_study
 from results.records.trial_record import TrialRecord
 from spinlock_dist.categories.mapping import read_names
+from spinlock_dist.compression.capacity import plan_capacity
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.compression.ratios import allocate_ratios
+from spinlock_dist.config import CategoriesConfig, PrepareConfig, SplitConfig, TrialConfig
 from spinlock_dist.config_file import load_config
+from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.interop.spinlock_reader import is_spinlock_yaml, load_spinlock_yaml
+from spinlock_dist.prepare import prepare
+from tests.spinlock_loader import load_as_spinlock
+from tests.synthetic import write_table
 from tests.synthetic_study import build_study
 
 
@@ -95,7 +100,7 @@ def test_a_tournaments_trials_are_named_with_their_search(tmp_path):
         find_trial(cup, "2")
     export(cup, tmp_path / "x.yaml", "--trial", record.arm, "--format", "spinlock")
     config, _ = load_spinlock_yaml(tmp_path / "x.yaml")
-    unsaid = {"patience": config.training.patience, "schedule": "constant"}  # Spinlock's schedules are others
+    unsaid = {"patience": config.training.patience, "schedule": "constant", "device": "cpu"}
     assert config.training == cup.config(record).training.model_copy(update=unsaid)
 
 
@@ -108,13 +113,15 @@ def test_what_cannot_be_written_is_a_line(study, tmp_path):
 # ---------------------------------------------------------------- Spinlock's
 
 
-def test_spinlocks_file_has_the_ratios_the_categories_and_what_it_cannot_say(study, tmp_path, capsys):
+def test_spinlocks_file_has_the_sizes_the_categories_and_what_it_cannot_say(study, tmp_path, capsys):
     export(study, tmp_path / "s.yaml", "--format", "spinlock")
     assert is_spinlock_yaml(tmp_path / "s.yaml")
     tree = yaml.safe_load((tmp_path / "s.yaml").read_text())
     plan = json.loads((study.folder.checkpoint(study.best.number) / "meta.json").read_text())["plan"]
-    assert list(tree["model"]["compression_ratios"]) == study.folder.category_names()
-    assert [*tree["model"]["compression_ratios"].values()] == [pytest.approx(row, abs=1e-6) for row in plan["ratios"]]
+    assert study.config(study.best).compression.capacity == "codes"
+    assert list(tree["model"]["factors"]) == study.folder.category_names()
+    given = [[level["latent_dim"] for level in row] for row in tree["model"]["factors"].values()]
+    assert given == plan["dims"]
 
     names = read_names(str(tmp_path / "s.categories.json"))
     assert names == read_names(str(study.folder.categories))
@@ -125,9 +132,17 @@ def test_spinlocks_file_has_the_ratios_the_categories_and_what_it_cannot_say(stu
     printed = capsys.readouterr().out.splitlines()
     assert [line.removeprefix("# ") for line in head[2:]] == printed[1:]
     assert any("compression.capacity" in line for line in head)
+    assert any(line.startswith("not written: s.h5") and "--with-data" in line for line in printed)
+    assert sum(line.startswith("sizes: ") for line in printed) == 1 + len(names)
+    assert not (tmp_path / "s.h5").exists()
 
 
-def test_without_a_checkpoint_ratios_come_from_the_strategy(study):
+def test_data_goes_with_spinlocks_format_alone(study, tmp_path):
+    with pytest.raises(ConfigError, match="--format spinlock"):
+        export(study, tmp_path / "s.yaml", "--with-data")
+
+
+def test_without_a_checkpoint_sizes_come_from_the_strategy(study):
     record = next(
         record
         for record in study.search
@@ -137,8 +152,9 @@ def test_without_a_checkpoint_ratios_come_from_the_strategy(study):
     )
     config = study.config(record)
     each = [Characteristics(**scores) for scores in study.prepared["characteristics"].values()]
-    expected = allocate_ratios(config.compression, each).tolist()
-    assert [*trial_ratios(study.folder, record, config).values()] == expected
+    expected = plan_capacity(config.compression, each, study.prepared["rows"]["train"], config.quantizer)
+    plan = trial_plan(study.folder, record, config)
+    assert (plan.codes == expected.codes).all() and (plan.ratios == expected.ratios).all()
 
 
 def test_measured_ratios_are_refused_without_their_checkpoint(study, tmp_path):
@@ -161,9 +177,9 @@ def copied(study: StudyRecord, to: Path) -> StudyFolder:
 
 def test_the_exported_best_outlives_its_trials_checkpoint(study, tmp_path):
     folder = copied(study, tmp_path)
-    kept = trial_ratios(study.folder, study.best, study.config(study.best))
+    kept = trial_plan(study.folder, study.best, study.config(study.best))
     shutil.rmtree(folder.tune)
-    assert trial_ratios(folder, study.best, study.config(study.best)) == kept
+    assert (trial_plan(folder, study.best, study.config(study.best)).codes == kept.codes).all()
 
 
 @pytest.mark.parametrize("damaged", ["categories.json", "ledger.parquet"])
@@ -172,3 +188,56 @@ def test_damaged_preparation_is_a_line(study, tmp_path, damaged):
     (folder.prepared / damaged).write_bytes(b"{")
     with pytest.raises(SpinlockError, match=damaged):
         main(["s", "--runs", str(tmp_path), "--format", "spinlock", "--out", str(tmp_path / "x.yaml")])
+
+
+# ---------------------------------------------------------------- Spinlock's, with the features
+
+
+@pytest.fixture(scope="module", params=["standard", "robust", "quantile"])
+def data(request, tmp_path_factory):
+    dataset = write_table(tmp_path_factory.mktemp("data") / "table.npz", sizes=(8, 4, 36))
+    return prepare(PrepareConfig(dataset=str(dataset), normalization=request.param))
+
+
+@pytest.fixture
+def real(data, tmp_path):
+    folder = StudyFolder(tmp_path / "runs" / "real")
+    folder.write_prepared(data)
+    return folder
+
+
+@pytest.mark.parametrize("capacity", ["latent", "codes"])
+def test_columns_categories_and_sizes_arrive(data, real, make_record, tmp_path, capacity):
+    config = TrialConfig(prepare=data.config).with_overrides({"compression.capacity": capacity})
+    files, _ = export_spinlock(real, make_record(0, 0.1, 0.2), config, tmp_path / "t.yaml", with_data=True)
+    assert tmp_path / "t.h5" in files
+    found = load_as_spinlock(tmp_path / "t.yaml")
+
+    cleaned = data.pipeline.clean(load_table(data.config))
+    assert list(found.categories) == [category.name for category in data.categories]
+    for category in data.categories:
+        given, expected = found.features[:, found.categories[category.name]], cleaned[:, list(category.columns)]
+        assert given / expected.std(axis=0) == pytest.approx(expected / expected.std(axis=0), rel=1e-5, abs=1e-5)
+
+    plan = plan_capacity(config.compression, data.characteristics, len(data.split.train))
+    if capacity == "codes":
+        assert (found.codes, found.dims) == (plan.codes.prod(axis=2).tolist(), plan.dims.tolist())
+    else:
+        ratios = found.settings["compression_ratios_per_category"]
+        assert [*ratios.values()] == [pytest.approx(row, abs=1e-6) for row in plan.ratios]
+
+
+def test_data_that_is_not_the_studys_any_more_is_refused(data, real, make_record, tmp_path):
+    config = TrialConfig(prepare=data.config.model_copy(update={"split": SplitConfig(seed=1)}))
+    with pytest.raises(SpinlockError, match="is not what study real was run on"):
+        export_spinlock(real, make_record(0, 0.1, 0.2), config, tmp_path / "t.yaml", with_data=True)
+    assert not (tmp_path / "t.yaml").exists()
+
+
+def test_this_program_reads_the_features_that_it_wrote(data, real, make_record, tmp_path):
+    export_spinlock(real, make_record(0, 0.1, 0.2), TrialConfig(prepare=data.config), tmp_path / "t.yaml", True)
+    theirs, _ = load_spinlock_yaml(tmp_path / "t.yaml")
+    mapping = CategoriesConfig(mapping=str(tmp_path / "t.categories.json"), only_mapped=True)
+    again = prepare(theirs.prepare.model_copy(update={"categories": mapping}))
+    assert [category.name for category in again.categories] == [category.name for category in data.categories]
+    assert set(again.feature_names) == set(data.feature_names)

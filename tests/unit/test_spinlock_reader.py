@@ -142,24 +142,99 @@ def test_without_families_all_of_the_dataset_are_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratios", "strategy", "named"),
+    ("ratios", "strategy", "given"),
     [
-        ({}, "uniform", ""),
-        ({"compression_ratios": "auto"}, "balanced", ""),
-        ({"compression_ratios": "auto", "auto_compression_strategy": "variance"}, "variance", ""),
-        ({"compression_ratios": "0.5:1.0:1.5"}, "uniform", ""),
-        ({"compression_ratios": [0.5, 1, 1.5]}, "uniform", ""),
-        ({"compression_ratios": "0.3:0.8:1.8"}, "uniform", "0.5:1.0:1.5 here"),
-        ({"compression_ratios": {"cluster_1": [0.3, 0.8, 1.8]}}, "uniform", "ratios per category; 0.5:1.0:1.5 used"),
+        ({}, "uniform", None),
+        ({"compression_ratios": "auto"}, "balanced", None),
+        ({"compression_ratios": "auto", "auto_compression_strategy": "variance"}, "variance", None),
+        ({"compression_ratios": "0.5:1:1.5"}, "uniform", None),
+        ({"compression_ratios": [0.5, 1, 1.5]}, "uniform", None),
+        ({"compression_ratios": "0.3:0.8:1.8"}, "given", (0.3, 0.8, 1.8)),
+        ({"compression_ratios": {"cluster_1": [0.3, 0.8, 1.8]}}, "given", {"cluster_1": (0.3, 0.8, 1.8)}),
+        (
+            {"compression_ratios": "auto", "compression_ratios_per_category": {"a": [0.3, 0.8, 1.8], "b": "1:2:3"}},
+            "given",
+            {"a": (0.3, 0.8, 1.8), "b": (1.0, 2.0, 3.0)},
+        ),
     ],
 )
-def test_ratios(tmp_path: Path, ratios: dict[str, Any], strategy: str, named: str) -> None:
+def test_ratios(tmp_path: Path, ratios: dict[str, Any], strategy: str, given: Any) -> None:
     config, not_mapped = load(tmp_path, {"dataset_path": "a.h5", "model": ratios})
-    assert config.compression.strategy == strategy
-    assert bool(not_mapped) == bool(named) and named in "".join(not_mapped)
+    assert (config.compression.strategy, config.compression.capacity) == (strategy, "latent")
+    assert given is None or config.compression.given == given
+    assert not_mapped == []
 
 
-@pytest.mark.parametrize("key", sorted({*AS_HERE} - {"category_mapping_file", "resume_from"}))
+def test_categories_by_column_are_named_and_those_of_an_export_are_read_by_name(tmp_path: Path) -> None:
+    tree = {"dataset_path": "a.h5", "training": {"category_mapping_file": str(tmp_path / "t.columns.json")}}
+    config, not_mapped = load(tmp_path, tree)
+    assert config.prepare.categories.mapping is None
+    assert [line.split(" (")[0] for line in not_mapped] == ["category_mapping_file"]
+    (tmp_path / "t.categories.json").write_text("{}")
+    config, not_mapped = load(tmp_path, tree)
+    assert (config.prepare.categories.mapping, not_mapped) == (str(tmp_path / "t.categories.json"), [])
+
+
+@pytest.mark.parametrize("name", ["InitialCNNEncoder", "ic_cnn", "ICCNNEncoder"])
+def test_a_cnn_of_the_fields_comes_with_their_manual_features_and_says_so(tmp_path: Path, name: str) -> None:
+    family = {"encoder": name, "encoder_params": {"embedding_dim": 12, "architecture": "resnet3"}}
+    config, not_mapped = load(tmp_path, {"families": {"initial": family}})
+    assert config.prepare.families is not None
+    encoder = config.prepare.families["initial"].model_dump()
+    assert encoder == {"encoder": "initial_hybrid", "embedding": 12, "seed": 42, "calibrate": False}
+    assert not_mapped == ["families.initial.encoder (the CNN comes with the manual features of the fields here)"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("InitialHybridEncoder", "initial_hybrid"), ("td_cnn", "temporal_cnn"), ("TDCNNEncoder", "temporal_cnn")],
+)
+def test_every_name_of_an_encoder_is_known(tmp_path: Path, theirs: str, ours: str) -> None:
+    config, not_mapped = load(tmp_path, {"families": {"f": {"encoder": theirs, "encoder_params": {}}}})
+    assert config.prepare.families is not None
+    assert (config.prepare.families["f"].encoder, not_mapped) == (ours, [])
+
+
+def test_limits_of_cleaning_are_mapped_and_none_is_no_limit(tmp_path: Path) -> None:
+    cleaning = {"max_variance_threshold": 1e8, "max_cv_threshold": 50}
+    config, not_mapped = load(tmp_path, {"dataset_path": "a.h5", "feature_cleaning": cleaning})
+    assert (config.prepare.cleaning.max_variance, config.prepare.cleaning.max_variation) == (1e8, 50)
+    config, _ = load(tmp_path, {"dataset_path": "a.h5", "max_variance_threshold": None})
+    assert config.prepare.cleaning.max_variance > 1e300
+    assert not_mapped == []
+
+
+def test_how_categories_are_assigned_is_named_where_it_is_another_way(tmp_path: Path) -> None:
+    assignment = {"method": "clustering", "isolated_families": [], "reassign_orphans": True, "device": "cuda"}
+    tree = {"dataset_path": "a.h5", "device": "cpu", "training": {"category_assignment_config": assignment}}
+    config, not_mapped = load(tmp_path, tree)
+    assert (config.training.device, not_mapped) == ("cpu", ["clustering_device (changes no result)"])
+    assignment.update(method="hybrid", isolated_families=["initial"], reassign_orphans=False)
+    named = load(tmp_path, tree)[1]
+    assert {line.split(" (")[0] for line in named} > {"method", "isolated_families", "reassign_orphans"}
+
+
+def test_the_earlier_form_of_its_configs_is_mapped(tmp_path: Path) -> None:
+    tree = {
+        "dataset": {"path": "a.h5", "feature_families": ["summary", "architecture"]},
+        "normalization": {"method": "mad", "robust": False},
+        "training": {"num_epochs": 9, "validation_frequency": 3, "validation_split": 0.1},
+        "model": {
+            "group_embedding_dim": 64,
+            "category_discovery": {"assignment": "auto", "categories": "auto"},
+            "category_levels_template": {"levels": [], "compression_ratios": "0.4:1:1.8"},
+        },
+        "output": {"checkpoint_dir": "c", "save_best_only": False},
+    }
+    config, not_mapped = load(tmp_path, tree)
+    assert (config.prepare.dataset, list(config.prepare.families or {})) == ("a.h5", ["summary", "architecture"])
+    assert (config.prepare.normalization, config.prepare.categories.count) == ("robust", None)
+    assert (config.training.epochs, config.training.evaluate_every) == (9, 3)
+    assert config.compression.given == (0.4, 1.0, 1.8)
+    assert not any("unknown" in line for line in not_mapped)
+
+
+@pytest.mark.parametrize("key", sorted({*AS_HERE} - {"resume_from"}))
 def test_a_value_that_differs_from_what_happens_is_named(tmp_path: Path, key: str) -> None:
     (same, *_), reason = AS_HERE[key]
     assert load(tmp_path, {"dataset_path": "a.h5", key: same})[1] == []

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spinlock_dist.compression.characteristics import Characteristics
-from spinlock_dist.config import TrialConfig
+from spinlock_dist.config import CompressionConfig, TrialConfig
 
 Ratios = tuple[float, float, float]
 """Compression ratios of L0, L1, L2."""
@@ -40,12 +40,14 @@ class Strategy:
     `need`: scores `[C]` >= 0, more need meaning more capacity; they are spread over the configured bounds. Beside it,
     or alone, `published`: the ratios that Spinlock published for the same idea, used under the rule `spinlock`.
     `factor`: multiples `[C]` of the uniform capacity, which mean what they say: the configured bounds only limit them.
+    `stated`: ratios `[C, L]` that the config itself says.
     `measured`: characteristics do not tell it enough, it measures the data itself.
     """
 
     need: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
     published: Callable[[Characteristics], Ratios] | None = None
     factor: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
+    stated: Callable[[CompressionConfig, Sequence[Characteristics]], np.ndarray] | None = None
     measured: Measured | None = None
 
     @property
