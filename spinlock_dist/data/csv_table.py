@@ -9,6 +9,7 @@ import csv
 import os
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,17 @@ WORDS = {"true": 1.0, "false": 0.0}
 BLOCK_BYTES = 1 << 22
 PER_BYTE = 6
 """Bytes of memory that a byte of a file takes: a value of two characters becomes a float64."""
+COMPARED_ROWS = 1000
+"""Whose last values a last one without a line end is compared with."""
+LAST_BYTES = 4096
+"""At the end of a file, in which its last value is."""
 
 
 def read_csv(path: Path, max_samples: int | None) -> FeatureTable:
     """Read the first rows of a CSV file whose first line names the columns.
 
     Raises `DataError` if it is not one, for a row of another length, a value that is no number, and a last line that
-    may be cut off.
+    looks cut off. Many tools leave out the end of the last line, so that alone is no reason.
     """
     with reading(path, "CSV file"):
         names = _header(path)
@@ -99,8 +104,8 @@ def _blocks(path: Path, names: Sequence[str], max_samples: int | None, kind: pya
             rows += len(batch)
             if max_samples and rows >= max_samples:
                 return np.concatenate(parts)[:max_samples]
-    if not _ends_its_last_line(path):
-        raise pyarrow.ArrowInvalid("the last line has no end")
+    if _looks_cut(path, len(names)):
+        raise pyarrow.ArrowInvalid("the last value looks cut off")
     return np.concatenate(parts) if parts else np.empty((0, len(names)))
 
 
@@ -130,6 +135,30 @@ def _ends_its_last_line(path: Path) -> bool:
         return file.read(1) in (b"\n", b"\r")
 
 
+def _looks_cut(path: Path, columns: int) -> bool:
+    """Whether a last value without a line end is empty, or has fewer digits than every other of its column.
+
+    A number that was cut is another number, which nothing else shows. Of numbers that one program wrote the last is
+    rarely the one with the fewest digits.
+    """
+    if _ends_its_last_line(path):
+        return False
+    with path.open("rb") as file:
+        file.seek(-min(LAST_BYTES, path.stat().st_size), os.SEEK_END)
+        last = re.split(r"[,\r\n]", file.read().decode("utf-8", "replace"))[-1].strip()
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = (row for row in csv.reader(file) if len(row) == columns)
+        next(rows, None)  # the names
+        others = [row[-1].strip() for row in islice(rows, COMPARED_ROWS + 1)][:-1]  # without the last row
+    return not last or any(
+        measure(last) < min(map(measure, others), default=0) for measure in (len, _characters_after_the_point)
+    )
+
+
+def _characters_after_the_point(text: str) -> int:
+    return len(text.partition(".")[2])
+
+
 def _explain(path: Path, names: Sequence[str]) -> None:
     """Raise `DataError` with the first line of a file that is not a row of as many numbers as there are names."""
     strange: dict[str, str] = {}
@@ -149,10 +178,10 @@ def _explain(path: Path, names: Sequence[str]) -> None:
                     strange[name] = f"line {line}: {_shortened(text)}"
     if strange:
         raise DataError(f"{path}: {not_numeric(list(strange))} ({next(iter(strange.values()))})")
-    if not _ends_its_last_line(path):
+    if _looks_cut(path, len(names)):
         raise DataError(
-            f"{path}: line {line}: the last line has no end, so the file may be cut off in it; copy or write it "
-            "again, or, if it is whole, end that line"
+            f"{path}: line {line}: the last value is empty or has fewer digits than every other of its column, and no "
+            "line end follows: the file may be cut off there; copy or write it again, or, if it is whole, end that line"
         )
 
 

@@ -22,7 +22,7 @@ from spinlock_dist.errors import SpinlockError
 from study.launch_options import make_parser, study_config
 from study.provenance import study_space
 from study.validate import open_folder
-from tests.fuzz import inputs
+from tests.fuzz import bounded, inputs
 from tests.synthetic_study import build_study
 
 FILES = (
@@ -73,6 +73,7 @@ others = st.sampled_from([None, -1, 0, 1.5, 10**30, "", "x", [], {}, [[]], True,
 
 @settings(max_examples=inputs(12), deadline=None)
 @given(st.data())
+@bounded
 def test_any_study_folder_with_one_thing_wrong(
     runs: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
