@@ -21,6 +21,7 @@ from spinlock_dist.errors import SpinlockError
 from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.prepare import prepare
 from spinlock_dist.training.warm_up import warm_up
+from study.cluster.held_devices import gpus_by_node
 from study.cluster.ray_cluster import Cluster, running
 from study.cluster.shared_folder import check_storage
 from study.config import StudyConfig
@@ -38,6 +39,7 @@ from study.phases.verification import verification_records
 from study.provenance import continued, describe
 from study.samplers.build import GivenSampler
 from study.validate import ValidatedStudy, validate
+from study.worker.device_health import DeviceHealth
 from study.worker.retry_policy import storage_errors_explained
 from study.worker.trainable import Objective
 
@@ -152,6 +154,7 @@ def _prepared(study: ValidatedStudy, cluster: Cluster, objective: Objective, eve
         cluster=cluster,
         objective=objective,
         events=events,
+        health=DeviceHealth(gpus_by_node, study.folder.device_faults),
         sampler=study.sampler,
         identity=study.identity(data),
         prepare_seconds=seconds,

@@ -120,7 +120,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
     """The record of a finished trial."""
     known = trial.user_attrs
     metrics = Metrics.from_json(known[METRICS]) if METRICS in known else None
-    curve = known.get(CURVE, [])
+    curve, attempts = known.get(CURVE, []), attempts_at(trial)
     return TrialRecord(
         phase="warm" if PRIOR in known else "search",
         arm=known.get(PRIOR, f"trial-{trial.number}"),
@@ -134,9 +134,11 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         epochs=int(curve[-1]["epoch"]) if curve else 0,
         seconds=known.get(SECONDS, 0.0),
         node=known.get(NODE, ""),
+        device=attempts[-1].device if attempts else "",
+        model=attempts[-1].model if attempts else "",
         reason=known.get(REASON, ""),
         kind=known.get(KIND, ""),
-        attempts=attempts_at(trial),
+        attempts=attempts,
         checkpoint=known.get(CHECKPOINT, ""),
     )
 

@@ -139,13 +139,16 @@ def _looks_cut(path: Path, columns: int) -> bool:
     """Whether a last value without a line end is empty, or has fewer digits than every other of its column.
 
     A number that was cut is another number, which nothing else shows. Of numbers that one program wrote the last is
-    rarely the one with the fewest digits.
+    rarely the one with the fewest digits. A quote that is never closed is such an end too.
     """
-    if _ends_its_last_line(path):
-        return False
     with path.open("rb") as file:
         file.seek(-min(LAST_BYTES, path.stat().st_size), os.SEEK_END)
-        last = re.split(r"[,\r\n]", file.read().decode("utf-8", "replace"))[-1].strip()
+        end = file.read().decode("utf-8", "replace")
+    last = re.split(r"[,\r\n]", end.rstrip("\r\n"))[-1].strip()
+    if last.count('"') % 2:
+        return True
+    if end.endswith(("\n", "\r")):
+        return False
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = (row for row in csv.reader(file) if len(row) == columns)
         next(rows, None)  # the names
@@ -180,8 +183,9 @@ def _explain(path: Path, names: Sequence[str]) -> None:
         raise DataError(f"{path}: {not_numeric(list(strange))} ({next(iter(strange.values()))})")
     if _looks_cut(path, len(names)):
         raise DataError(
-            f"{path}: line {line}: the last value is empty or has fewer digits than every other of its column, and no "
-            "line end follows: the file may be cut off there; copy or write it again, or, if it is whole, end that line"
+            f"{path}: line {line}: the last value is empty, has fewer digits than every other of its column or a quote "
+            "that is not closed, and no line end follows: the file may be cut off there; copy or write it again, or "
+            "end that line if it is whole"
         )
 
 
