@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -93,16 +95,16 @@ def run(
         check_storage(folder.path)
         context = _prepared(study, cluster, objective, events)
         check_records(context)
-        _describe(study, context)
-        _greet(context)
-        baseline = run_baseline(context)
-        searched = run_searches(context, study.arms, baseline)
-        check_records(context)
-        finals, verdict, finalists = run_finals(context, searched)
-        rows = rank_arms(folder, searched.by_arm, verdict) if context.config.tournament else []
-        conclusion = conclude_tournament(rows, verdict) if rows else conclude(searched.records, verdict)
-        best, conclusion = export_best(context, verdict, finalists, baseline, conclusion)
-        write_tables(folder, [*baseline, *searched.warm, *searched.records, *finals, *verification_records(folder)])
+        with _described(study, context):
+            _greet(context)
+            baseline = run_baseline(context)
+            searched = run_searches(context, study.arms, baseline)
+            check_records(context)
+            finals, verdict, finalists = run_finals(context, searched)
+            rows = rank_arms(folder, searched.by_arm, verdict) if context.config.tournament else []
+            conclusion = conclude_tournament(rows, verdict) if rows else conclude(searched.records, verdict)
+            best, conclusion = export_best(context, verdict, finalists, baseline, conclusion)
+            write_tables(folder, [*baseline, *searched.warm, *searched.records, *finals, *verification_records(folder)])
         _report(context)
     return StudyResult(
         folder=folder,
@@ -161,14 +163,23 @@ def _prepared(study: ValidatedStudy, cluster: Cluster, objective: Objective, eve
     )
 
 
-def _describe(study: ValidatedStudy, context: StudyContext) -> None:
-    """Write study.yaml: from here on the study is there and can be resumed."""
+@contextmanager
+def _described(study: ValidatedStudy, context: StudyContext) -> Iterator[None]:
+    """Write study.yaml: from here on the study is there and can be resumed. Write it again if it goes meanwhile."""
     folder = study.folder
     if study.resume:
-        folder.write_description(continued(folder.read_description(), context.config))
+        content = continued(folder.read_description(), context.config)
     else:
         folder.write_prepared(context.data)
-        folder.write_description(describe(context.config, study.space, context.data, context.cluster))
+        content = describe(context.config, study.space, context.data, context.cluster)
+    folder.write_description(content)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a full disk, or no folder any more, which another error says
+            if folder.prepared.exists() and not folder.description.exists():
+                folder.write_description(content)
+                context.events.on_message(f"{folder.description} had gone while the study ran; it was written again")
 
 
 def _greet(context: StudyContext) -> None:

@@ -169,11 +169,13 @@ def storage_errors_explained(folder: Path) -> Iterator[None]:
     except Exception as error:
         chain = list(_chain(error))
         gone = next((each.filename for each in chain if isinstance(each, FileNotFoundError) and each.filename), "")
-        if str(gone).startswith(f"{folder}/"):
+        if not (folder / "prepared").exists() and str(gone).startswith(f"{folder}/"):
             raise StudyError(
-                f"{gone} has gone while the study ran; restore it, then resume with --resume. What is known of its "
-                "trials is in trials.parquet"
+                f"{folder} has gone while the study ran, and its trials with it; put it back, or restore it from a "
+                "copy, and go on with --resume; or begin again under another --name"
             ) from None
+        if str(gone).startswith(f"{folder}/"):
+            raise StudyError(f"{gone} has gone while the study ran; restore it, then resume with --resume") from None
         broken = next((each for each in chain if failure_kind(each) == "storage"), None) or _probe(folder)
         if broken is None and any(map(_is_of_ray, chain)):
             reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -54,8 +54,19 @@ def test_nobody_is_called_dead_when_all_is_over() -> None:
 
 
 def test_a_file_that_goes_while_a_study_runs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "prepared").mkdir()
     with (
         pytest.raises(StudyError, match=r"optuna\.journal has gone while the study ran; restore it, then resume"),
+        storage_errors_explained(tmp_path),
+    ):
+        (tmp_path / "optuna.journal").stat()
+
+
+def test_a_folder_that_goes_while_a_study_runs_takes_its_trials_with_it(tmp_path: Path) -> None:
+    with (
+        pytest.raises(
+            StudyError, match=r"has gone while the study ran, and its trials with it; put it back, or restore"
+        ),
         storage_errors_explained(tmp_path),
     ):
         (tmp_path / "optuna.journal").stat()
