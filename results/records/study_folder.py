@@ -166,10 +166,10 @@ class StudyFolder:
             with self._driver_named():
                 yield
         finally:
-            self._holder.unlink(missing_ok=True)
-            if not self.description.exists():  # the study did not get as far as leaving anything
-                (self.path / ".lock").unlink(missing_ok=True)
-                with suppress(OSError):
+            with suppress(OSError):  # a disk that has become read-only; what ended the study says so
+                self._holder.unlink(missing_ok=True)
+                if not self.description.exists():  # the study did not get as far as leaving anything
+                    (self.path / ".lock").unlink(missing_ok=True)
                     self.path.rmdir()
             held.release()
 

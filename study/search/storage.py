@@ -16,7 +16,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from results.records.optuna_trials import ATTEMPTS, attempts_at, name_in, reachable
+from results.records.optuna_trials import ATTEMPTS, attempts_at, damage_explained, name_in, reachable, read_search
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import Kind
 from spinlock_dist.atomic_files import read_json, replacing, write_json
@@ -78,11 +78,16 @@ def open_journal(
     if repair(path):
         say(f"{path.name} had a damaged end, which was cut off; the whole is kept as {damaged(path).name}")
     Path(f"{path}.lock").unlink(missing_ok=True)  # a killed driver's; waiting for it to expire would take 30 s
-    storage = JournalStorage(_WholeLines(path, JournalFileOpenLock(str(path)), say))
-    known = name_in(storage)
-    return optuna.create_study(
-        storage=storage, study_name=known or name, directions=["minimize"] * objectives, load_if_exists=True
-    )
+    with damage_explained(path):
+        storage = JournalStorage(_WholeLines(path, JournalFileOpenLock(str(path)), say))
+        known = name_in(storage)
+        study = optuna.create_study(
+            storage=storage, study_name=known or name, directions=["minimize"] * objectives, load_if_exists=True
+        )
+        for trial in study.get_trials(deepcopy=False):
+            attempts_at(trial)
+        read_search(study)
+    return study
 
 
 def open_storage(

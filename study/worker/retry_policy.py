@@ -177,7 +177,8 @@ def storage_errors_explained(folder: Path) -> Iterator[None]:
         if str(gone).startswith(f"{folder}/"):
             raise StudyError(f"{gone} has gone while the study ran; restore it, then resume with --resume") from None
         broken = next((each for each in chain if failure_kind(each) == "storage"), None) or _probe(folder)
-        if broken is None and any(map(_is_of_ray, chain)):
+        in_a_task = any(isinstance(each, ray.exceptions.RayTaskError) for each in chain)
+        if broken is None and not in_a_task and any(isinstance(each, ray.exceptions.RayError) for each in chain):
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise StudyError(
                 f"Ray was lost: {reason}. Every trial that had an outcome is kept; resume with --resume"
@@ -185,11 +186,6 @@ def storage_errors_explained(folder: Path) -> Iterator[None]:
         if broken is None:
             raise
         raise StudyError(f"{folder} cannot be written: {broken}; fix that, then resume with --resume") from None
-
-
-def _is_of_ray(error: BaseException) -> bool:
-    """Whether an error is Ray's own: what a task raised arrives as one of Ray's too, with its cause."""
-    return isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
