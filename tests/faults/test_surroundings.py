@@ -14,7 +14,7 @@ import pytest
 
 from results.records.trial_record import TrialRecord
 from tests.faults.conftest import Ledger
-from tests.faults.launched import DEADLINE, Launched, Launcher, launcher, outcome, size, story
+from tests.faults.launched import DEADLINE, Launched, Launcher, launcher, outcome, story
 
 TRIALS = 8
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
@@ -33,18 +33,22 @@ def undisturbed(launch: Launcher) -> list[TrialRecord]:
 
 def searches(launched: Launched) -> bool:
     """Whether some trials have ended and others have not."""
-    journal = launched.study.journal
-    return size(journal) > 0 and journal.read_bytes().count(b'"state"') > 2
+    return f" 2/{TRIALS}  trial" in launched.printed
 
 
 def test_a_worker_that_is_killed(launch: Launcher, undisturbed: list[TrialRecord], ledger: Ledger) -> None:
     launched = launch("worker")
     killed: set[str] = set()  # a trial whose process dies three times before it gets anywhere is given up
+    launched.wait_for(lambda: searches(launched))
     while len(killed) < 2:
-        running = launched.wait_for(lambda: launched.processes("ray::worker trial"))
-        for title in (running.keys() - killed) if searches(launched) else ():
+        running = launched.wait_for(
+            lambda: {
+                title: pid for title, pid in launched.processes("ray::worker trial").items() if title not in killed
+            }
+        )
+        for title, pid in running.items():
             with suppress(ProcessLookupError):
-                os.kill(running[title], signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
                 killed.add(title)
     assert launched.ends() == undisturbed
     records = story(launched.study)
@@ -148,6 +152,7 @@ def test_a_clock_that_is_set_back_an_hour(
     launched = launch("clock", env=env)
     launched.wait_for(lambda: searches(launched))
     (tmp_path / "now").touch()
+    launched.wait_for(lambda: "the clock was set back by 60 min" in launched.printed)
     assert launched.ends() == undisturbed
     records = story(launched.study)
     began = [attempt.began for record in records for attempt in record.attempts]

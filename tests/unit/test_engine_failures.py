@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import ray
 
 from spinlock_dist.cores import available_cores
 from study.cluster.ray_cluster import way_out
-from study.cluster.watch import _watch
+from study.cluster.watch import _watch, _watch_clock
 from study.worker.retry_policy import StudyError, storage_errors_explained
 
 
@@ -85,3 +86,21 @@ def test_cores_are_those_that_the_process_may_use() -> None:
         assert available_cores() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_a_clock_that_is_set_back_is_named_with_what_follows() -> None:
+    said: list[str] = []
+    over, back = threading.Event(), 0.0
+
+    def clock() -> float:
+        return time.time() - back
+
+    thread = threading.Thread(target=_watch_clock, args=(over, clock, said.append))
+    thread.start()
+    assert not over.wait(0.6) and said == []
+    back = 3600.0
+    while not said:
+        time.sleep(0.05)
+    over.set()
+    thread.join(10)
+    assert len(said) == 1 and said[0].startswith("the clock was set back by 60 min;") and "--resume" in said[0]
