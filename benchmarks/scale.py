@@ -8,12 +8,15 @@ Trials sleep instead of training. `slots`: trials of 20 to 60 s (log-uniform) on
 time in which a slot runs a trial, from when all have begun their first until the last trial begins. `trials`: trials of
 0 s, `--members` to a trial batch, drawn at random since TPE takes longer the more trials it learns from, into the
 journal, and a tenth as many into SQLite, which takes longer for each: seconds a trial early and late, the driver's
-memory, the storage's size, and what `study.status` and a resume then take. Goal: 95 % busy.
+memory, the storage's size, and what `study.status` and a resume then take. Goal: 95 % busy. `growth`: 2,000 trials of
+0 s, each alone; the driver's memory, open files, threads and processes after a quarter of them and after all.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +29,7 @@ import ray
 from measure import keep, tell, tell_machine
 from overhead import make_config, make_metrics, make_objective, resident, write_table
 from ray.cluster_utils import Cluster
+from rich.console import Console
 
 from results.records.optuna_trials import finished_trials, open_search
 from results.records.study_folder import StudyFolder
@@ -36,6 +40,8 @@ from study.config import ClusterConfig
 
 GPUS = 8
 SECONDS = (20.0, 60.0)
+PARTS = ("slots", "trials", "growth")
+GROWTH = 2_000
 WAVES = 5
 """Trials a slot, on average."""
 
@@ -43,7 +49,7 @@ WAVES = 5
 def main() -> None:
     """Print a table a part, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="*", choices=("slots", "trials"), default=("slots", "trials"))
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=("slots", "trials"))
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--members", type=int, default=16)
@@ -59,6 +65,11 @@ def main() -> None:
             for name, trials in (("journal", args.trials), ("sqlite", args.trials // 10)):
                 found[name] = many(name, trials, args.members, Path(folder))
                 tell(f"{trials} trials, {name}", found[name])
+            ray.shutdown()
+        if "growth" in args.parts:
+            ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            found["growth"] = growth(min(args.trials, GROWTH), Path(folder))
+            tell("the driver as a study grows", found["growth"])
             ray.shutdown()
     keep("scale", found, known)
 
@@ -139,6 +150,51 @@ def many(name: str, trials: int, members: int, folder: Path) -> dict[str, float]
         "kB of storage a trial": size / trials / 1e3,
         **took,
     }
+
+
+# ---------------------------------------------------------------- growth
+
+
+class Watcher(io.StringIO):
+    """What a study prints; when so many trials have ended it notes what the driver holds."""
+
+    def __init__(self, marks: Sequence[int], trials: int):
+        super().__init__()
+        self._marks = {f"{mark}/{trials}  ": mark for mark in marks}
+        self.found: dict[str, float] = {}
+
+    def write(self, text: str) -> int:
+        """Look at the driver if a mark is in the line."""
+        for mark in [self._marks[words] for words in self._marks if text.lstrip().startswith(words)]:
+            self.found |= {
+                f"MiB of the driver at {mark}": resident(),
+                f"open files at {mark}": len(os.listdir("/proc/self/fd")),
+                f"threads at {mark}": len(os.listdir("/proc/self/task")),
+                f"processes at {mark}": len(descendants()),
+            }
+        return super().write(text)
+
+
+def descendants() -> set[int]:
+    """Return the processes that this one started, and those that they started."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(pid): int(parent) for pid, parent in map(str.split, listed.splitlines())}
+    found: set[int] = set()
+    while more := {pid for pid, parent in parents.items() if parent in found | {os.getpid()}} - found:
+        found |= more
+    return found
+
+
+def growth(trials: int, folder: Path) -> dict[str, float]:
+    """Run so many trials of 0 s one by one, and return what the driver held after a quarter of them and after all."""
+    watcher = Watcher((trials // 4, trials), trials)
+    config = make_config("growth", trials, 2, folder).model_copy(update={"sampler": "random"})
+    run(config, objective=make_objective(0.0), console=Console(file=watcher, width=200))
+    journal = StudyFolder(Path(config.runs) / config.name).journal
+    return {**watcher.found, "kB of storage a trial": journal.stat().st_size / trials / 1e3}
+
+
+# ---------------------------------------------------------------- commands
 
 
 def measure_commands(config: StudyConfig) -> Mapping[str, float]:

@@ -340,7 +340,7 @@ class QuantizerConfig(Section):
     codes of rare outliers go, which carry much of the squared error of heavy-tailed features."""
     expiry_every: int = Field(5, ge=1)
     """Steps between expiry checks."""
-    beam: int = Field(4, ge=1)
+    beam: int = Field(4, ge=1, le=256)
     """Partial choices that encoding keeps while it chooses the tokens of all levels of a category together, by what the
     decoder makes of them; 1 takes the encoder's nearest code level by level, and so does a shared decoder."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,13 @@ from search_spaces import SearchSpace
 from spinlock_dist.command import tool, typed
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.prepare import PreparedData
+from study.cluster.held_devices import held
 from study.cluster.ray_cluster import Cluster
 from study.cluster.resources import members_per_worker
 from study.config import StudyConfig
 from study.events import Broadcast
 from study.samplers.build import GivenSampler
+from study.worker.device_health import DeviceHealth
 from study.worker.tasks import Workers
 from study.worker.trainable import Objective, Training, WorkerSetup
 
@@ -36,6 +39,8 @@ class StudyContext:
     objective: Objective
     """What trains: the core, or a stand-in."""
     events: Broadcast
+    health: DeviceHealth
+    """Which devices failed, and which nothing is to run on any more."""
     sampler: GivenSampler | None = None
     """A sampler that is none of `study.samplers`, as it was handed in."""
     identity: str = ""
@@ -73,7 +78,13 @@ class StudyContext:
     @property
     def workers(self) -> Workers:
         """Runs trainings outside of the search."""
-        return Workers(self.setup)
+        return Workers(self.setup, self.health, self.events.on_message)
+
+    @contextmanager
+    def devices_held(self) -> Iterator[None]:
+        """Keep everything from the devices that are set aside, meanwhile."""
+        with held(self.health.set_aside):
+            yield
 
     @property
     def addresses(self) -> dict[str, str]:

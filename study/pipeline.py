@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -21,6 +23,7 @@ from spinlock_dist.errors import SpinlockError
 from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.prepare import prepare
 from spinlock_dist.training.warm_up import warm_up
+from study.cluster.held_devices import gpus_by_node
 from study.cluster.ray_cluster import Cluster, running
 from study.cluster.shared_folder import check_storage
 from study.config import StudyConfig
@@ -38,6 +41,7 @@ from study.phases.verification import verification_records
 from study.provenance import continued, describe
 from study.samplers.build import GivenSampler
 from study.validate import ValidatedStudy, validate
+from study.worker.device_health import DeviceHealth
 from study.worker.retry_policy import storage_errors_explained
 from study.worker.trainable import Objective
 
@@ -91,16 +95,16 @@ def run(
         check_storage(folder.path)
         context = _prepared(study, cluster, objective, events)
         check_records(context)
-        _describe(study, context)
-        _greet(context)
-        baseline = run_baseline(context)
-        searched = run_searches(context, study.arms, baseline)
-        check_records(context)
-        finals, verdict, finalists = run_finals(context, searched)
-        rows = rank_arms(folder, searched.by_arm, verdict) if context.config.tournament else []
-        conclusion = conclude_tournament(rows, verdict) if rows else conclude(searched.records, verdict)
-        best, conclusion = export_best(context, verdict, finalists, baseline, conclusion)
-        write_tables(folder, [*baseline, *searched.warm, *searched.records, *finals, *verification_records(folder)])
+        with _described(study, context):
+            _greet(context)
+            baseline = run_baseline(context)
+            searched = run_searches(context, study.arms, baseline)
+            check_records(context)
+            finals, verdict, finalists = run_finals(context, searched)
+            rows = rank_arms(folder, searched.by_arm, verdict) if context.config.tournament else []
+            conclusion = conclude_tournament(rows, verdict) if rows else conclude(searched.records, verdict)
+            best, conclusion = export_best(context, verdict, finalists, baseline, conclusion)
+            write_tables(folder, [*baseline, *searched.warm, *searched.records, *finals, *verification_records(folder)])
         _report(context)
     return StudyResult(
         folder=folder,
@@ -152,20 +156,30 @@ def _prepared(study: ValidatedStudy, cluster: Cluster, objective: Objective, eve
         cluster=cluster,
         objective=objective,
         events=events,
+        health=DeviceHealth(gpus_by_node, study.folder.device_faults),
         sampler=study.sampler,
         identity=study.identity(data),
         prepare_seconds=seconds,
     )
 
 
-def _describe(study: ValidatedStudy, context: StudyContext) -> None:
-    """Write study.yaml: from here on the study is there and can be resumed."""
+@contextmanager
+def _described(study: ValidatedStudy, context: StudyContext) -> Iterator[None]:
+    """Write study.yaml: from here on the study is there and can be resumed. Write it again if it goes meanwhile."""
     folder = study.folder
     if study.resume:
-        folder.write_description(continued(folder.read_description(), context.config))
+        content = continued(folder.read_description(), context.config)
     else:
         folder.write_prepared(context.data)
-        folder.write_description(describe(context.config, study.space, context.data, context.cluster))
+        content = describe(context.config, study.space, context.data, context.cluster)
+    folder.write_description(content)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a full disk, or no folder any more, which another error says
+            if folder.prepared.exists() and not folder.description.exists():
+                folder.write_description(content)
+                context.events.on_message(f"{folder.description} had gone while the study ran; it was written again")
 
 
 def _greet(context: StudyContext) -> None:

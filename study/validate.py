@@ -142,6 +142,8 @@ def open_folder(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyF
         check_output(folder.path, NEW_STUDY, "--name")
         return folder
     known = open_study(Path(config.runs), config.name).read_description()
+    for search in [folder] if not config.tournament else map(StudyFolder, folder.path.glob("tournament/*")):
+        _check_journal(search)
     free = dict.fromkeys([*FREE_TO_CHANGE, *["batch"] * (config.batch is None)], True)
     given = {
         "config": config.model_dump(mode="json", exclude={**free, **LOCATIONS}),
@@ -155,6 +157,16 @@ def open_folder(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyF
                 "leave it as it was, or choose another --name"
             )
     return folder
+
+
+def _check_journal(search: StudyFolder) -> None:
+    """Raise `ConfigError` if a search has left trials but no journal: it would be begun anew, and they be lost."""
+    kept = [path for path in (search.trials, search.checkpoint(0).parent) if path.exists()]
+    if kept and not search.has_search:
+        raise ConfigError(
+            f"{search.journal} is missing, but its trials have left {kept[0].name}: restore the journal from a copy, "
+            "or begin again under another --name"
+        )
 
 
 def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:

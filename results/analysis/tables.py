@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 def trial_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     """One row per trial.
 
-    Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, kind, reason, attempts (how many), story
-    (the attempts as JSON text), front (whether it is on the Pareto front of imbalance, mean FVU and utilization), the
-    scalar validation metrics by name, `test.<metric>`, `fvu.<category>`, `guard.<name>` (excess, at most 0 if kept),
+    Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, device, model (of the device), kind,
+    reason, attempts (how many), story (the attempts as JSON text), front (whether it is on the Pareto front of
+    imbalance, mean FVU and utilization), the scalar validation metrics by name, `test.<metric>`, `fvu.<category>`,
+    `guard.<name>` (excess, at most 0 if kept),
     `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance against the baseline; of finals on the
     test rows, against the same replicate's), `param.<setting>` of what was searched, as JSON text (the settings of one
     space have different types), and as JSON text `record`, all but curve and codebooks, and `codebooks`, those of
@@ -99,7 +100,7 @@ def _name(record: TrialRecord) -> dict[str, Any]:
 
 
 def _row(record: TrialRecord) -> dict[str, Any]:
-    plain = ("state", "feasible", "seed", "epochs", "seconds", "node", "kind", "reason")
+    plain = ("state", "feasible", "seed", "epochs", "seconds", "node", "device", "model", "kind", "reason")
     row: dict[str, Any] = _name(record) | {name: getattr(record, name) for name in plain}
     row |= {"attempts": len(record.attempts), "story": json.dumps([asdict(attempt) for attempt in record.attempts])}
     if record.metrics is not None:

@@ -62,7 +62,8 @@ def attempt_lines(attempts: Sequence[Attempt]) -> list[tuple[str, str]]:
         far = f"epochs {attempt.start} to {attempt.epochs}" if attempt.ended else "running, or interrupted"
         end = f"{attempt.kind}: {attempt.reason}" if attempt.kind else ""
         trial_batch = f"in {attempt.trial_batch.replace('-', ' ')}" if attempt.trial_batch else ""
-        parts = (str(number), attempt.began, attempt.node, room, trial_batch, far, end)
+        device = f"{attempt.device} ({attempt.model})" if attempt.model else attempt.device
+        parts = (str(number), attempt.began, attempt.node, device, room, trial_batch, far, end)
         lines.append(("attempts" if number == 1 else "", "  ".join(part for part in parts if part)))
     return lines
 

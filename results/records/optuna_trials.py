@@ -44,15 +44,23 @@ def read_journal(path: Path) -> optuna.Study:
     Raises `SpinlockError` if it is damaged, or if there is no study in it.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
+    with damage_explained(path, OSError):
         storage = JournalStorage(ReadOnlyBackend(str(path)))
-    except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
+        name = name_in(storage)
+        if name is None:
+            raise SpinlockError(f"{path}: has no trials")
+        return optuna.load_study(storage=storage, study_name=name)
+
+
+@contextmanager
+def damage_explained(path: Path, *also: type[Exception]) -> Iterator[None]:
+    """Turn what Optuna raises over lines that are no entries of a journal, or `also`, into a `SpinlockError`."""
+    kinds: tuple[type[Exception], ...] = (ValueError, LookupError, TypeError, AttributeError, AssertionError, *also)
+    try:
+        yield
+    except kinds as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SpinlockError(f"{path}: cannot be read ({reason}); restore the file from a copy") from None
-    name = name_in(storage)
-    if name is None:
-        raise SpinlockError(f"{path}: has no trials")
-    return optuna.load_study(storage=storage, study_name=name)
 
 
 def name_in(storage: JournalStorage) -> str | None:
@@ -120,7 +128,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
     """The record of a finished trial."""
     known = trial.user_attrs
     metrics = Metrics.from_json(known[METRICS]) if METRICS in known else None
-    curve = known.get(CURVE, [])
+    curve, attempts = known.get(CURVE, []), attempts_at(trial)
     return TrialRecord(
         phase="warm" if PRIOR in known else "search",
         arm=known.get(PRIOR, f"trial-{trial.number}"),
@@ -134,9 +142,11 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         epochs=int(curve[-1]["epoch"]) if curve else 0,
         seconds=known.get(SECONDS, 0.0),
         node=known.get(NODE, ""),
+        device=attempts[-1].device if attempts else "",
+        model=attempts[-1].model if attempts else "",
         reason=known.get(REASON, ""),
         kind=known.get(KIND, ""),
-        attempts=attempts_at(trial),
+        attempts=attempts,
         checkpoint=known.get(CHECKPOINT, ""),
     )
 

@@ -99,6 +99,11 @@ class StudyFolder:
         """tournament.json: the arms of a tournament in order; the same as a table in tournament.parquet."""
         return self.path / "tournament.json"
 
+    @property
+    def device_faults(self) -> Path:
+        """device_faults.json: which devices failed under which training; there only if any did."""
+        return self.path / "device_faults.json"
+
     def arm(self, name: str) -> StudyFolder:
         """Folder of one search of a tournament; this one for the only search of a study, whose name is empty."""
         return StudyFolder(self.path / "tournament" / name) if name else self
@@ -161,10 +166,10 @@ class StudyFolder:
             with self._driver_named():
                 yield
         finally:
-            self._holder.unlink(missing_ok=True)
-            if not self.description.exists():  # the study did not get as far as leaving anything
-                (self.path / ".lock").unlink(missing_ok=True)
-                with suppress(OSError):
+            with suppress(OSError):  # a disk that has become read-only; what ended the study says so
+                self._holder.unlink(missing_ok=True)
+                if not self.description.exists():  # the study did not get as far as leaving anything
+                    (self.path / ".lock").unlink(missing_ok=True)
                     self.path.rmdir()
             held.release()
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from results.records.device_faults import DeviceFaultRecord, read_faults
 from results.records.effect import Effect, stored_effects
 from results.records.settings import TrialSettings
 from results.records.standing import standing_of
@@ -45,6 +46,8 @@ class StudyRecord:
     """Content of tournament.json."""
     prepared: dict[str, Any] = field(default_factory=dict)
     """Content of prepared/summary.json: fingerprint, rows of each split, characteristics of each category."""
+    device_faults: list[DeviceFaultRecord] = field(default_factory=list)
+    """Of the devices that failed under its trainings, in order."""
     problems: list[str] = field(default_factory=list)
     """Damaged or missing files, a line each."""
 
@@ -151,6 +154,7 @@ def read_study(folder: StudyFolder, details: bool = True) -> StudyRecord:
     study.verdict = _read(study, folder.verdict.exists(), lambda: _mapping(folder.verdict), "verdict.json")
     study.effects = _read(study, True, lambda: stored_effects(study.verdict), "verdict.json") or {}
     study.prepared = _read(study, True, lambda: _mapping(folder.summary), "prepared/summary.json") or {}
+    study.device_faults = _read(study, True, lambda: read_faults(folder.device_faults), "device_faults.json") or []
     study.standings = (
         _read(study, folder.tournament.exists(), lambda: _standings(folder.tournament), "tournament.json") or []
     )

@@ -40,6 +40,10 @@ class Attempt:
     trial_batch: str = ""
     """Shared by trials that were trained in lock step; empty if it trained alone."""
     node: str = ""
+    device: str = ""
+    """`GPU 3`, by Ray's number on its node, or `CPU`; empty if it reported nothing."""
+    model: str = ""
+    """Of the device."""
     start: int = 0
     """Epoch of the snapshot it resumed from; 0 if it started afresh."""
     epochs: int = 0
@@ -81,6 +85,10 @@ class TrialRecord:
     epochs: int = 0
     seconds: float = 0.0
     node: str = ""
+    device: str = ""
+    """Where the last attempt ran: `GPU 3`, by Ray's number on its node, or `CPU`."""
+    model: str = ""
+    """Of the device."""
     reason: str = ""
     """Why the trial did not complete."""
     kind: Kind = ""

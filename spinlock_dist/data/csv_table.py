@@ -9,6 +9,7 @@ import csv
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,17 @@ WORDS = {"true": 1.0, "false": 0.0}
 BLOCK_BYTES = 1 << 22
 PER_BYTE = 6
 """Bytes of memory that a byte of a file takes: a value of two characters becomes a float64."""
+COMPARED_ROWS = 1000
+"""Whose last values a last one without a line end is compared with."""
+LAST_BYTES = 4096
+"""At the end of a file, in which its last value is."""
 
 
 def open_csv_table(path: Path, max_samples: int | None) -> FlatTable:
     """The first rows of a CSV file whose first line names the columns.
 
     Raises `DataError` if it is not one; reading it raises one for a row of another length, a value that is no number,
-    and a last line that may be cut off.
+    and a last line that looks cut off. Many tools leave out the end of the last line, so that alone is no reason.
     """
     with reading(path, "CSV file"):
         names = _header(path)
@@ -59,8 +64,8 @@ def _parts(path: Path, names: Sequence[str], max_samples: int | None) -> Iterato
                 yield part
                 if done == max_samples:
                     return
-            if not _ends_its_last_line(path):
-                raise pyarrow.ArrowInvalid("the last line has no end")
+            if _looks_cut(path, len(names)):
+                raise pyarrow.ArrowInvalid("the last value looks cut off")
         except pyarrow.ArrowInvalid as error:
             _explain(path, names)  # raises, if it finds out what is wrong, with the line
             raise DataError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from None
@@ -146,6 +151,33 @@ def _ends_its_last_line(path: Path) -> bool:
         return file.read(1) in (b"\n", b"\r")
 
 
+def _looks_cut(path: Path, columns: int) -> bool:
+    """Whether a last value without a line end is empty, or has fewer digits than every other of its column.
+
+    A number that was cut is another number, which nothing else shows. Of numbers that one program wrote the last is
+    rarely the one with the fewest digits. A quote that is never closed is such an end too.
+    """
+    with path.open("rb") as file:
+        file.seek(-min(LAST_BYTES, path.stat().st_size), os.SEEK_END)
+        end = file.read().decode("utf-8", "replace")
+    last = re.split(r"[,\r\n]", end.rstrip("\r\n"))[-1].strip()
+    if last.count('"') % 2:
+        return True
+    if end.endswith(("\n", "\r")):
+        return False
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = (row for row in csv.reader(file) if len(row) == columns)
+        next(rows, None)  # the names
+        others = [row[-1].strip() for row in islice(rows, COMPARED_ROWS + 1)][:-1]  # without the last row
+    return not last or any(
+        measure(last) < min(map(measure, others), default=0) for measure in (len, _characters_after_the_point)
+    )
+
+
+def _characters_after_the_point(text: str) -> int:
+    return len(text.partition(".")[2])
+
+
 def _explain(path: Path, names: Sequence[str]) -> None:
     """Raise `DataError` with the first line of a file that is not a row of as many numbers as there are names."""
     strange: dict[str, str] = {}
@@ -165,10 +197,11 @@ def _explain(path: Path, names: Sequence[str]) -> None:
                     strange[name] = f"line {line}: {_shortened(text)}"
     if strange:
         raise DataError(f"{path}: {not_numeric(list(strange))} ({next(iter(strange.values()))})")
-    if not _ends_its_last_line(path):
+    if _looks_cut(path, len(names)):
         raise DataError(
-            f"{path}: line {line}: the last line has no end, so the file may be cut off in it; copy or write it "
-            "again, or, if it is whole, end that line"
+            f"{path}: line {line}: the last value is empty, has fewer digits than every other of its column or a quote "
+            "that is not closed, and no line end follows: the file may be cut off there; copy or write it again, or "
+            "end that line if it is whole"
         )
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -14,6 +15,8 @@ import ray
 EVERY_SECONDS = 0.25
 """Ray itself ends this process a second after its node's manager, a minute after the cluster's."""
 REFUSED_TIMES = 2
+STEP_SECONDS = 60
+"""A clock that is set back by less, as time servers do, holds nothing up for long."""
 LEAVE_SECONDS = 10
 
 
@@ -21,10 +24,12 @@ LEAVE_SECONDS = 10
 def watched() -> Iterator[None]:
     """End this process with a line if the cluster's control or this node's manager dies meanwhile.
 
+    A line on stderr says if the clock is set back: what Ray was about to place then waits until it has caught up.
     Nothing is lost by that: the journal has every trial that had an outcome, and snapshots have the others.
     """
     over = threading.Event()
     threading.Thread(target=_watch, args=(over, _parts(), _leave), daemon=True, name="watch-ray").start()
+    threading.Thread(target=_watch_clock, args=(over, time.time, _warn), daemon=True, name="watch-clock").start()
     try:
         yield
     finally:
@@ -55,6 +60,18 @@ def _watch(over: threading.Event, parts: dict[str, tuple[str, int]], leave: Call
                 return
 
 
+def _watch_clock(over: threading.Event, clock: Callable[[], float], say: Callable[[str], None]) -> None:
+    ahead = clock() - time.monotonic()
+    while not over.wait(EVERY_SECONDS):
+        now = clock() - time.monotonic()
+        if ahead - now > STEP_SECONDS:
+            say(
+                f"the clock was set back by {(ahead - now) / 60:.0f} min; Ray may start no process until it has caught "
+                "up: if nothing goes on, stop the study (Ctrl-C) and go on with --resume"
+            )
+        ahead = now
+
+
 def _refuses(address: tuple[str, int]) -> bool:
     """Whether nothing listens there. One that is stopped or busy answers late, and is not dead."""
     try:
@@ -64,6 +81,10 @@ def _refuses(address: tuple[str, int]) -> bool:
     except OSError:
         return False
     return False
+
+
+def _warn(said: str) -> None:
+    print(said, file=sys.stderr, flush=True)
 
 
 def _leave(said: str) -> None:

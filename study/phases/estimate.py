@@ -124,7 +124,7 @@ def _time_pilot(context: StudyContext, members: int) -> Pilot:
 
 
 def _two_epochs(configs: Sequence[TrialConfig], data: PreparedData, setup: WorkerSetup) -> Pilot:
-    use_resources(setup.resources)
+    use_resources(setup.resources, setup.resources.gpus)
     data = data.fold(0)
     training = configs[0].training.model_copy(update={"epochs": 2, "evaluate_every": 1})
     short = [config.model_copy(update={"training": training}) for config in configs]

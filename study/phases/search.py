@@ -171,6 +171,7 @@ class Search:
             guards=context.config.guards,
             resources=context.cluster.resources,
             members=context.members,
+            health=context.health,
             batch=context.config.batch,
             # A stand-in may read settings that the core's trainings do not depend on.
             training_of=partial(training_hash, data=context.data.fold(0))
@@ -178,22 +179,32 @@ class Search:
             else config_hash,
         )
         try:
-            while not self.fitted(study, AskTellSearcher(study, plan, events, criteria.reason), events):
-                events.on_message("Ray's memory monitor killed a process: the trials that ran get twice the resources")
+            while True:
+                with context.devices_held():
+                    if self.fitted(study, AskTellSearcher(study, plan, events, criteria.reason), events):
+                        break
         finally:
             events.on_search_end()
             shutil.rmtree(context.folder.scratch, ignore_errors=True)  # the storage has all there is to resume from
 
     def fitted(self, study: optuna.Study, searcher: AskTellSearcher, events: Broadcast) -> bool:
-        """Run Tune once. False if Ray's memory monitor ended it, which Tune takes for an error of its own."""
+        """Run Tune once. False if it has to be run again.
+
+        Ray's memory monitor ended it, which Tune takes for an error of its own, or devices that are set aside left it
+        no room.
+        """
         try:
             self.tuner(study, searcher, events).fit()
         except Exception as error:
             if killed_by_memory_monitor(error) and release(study, "out of memory", "Ray's memory monitor killed it"):
+                events.on_message("Ray's memory monitor killed a process: the trials that ran get twice the resources")
                 return False
             raise
         if searcher.failure is not None:
             raise StudyError(f"the search was given up: {searcher.failure}")
+        if searcher.crowded_out:
+            release(study, "device fault", "its device was set aside")
+            return False
         return True
 
     def tuner(self, study: optuna.Study, searcher: AskTellSearcher, events: Broadcast) -> tune.Tuner:
@@ -217,7 +228,7 @@ class Search:
                 name=context.folder.scratch.name,
                 storage_path=str(context.folder.tune),
                 stop=StopWhenGivenUp(searcher),
-                callbacks=[TuneEvents(events, searcher.on_death)],
+                callbacks=[TuneEvents(events, searcher.on_death, searcher.keeps_device)],
                 verbose=0,
             ),
         )

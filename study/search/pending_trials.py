@@ -17,6 +17,7 @@ from spinlock_dist.run import lockstep_key
 from study.cluster.resources import Resources
 from study.search.optuna_internals import stored_trial
 from study.worker.actor import trial_batch_name
+from study.worker.device import Device
 from study.worker.retry_rules import rule_of
 
 
@@ -34,6 +35,11 @@ class PendingTrial:
     def number(self) -> int:
         """Its number in the search."""
         return self.trial.number
+
+    @property
+    def device(self) -> Device | None:
+        """What its present attempt runs on; None until it has reported."""
+        return self.last.get("device")
 
     def take(self, report: dict[str, Any]) -> None:
         """Keep a report.
@@ -68,6 +74,8 @@ class PendingTrial:
         self.attempts[-1] = replace(
             self.attempts[-1],
             node=self.last.get("hostname", ""),
+            device=self.device.name if self.device else "",
+            model=self.device.model if self.device else "",
             start=int(self.last.get("start", 0)),
             epochs=int(self.curve[-1]["epoch"]) if self.curve else 0,
             ended=True,

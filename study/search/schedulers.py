@@ -50,7 +50,9 @@ class PerTrialScheduler(FIFOScheduler):
                 rule.on_trial_add(tune_controller, cast(Any, same))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Decide for each member that reports."""
+        """Decide for each member that reports. A result without a report is of a process that keeps a device."""
+        if not result.get("reports"):
+            return TrialScheduler.CONTINUE
         stop = [report["number"] for report in result.get("reports", ()) if self._stops(tune_controller, report)]
         self._stopped.update(stop)
         if self._stopped.issuperset(numbers_of(trial)):

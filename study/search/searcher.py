@@ -9,8 +9,8 @@ the study.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
@@ -52,6 +52,8 @@ from study.search.constraints import Baseline, guards, penalty
 from study.search.optuna_internals import stored_trial
 from study.search.pending_trials import PendingTrial, TrialBatch, form_trial_batches
 from study.worker import retry_policy
+from study.worker.device import Device
+from study.worker.device_health import DeviceHealth
 from study.worker.retry_rules import rule_of
 
 
@@ -70,6 +72,8 @@ class SearchPlan:
     """Trials in a trial batch at most, as far as their settings allow it."""
     batch: int | None = None
     """Trials of a batch of a deterministic search."""
+    health: DeviceHealth = field(default_factory=lambda: DeviceHealth(dict))
+    """What is known of the devices."""
     training_of: Callable[[TrialConfig], str] = config_hash
     """What of a config its outcome depends on: of two trials that have it in common one is trained."""
 
@@ -85,7 +89,11 @@ class AskTellSearcher(Searcher):
     told are in the storage, so that a resumed search tells them as the lost driver would have.
 
     `stop_reason` gives the reason to ask for no more trials, if there is one: those that run then still end.
-    `failure` is the reason why the search was given up: most trials failed, or nothing can be stored.
+    `failure` is the reason why the search was given up: most trials failed, nothing can be stored, no device is left.
+
+    A trial under which a device failed waits until another trial has ended or the device is set aside: at once it would
+    be given the same device. The process that it leaves on a device that is set aside stays there and keeps others from
+    it; to Tune it goes on running.
     """
 
     def __init__(
@@ -109,6 +117,8 @@ class AskTellSearcher(Searcher):
         self._ready: list[TrialBatch] = []
         self._running: dict[str, TrialBatch] = {}
         self._dead: dict[str, TrialBatch] = {}
+        self._put_back: list[TrialBatch] = []
+        self._keeping: set[str] = set()
         self._ended: list[TrialRecord] = []
         self._first: dict[str, int] = {}
         self._twins: dict[int, list[PendingTrial]] = {}
@@ -117,6 +127,7 @@ class AskTellSearcher(Searcher):
                 self._first.setdefault(trial.user_attrs[TRAINING], trial.number)
         self.failure: str | None = None
         self.ended: str | None = None
+        self.over = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles searchers with its own state, and the storage has all there is to resume from."""
@@ -130,9 +141,12 @@ class AskTellSearcher(Searcher):
             self.failure is None and not self._ready and self._wanted > 0 and not (self._plan.batch and self._running)
         ):
             self._ask_several()
+        if not self._ready and not self._running:
+            self._take_up()
         if self.failure is None and self._ready:
             return self._start(trial_id, self._ready.pop(0))
-        return None if self._running else Searcher.FINISHED
+        self.over = not self._running
+        return Searcher.FINISHED if self.over else None
 
     @property
     def _wanted(self) -> int:
@@ -140,7 +154,7 @@ class AskTellSearcher(Searcher):
         self.ended = self.ended or self._stop_reason()
         if self.ended:
             return 0
-        trial_batches = (*self._ready, *self._running.values(), *self._dead.values())
+        trial_batches = (*self._ready, *self._running.values(), *self._dead.values(), *self._put_back)
         pending_trials = (
             sum(len(trial_batch.trials) for trial_batch in trial_batches) + len(self._asked) + len(self._untold)
         ) + sum(map(len, self._twins.values()))
@@ -238,6 +252,7 @@ class AskTellSearcher(Searcher):
                 {"number": pending.number, "config": pending.config.model_dump_json()} for pending in trial_batch.trials
             ],
             "stopped": [],
+            "held": [],
             "resources": resources.bundle,
         }
 
@@ -245,8 +260,13 @@ class AskTellSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep reports, and finish the members that the scheduler stopped; the others of their batch continue."""
+        if trial_id in self._keeping:
+            return
         trial_batch = self._running[trial_id]
         self._take(trial_batch, result)
+        if faulty := [pending for pending in trial_batch.trials if _met_a_device_fault(pending)]:
+            self._on_device_fault(trial_id, faulty)
+            return
         for number in result.get("stopped", ()):
             if (pending := trial_batch.leave(number)) is not None:
                 self._end(pending)
@@ -259,13 +279,53 @@ class AskTellSearcher(Searcher):
                 continue
             if report.get("notice") and "notice" not in pending.last:
                 self._events.on_message(f"{trial_batch.title}: {report['notice']}")
-            pending.take({**report, "hostname": result.get("hostname", "")})
+            device = {"device": Device(*result["device"])} if "device" in result else {}
+            pending.take({**report, "hostname": result.get("hostname", ""), **device})
+
+    def _on_device_fault(self, trial_id: str, faulty: Sequence[PendingTrial]) -> None:
+        """Note a device fault; where the device is set aside its process stays, otherwise it is about to end."""
+        trial_batch, device = self._running[trial_id], faulty[0].device
+        assert device is not None
+        health, reason = self._plan.health, faulty[0].last["reason"]
+        known = device.key in health.set_aside
+        if not health.fault(device, trial_batch.name, reason):
+            self._events.on_message(f"{device} failed under {trial_batch.title}; its process is started anew")
+            return
+        if not known:
+            self._events.on_message(f"{device} is set aside, one training after another failed on it: {reason}")
+        del self._running[trial_id]
+        self._keeping.add(trial_id)
+        for pending in trial_batch.trials:
+            pending.end_attempt(pending.last["kind"], pending.last["reason"])
+        self._failed(trial_batch)
+        self.failure = self.failure or health.reason_to_end
+        self._take_up()
+
+    def keeps_device(self, trial_id: str) -> bool:
+        """Whether the process of a trial of Tune's is to keep its device from others."""
+        return trial_id in self._keeping
+
+    @property
+    def crowded_out(self) -> bool:
+        """Whether all places are taken by processes that keep a device."""
+        return len(self._keeping) >= self._plan.resources.concurrent
+
+    @property
+    def keeps_devices(self) -> bool:
+        """Whether there are processes that keep a device."""
+        return bool(self._keeping)
+
+    def _take_up(self) -> None:
+        """Have the trials that were put back tried next."""
+        self._ready = self._put_back + self._ready
+        self._put_back = []
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Finish the trials of a batch by what each last reported; what was still running was stopped by the scheduler.
 
         If the process died (`error`), Tune does not say of what: `on_death` is called next and does.
         """
+        self._keeping.discard(trial_id)
         trial_batch = self._running.pop(trial_id, None)
         if trial_batch is None:
             return
@@ -290,12 +350,18 @@ class AskTellSearcher(Searcher):
         if (trial_batch := self._dead.pop(trial_id, None)) is not None:
             kind = retry_policy.failure_kind_of_death(text)
             for pending in trial_batch.trials:
-                pending.end_attempt(kind, retry_policy.death_reason(kind))
+                if pending.last.get("status") == "failed":  # its process ended itself after it had said why
+                    pending.end_attempt(pending.last["kind"], pending.last["reason"])
+                else:
+                    pending.end_attempt(kind, retry_policy.death_reason(kind))
             self._failed(trial_batch)
 
     def _end(self, pending: PendingTrial) -> None:
         """Finish a trial that completed or was stopped."""
         pending.end_attempt("", "")
+        if pending.device is not None:
+            self._plan.health.served(pending.device)
+        self._take_up()
         if pending.last["status"] == "complete":
             self._finish(pending, "complete", "", "")
         else:
@@ -331,7 +397,10 @@ class AskTellSearcher(Searcher):
             again += [trial_batch] if together else trial_batch.split()
             parts = "" if together else " in parts"
             self._events.on_message(f"{trial_batch.title}: {lasts[0].reason}; tried again{parts}")
-        self._ready = again + self._ready
+        if lasts and lasts[0].kind == "device fault":
+            self._put_back += again
+        else:
+            self._ready = again + self._ready
         if trial_batch.name not in [each.name for each in again]:
             self._events.on_batch_end(trial_batch.name)
 
@@ -399,7 +468,9 @@ class AskTellSearcher(Searcher):
 
     def _tell_if_due(self) -> None:
         """Tell stored outcomes in the order asked; those of a batch only when it is complete."""
-        if self._plan.batch and (self._asking or self._ready or self._running or self._dead or self._twins):
+        if self._plan.batch and (
+            self._asking or self._ready or self._running or self._dead or self._twins or self._put_back
+        ):
             return
         for trial in sorted(self._untold, key=lambda trial: trial.number):
             tell(self._study, trial)
@@ -429,12 +500,17 @@ def tell(study: optuna.Study, trial: optuna.Trial) -> None:
         study.tell(trial, state=TrialState.FAIL if known.state == "failed" else TrialState.PRUNED)
 
 
+def _met_a_device_fault(pending: PendingTrial) -> bool:
+    return pending.last.get("status") == "failed" and pending.last["kind"] == "device fault"
+
+
 def _had(record: TrialRecord) -> str:
     return {"complete": "completed", "pruned": "was stopped"}.get(record.state, record.state)
 
 
 class StopWhenGivenUp(tune.Stopper):
-    """Ends a search that was given up, without waiting for the trials that run."""
+    """Ends a search that was given up, without waiting for the trials that run, or that waits for nothing else than
+    processes which keep devices."""
 
     def __init__(self, searcher: AskTellSearcher):
         self._searcher = searcher
@@ -445,4 +521,5 @@ class StopWhenGivenUp(tune.Stopper):
 
     def stop_all(self) -> bool:
         """Whether to stop them all."""
-        return self._searcher.failure is not None
+        found = self._searcher
+        return found.failure is not None or found.crowded_out or (found.over and found.keeps_devices)

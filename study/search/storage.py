@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,47 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from results.records.optuna_trials import ATTEMPTS, attempts_at, name_in, reachable
+from results.records.optuna_trials import ATTEMPTS, attempts_at, damage_explained, name_in, reachable, read_search
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import Kind
-from spinlock_dist.atomic_files import read_json, write_json
+from spinlock_dist.atomic_files import read_json, replacing, write_json
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.config import StudyConfig
 from study.search.optuna_internals import set_stored_attribute, wait_again
 
 
 class _WholeLines(JournalFileBackend):
-    """A journal file that is left as it was by a write that fails half-way, as on a full disk."""
+    """A journal file that is left as it was by a write that fails half-way, as on a full disk.
 
-    def __init__(self, path: Path, lock: JournalFileOpenLock):
+    It is kept open, so that it can be written again if it is deleted meanwhile: a deleted file lives on while it is
+    open.
+    """
+
+    def __init__(self, path: Path, lock: JournalFileOpenLock, say: Callable[[str], None]):
         super().__init__(str(path), lock_obj=lock)
         self._path = path
+        self._say = say
+        self._kept = path.open("rb")
+        self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        weakref.finalize(self, os.close, self._folder)
+
+    def _restore(self) -> None:
+        """Write the journal again if it has gone, unless its folder has: then the study is not wanted any more."""
+        if self._path.exists() or os.fstat(self._folder).st_nlink == 0 or not self._path.parent.is_dir():
+            return
+        self._kept.seek(0)
+        with replacing(self._path) as draft:
+            draft.write_bytes(self._kept.read())
+        self._kept.close()
+        self._kept = self._path.open("rb")
+        self._say(f"{self._path} had gone while the study ran; it was written again, nothing is lost")
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # reads on demand
+        self._restore()
+        return super().read_logs(log_number_from)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._restore()
         if not _ends_whole(self._path):
             repair(self._path)  # a line without an end would make one with the next, that nobody could read
         size = self._path.stat().st_size
@@ -53,11 +78,16 @@ def open_journal(
     if repair(path):
         say(f"{path.name} had a damaged end, which was cut off; the whole is kept as {damaged(path).name}")
     Path(f"{path}.lock").unlink(missing_ok=True)  # a killed driver's; waiting for it to expire would take 30 s
-    storage = JournalStorage(_WholeLines(path, JournalFileOpenLock(str(path))))
-    known = name_in(storage)
-    return optuna.create_study(
-        storage=storage, study_name=known or name, directions=["minimize"] * objectives, load_if_exists=True
-    )
+    with damage_explained(path):
+        storage = JournalStorage(_WholeLines(path, JournalFileOpenLock(str(path)), say))
+        known = name_in(storage)
+        study = optuna.create_study(
+            storage=storage, study_name=known or name, directions=["minimize"] * objectives, load_if_exists=True
+        )
+        for trial in study.get_trials(deepcopy=False):
+            attempts_at(trial)
+        read_search(study)
+    return study
 
 
 def open_storage(

@@ -11,7 +11,7 @@ from typing import Any
 from ray import tune
 
 from study.events import StudyEvents, TrialReport
-from study.worker.actor import numbers_of
+from study.worker.actor import keep_device, numbers_of
 
 TICK_SECONDS = 0.5
 """Between two events that say what runs. Tune ends a step many times a second, and knows every trial there ever was."""
@@ -21,12 +21,18 @@ class TuneEvents(tune.Callback):
     """Sends reports and running trials to `events`.
 
     `on_death` is called with the id of a Tune trial and Ray's words for the death of its process: Tune tells a searcher
-    that a trial failed, but not why.
+    that a trial failed, but not why. `keeps_device` says of an id whether its process is to stay on its device.
     """
 
-    def __init__(self, events: StudyEvents, on_death: Callable[[str, str], None]):
+    def __init__(
+        self,
+        events: StudyEvents,
+        on_death: Callable[[str, str], None],
+        keeps_device: Callable[[str], bool] = lambda _: False,
+    ):
         self._events = events
         self._on_death = on_death
+        self._keeps_device = keeps_device
         self._ticked = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -39,6 +45,8 @@ class TuneEvents(tune.Callback):
             if "curve" in report:
                 row = json.loads(report["curve"])
                 self._events.on_trial_report(TrialReport(report["number"], row, int(report["start"])))
+        if result.get("reports") and self._keeps_device(getattr(trial, "trial_id", "")):
+            keep_device(trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         """Send which trials run, now and then."""

@@ -37,6 +37,9 @@ def trial_actor(
         def stop_members(self, numbers: Sequence[int]) -> None:
             self.config["stopped"].extend(numbers)  # `function` sees it when its report returns
 
+        def keep_device(self) -> None:
+            self.config["held"].append(True)  # the same
+
     TrialActor.__name__ = TrialActor.__qualname__ = study
     return TrialActor
 
@@ -59,3 +62,8 @@ def numbers_of(trial_batch: Any) -> list[int]:
 def stop_members(trial_batch: Any, numbers: Sequence[int]) -> None:
     """Tell a trial batch's actor to stop some of its trials; it does so before its next epoch."""
     actor_of(trial_batch).stop_members.remote(numbers)
+
+
+def keep_device(trial_batch: Any) -> None:
+    """Tell the actor of a trial batch that failed to stay, so that nothing else is given its device."""
+    actor_of(trial_batch).keep_device.remote()

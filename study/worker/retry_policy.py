@@ -78,11 +78,13 @@ def should_retry(attempts: Sequence[Attempt], scaled: bool) -> bool:
     rule = rule_of(attempts[-1].kind)
     if not rule.retried:
         return False
+    alone = [attempt for attempt in attempts if not attempt.trial_batch]
+    if alone and _failed_everywhere(alone):
+        return False
     if rule.doubles_resources:
         return scaled
     if rule.attempts_without_progress is None:
         return True
-    alone = [attempt for attempt in attempts if not attempt.trial_batch]
     return attempts_without_progress(alone) < rule.attempts_without_progress
 
 
@@ -93,10 +95,25 @@ def retries_together(attempts: Sequence[Sequence[Attempt]]) -> bool:
     """
     if not all(rule_of(each[-1].kind).resumes_together for each in attempts):
         return False
-    return all(
-        attempts_without_progress([attempt for attempt in each if attempt.trial_batch]) < BATCH_LOSSES_WITHOUT_PROGRESS
-        for each in attempts
+    together = [[attempt for attempt in each if attempt.trial_batch] for each in attempts]
+    return not any(
+        attempts_without_progress(each) >= BATCH_LOSSES_WITHOUT_PROGRESS or _failed_everywhere(each)
+        for each in together
+        if each
     )
+
+
+def failed_everywhere(places: Sequence[tuple[str, str]], kind: Kind = "device fault") -> bool:
+    """Whether failures on these devices, one an attempt, are so many that it is not a device's fault."""
+    rule = rule_of(kind)
+    if rule.attempts is None or rule.on_devices is None:
+        return False
+    return len(places) >= rule.attempts or len(set(places)) >= rule.on_devices
+
+
+def _failed_everywhere(attempts: Sequence[Attempt]) -> bool:
+    kind = attempts[-1].kind
+    return failed_everywhere([(each.node, each.device) for each in attempts if each.kind == kind], kind)
 
 
 def collapsed(metrics: Metrics) -> bool:
@@ -118,7 +135,18 @@ def reason_to_give_up(ended: Sequence[TrialRecord]) -> str | None:
     [(commonest, count)] = alike.most_common(1)
     example = next(record.reason for record in failed if _without_numbers(record.reason) == commonest)
     most = "all" if count == len(failed) else f"{count} of them"
-    return f"{len(failed)} of the last {len(recent)} trials failed, {most} because: {example}"
+    said = f"{len(failed)} of the last {len(recent)} trials failed, {most} because: {example}"
+    return said + _on_one_device(ended, failed)
+
+
+def _on_one_device(ended: Sequence[TrialRecord], failed: Sequence[TrialRecord]) -> str:
+    """A hint at the device on which all of `failed` ran, if trials of other devices did not fail."""
+    bad = {(record.node, record.device) for record in failed}
+    served = {(record.node, record.device) for record in ended if record.state == "complete"}
+    if len(bad) > 1 or not served - bad:
+        return ""
+    [(node, device)] = bad
+    return f"; all of them on {device} of {node}, and others complete trials: is it broken?"
 
 
 def _without_numbers(reason: str) -> str:
@@ -141,13 +169,16 @@ def storage_errors_explained(folder: Path) -> Iterator[None]:
     except Exception as error:
         chain = list(_chain(error))
         gone = next((each.filename for each in chain if isinstance(each, FileNotFoundError) and each.filename), "")
-        if str(gone).startswith(f"{folder}/"):
+        if not (folder / "prepared").exists() and str(gone).startswith(f"{folder}/"):
             raise StudyError(
-                f"{gone} has gone while the study ran; restore it, then resume with --resume. What is known of its "
-                "trials is in trials.parquet"
+                f"{folder} has gone while the study ran, and its trials with it; put it back, or restore it from a "
+                "copy, and go on with --resume; or begin again under another --name"
             ) from None
+        if str(gone).startswith(f"{folder}/"):
+            raise StudyError(f"{gone} has gone while the study ran; restore it, then resume with --resume") from None
         broken = next((each for each in chain if failure_kind(each) == "storage"), None) or _probe(folder)
-        if broken is None and any(map(_is_of_ray, chain)):
+        in_a_task = any(isinstance(each, ray.exceptions.RayTaskError) for each in chain)
+        if broken is None and not in_a_task and any(isinstance(each, ray.exceptions.RayError) for each in chain):
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise StudyError(
                 f"Ray was lost: {reason}. Every trial that had an outcome is kept; resume with --resume"
@@ -155,11 +186,6 @@ def storage_errors_explained(folder: Path) -> Iterator[None]:
         if broken is None:
             raise
         raise StudyError(f"{folder} cannot be written: {broken}; fix that, then resume with --resume") from None
-
-
-def _is_of_ray(error: BaseException) -> bool:
-    """Whether an error is Ray's own: what a task raised arrives as one of Ray's too, with its cause."""
-    return isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

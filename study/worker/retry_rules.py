@@ -11,11 +11,20 @@ import torch
 from results.records.trial_record import State
 from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.registry import Registry
+from study.worker.device import DeviceFault, MemoryTakenError
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENODEV, errno.ESTALE}
 """The disk is full, over quota, read-only or gone: every other trial would meet the same."""
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed")
+
+OF_DEVICES = (
+    *("cuda error", "cuda driver error", "hip error", "cublas_status_", "cusolver_status_", "cudnn_status_"),
+    *("cudnn error", "uncorrectable ecc", "unspecified launch failure"),
+)
+"""What CUDA, its libraries and ROCm say, in lower case, when a device fails."""
+OF_THE_CODE = "device-side assert"
+"""An index out of bounds, say: it comes back on every device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +44,10 @@ class RetryRule:
     attempts_without_progress: int | None = None
     """The trial is given up after so many attempts in a row that got no further than those before; None: it is not
     charged at all."""
+    attempts: int | None = None
+    """The trial is given up after so many such failures in all: it is not the device then."""
+    on_devices: int | None = None
+    """The same after such failures on so many devices. Both numbers are given, or none."""
     doubles_resources: bool = False
     """Each attempt after such a failure gets twice the resources; where there are no more, the trial is given up."""
     suspects_memory_after: int | None = None
@@ -61,6 +74,28 @@ def _lacks_memory(error: BaseException) -> bool:
     # torch on the CPU has no exception of its own
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)
 
+
+def _is_of_a_device(error: BaseException) -> bool:
+    said = str(error).lower()
+    if isinstance(error, DeviceFault):
+        return True
+    return isinstance(error, RuntimeError) and OF_THE_CODE not in said and any(words in said for words in OF_DEVICES)
+
+
+DEVICE_FAULT = RetryRule(
+    recognizes=_is_of_a_device,
+    attempts=5,
+    on_devices=3,
+    resumes_together=True,
+)
+"""What a broken device raises is no fault of the trial, unless it comes back on other devices."""
+
+MEMORY_TAKEN = RetryRule(
+    recognizes=lambda error: isinstance(error, MemoryTakenError),
+    attempts_without_progress=5,
+    suspects_memory_after=2,
+)
+"""Not the trial was too large: its neighbours on the GPU were."""
 
 OUT_OF_MEMORY = RetryRule(recognizes=_lacks_memory, doubles_resources=True)
 
@@ -96,7 +131,9 @@ RETRY_RULES: Registry[RetryRule] = Registry(
         "exception": "study.worker.retry_rules:EXCEPTION",
         "non-finite": "study.worker.retry_rules:NON_FINITE",
         "refused": "study.worker.retry_rules:REFUSED",
+        "memory taken": "study.worker.retry_rules:MEMORY_TAKEN",
         "out of memory": "study.worker.retry_rules:OUT_OF_MEMORY",
+        "device fault": "study.worker.retry_rules:DEVICE_FAULT",
         "storage": "study.worker.retry_rules:STORAGE",
         "node lost": "study.worker.retry_rules:NODE_LOST",
         "worker lost": "study.worker.retry_rules:WORKER_LOST",

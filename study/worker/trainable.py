@@ -7,16 +7,18 @@ with the snapshot), and as JSON text `curve` (one flat row) and `metrics` (compl
 last report, which says `complete`, with the `checkpoint`'s digest, or `failed`, with `kind`, `reason` and whether the
 failure is the trial's `own` or may be that of another trial in the batch. A trial whose last status is `running` was
 stopped by the scheduler.
+
+Beside them stands the `device`. After a device fault, or an exception on a GPU, CUDA may fail for ever after. So the
+process ends itself, and Tune starts another. Where the driver asks for it, it stays and keeps others from the device.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from spinlock_dist.training.snapshot import Snapshots
 from spinlock_dist.training.trainer import MembersReport
 from study.cluster.resources import Resources
 from study.worker.actor import trial_name
+from study.worker.device import DeviceFault, device_in_use, explained, share_memory
 from study.worker.retry_policy import failure_kind
 
 Objective = Callable[
@@ -74,11 +77,19 @@ class Training:
         return f"{self.phase}-{self.arm.replace('/', '-')}-{self.number}"
 
 
-def use_resources(resources: Resources) -> None:
-    """Limit this process to the resources of its trial. Ray leaves GPUs visible to a trial that was given none."""
+HOLD_SECONDS = 1.0
+"""Between two reports of a process that keeps a device."""
+
+
+def use_resources(resources: Resources, share: float) -> None:
+    """Limit this process to the resources of its trial, which has this share of a GPU.
+
+    Ray leaves GPUs visible to a trial that was given none.
+    """
     torch.set_num_threads(resources.cpus)
     if resources.gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    share_memory(share)
 
 
 def reserved_resources(given: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -91,14 +102,15 @@ def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, chec
 
     A failure is reported, not raised: the retry policy decides by its kind.
     """
-    use_resources(setup.resources)
     began = time.monotonic()
+    share = given["resources"].get("GPU", 0.0)
+    device = device_in_use(share)
     numbers = [member["number"] for member in given["members"]]
     last: dict[int, EpochMetrics] = {}
     kept = Snapshots(setup.snapshots / given["trial_batch"], setup.snapshot_seconds)
 
     def send(reports: list[dict[str, Any]]) -> None:
-        tune.report({"reports": reports, "stopped": list(given["stopped"])})
+        tune.report({"reports": reports, "stopped": list(given["stopped"]), "device": list(astuple(device))})
 
     def report(made: Mapping[int, EpochMetrics]) -> set[int]:
         last.update(made)
@@ -122,18 +134,28 @@ def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, chec
         return {**message, "checkpoint": digest(checkpoint)}
 
     try:
+        use_resources(setup.resources, share)
         configs = [TrialConfig.model_validate_json(member["config"]) for member in given["members"]]
         outcomes = setup.objective(configs, data, report, kept)
         reports = [ended(member, outcome) for member, outcome in enumerate(outcomes) if outcome is not None]
     except Exception as error:
         running = [member for member, number in enumerate(numbers) if number not in given["stopped"]]
-        reports = [failed(member, error, own=False) for member in running]
+        reports = [failed(member, explained(error, share), own=False) for member in running]
     send(reports)
+    kinds = {report.get("kind") for report in reports}
+    if "device fault" in kinds or ("exception" in kinds and torch.cuda.is_available()):
+        while given["held"]:
+            time.sleep(HOLD_SECONDS)
+            send([])
+        os._exit(1)
 
 
 def _in_a_line(error: Exception) -> str:
     """An error without its traceback; the core's own messages need no type before them."""
-    text = " ".join(str(error).split())
+    said = str(error)
+    if failure_kind(error) == "device fault":
+        said = said.partition("\n")[0]  # then comes advice for who debugs CUDA
+    text = " ".join(said.split())
     return text if isinstance(error, SpinlockError) else f"{type(error).__name__}: {text}"
 
 
@@ -166,8 +188,8 @@ def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> Tria
 
     Finals and verification score the test rows as well.
     """
-    use_resources(setup.resources)
     began = time.monotonic()
+    device = device_in_use(setup.resources.gpus)
     curve: list[dict[str, float]] = []
     kept = Snapshots(setup.snapshots / training.name, setup.snapshot_seconds)
 
@@ -175,18 +197,24 @@ def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> Tria
         curve.extend(curve_row(metrics) for metrics in made.values())
         return set()
 
-    [outcome] = setup.objective([training.config], data, report, kept)
-    identity = training_identity(training.config, data.fingerprint)
+    try:
+        use_resources(setup.resources, setup.resources.gpus)
+        [outcome] = setup.objective([training.config], data, report, kept)
+    except Exception as error:
+        if failure_kind(error) == "device fault":
+            raise DeviceFault(device, _in_a_line(error)) from None
+        raise
+    known: dict[str, Any] = {"node": device.host, "device": device.name, "model": device.model}
+    known |= {"identity": training_identity(training.config, data.fingerprint)}
     if isinstance(outcome, DivergedError):
-        return _record(training, curve, began, state="diverged", reason=str(outcome), identity=identity)
+        return _record(training, curve, began, state="diverged", reason=str(outcome), **known)
     if isinstance(outcome, SpinlockError):
         raise outcome
     assert outcome is not None  # nothing stopped it
     if training.checkpoint is not None:
         outcome.save(training.checkpoint)
     test = outcome.evaluate("test") if training.phase in ("final", "verification") else None
-    found = {"metrics": outcome.validation, "test": test, "identity": identity}
-    return _record(training, curve, began, state="complete", **found)
+    return _record(training, curve, began, state="complete", metrics=outcome.validation, test=test, **known)
 
 
 def _record(
@@ -201,6 +229,5 @@ def _record(
         curve=curve,
         epochs=int(curve[-1]["epoch"]) if curve else 0,
         seconds=time.monotonic() - began,
-        node=socket.gethostname(),
         **outcome,
     )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from spinlock_dist.config import PrepareConfig
 from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import DataError
-from tests.fuzz import inputs
+from tests.fuzz import bounded, inputs
 
 ROWS, COLUMNS = 24, 4
 VALUES = np.random.default_rng(0).normal(size=(ROWS, COLUMNS)).round(3).astype(np.float32)
@@ -53,6 +53,7 @@ def as_written(path: Path) -> None:
 
 @settings(max_examples=inputs(40), deadline=None)
 @given(st.data())
+@bounded
 def test_any_part_of_an_hdf5_dataset_that_was_not_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
@@ -104,6 +105,7 @@ HDF5_FAULTS: dict[str, Callable[[h5py.File, Draw], None]] = {
 
 @settings(max_examples=inputs(60), deadline=None)
 @given(st.data())
+@bounded
 def test_any_hdf5_file_with_one_thing_wrong(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("h") / "a.h5"
     with h5py.File(path, "w") as file:
@@ -127,6 +129,7 @@ def csv_text() -> str:
 
 @settings(max_examples=inputs(60), deadline=None)
 @given(st.data())
+@bounded
 def test_any_csv_file_with_one_thing_wrong(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("c") / "a.csv"
     lines = csv_text().splitlines(keepends=True)
@@ -157,8 +160,12 @@ def test_any_csv_file_with_one_thing_wrong(tmp_path_factory: pytest.TempPathFact
     path.write_text(text)
     values = read_or_refused(path)
     if how == "cut":
-        rows = text.count("\n") - 1
-        assert values is None or (text.endswith("\n") and np.array_equal(values, VALUES[:rows]))
+        rows = text.count("\n") - text.endswith("\n")
+        # Without its line end a last row may be whole, and a last number whole too where others have as few digits.
+        assert values is None or len(values) == rows
+        assert values is None or np.array_equal(
+            values.ravel()[: rows * COLUMNS - 1], VALUES.ravel()[: rows * COLUMNS - 1]
+        )
     elif how in ("blank", "mixed ends"):
         assert values is not None and np.array_equal(values, VALUES)
     else:
@@ -167,6 +174,7 @@ def test_any_csv_file_with_one_thing_wrong(tmp_path_factory: pytest.TempPathFact
 
 @settings(max_examples=inputs(40), deadline=None)
 @given(st.data())
+@bounded
 def test_any_npz_file_with_one_thing_wrong(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("n") / "a.npz"
     others = st.sampled_from(
@@ -194,6 +202,7 @@ KINDS += [pyarrow.list_(pyarrow.float32()), pyarrow.timestamp("s"), pyarrow.date
 
 @settings(max_examples=inputs(40), deadline=None)
 @given(st.data())
+@bounded
 def test_any_parquet_column_of_another_kind(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("p") / "a.parquet"
     kind = data.draw(st.sampled_from(KINDS))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from spinlock_dist.config import PrepareConfig
 from spinlock_dist.data.load import MIN_ROWS, load_batches, load_table
 from spinlock_dist.errors import DataError
-from tests.fuzz import inputs
+from tests.fuzz import bounded, inputs
 
 Writer = Callable[[Path, np.ndarray, list[str]], Path]
 
@@ -174,6 +174,7 @@ def damage(content: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
 
 @settings(max_examples=inputs(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits.filter(bool))
+@bounded
 def test_any_damage_is_read_or_refused(tmp_path: Path, write: Writer, values: np.ndarray, changes) -> None:
     whole = tmp_path / "whole"
     whole.mkdir(exist_ok=True)

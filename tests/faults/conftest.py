@@ -13,7 +13,7 @@ from results.records.trial_record import TrialRecord
 from tests.toy import write_dataset
 
 if not os.environ.get("FAULTS"):
-    collect_ignore = ["test_disk.py", "test_driver.py", "test_memory.py"]  # minutes
+    collect_ignore = ["test_disk.py", "test_driver.py", "test_memory.py", "test_surroundings.py"]  # minutes
 
 
 @dataclass(frozen=True)

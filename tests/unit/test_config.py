@@ -16,7 +16,7 @@ from spinlock_dist.features.encoders.identity import IdentityEncoder
 from spinlock_dist.features.encoders.mlp import MLPEncoder
 from spinlock_dist.features.encoders.temporal_cnn import TemporalCNNEncoder
 from spinlock_dist.features.encoders.temporal_stats import TemporalStats
-from tests.fuzz import inputs
+from tests.fuzz import bounded, inputs
 
 in_one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # rewritten for every example
 
@@ -199,12 +199,14 @@ def only_config_error_escapes(path: Path) -> None:
 
 @settings(in_one_file, max_examples=inputs(300))
 @given(st.dictionaries(st.sampled_from(sorted(TrialConfig.model_fields)), trees, min_size=1))
+@bounded
 def test_any_tree_is_read_or_refused(tmp_path: Path, tree: Any) -> None:
     only_config_error_escapes(written(tmp_path, yaml.safe_dump(tree)))
 
 
 @settings(in_one_file, max_examples=inputs(300))
 @given(st.text(st.sampled_from("aL01:-[]{}&*!|>?%@`'\"\\,. \n\t#<\x00\x85é"), max_size=40))
+@bounded
 def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
     only_config_error_escapes(written(tmp_path, text))
 

@@ -8,21 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 import results.compare
 import results.export.command
 import results.leaderboard
 import results.report.command
 import study.status
+from results.records.optuna_trials import read_search
 from spinlock_dist.errors import SpinlockError
 from study.launch_options import make_parser, study_config
 from study.provenance import study_space
+from study.search.storage import open_journal, release
 from study.validate import open_folder
-from tests.fuzz import inputs
+from tests.fuzz import bounded, inputs
 from tests.synthetic_study import build_study
 
 FILES = (
@@ -52,6 +56,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": results.report.command.main,
     "resume": begin_to_resume,
 }
+"""What reads a study."""
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +78,7 @@ others = st.sampled_from([None, -1, 0, 1.5, 10**30, "", "x", [], {}, [[]], True,
 
 @settings(max_examples=inputs(12), deadline=None)
 @given(st.data())
+@bounded
 def test_any_study_folder_with_one_thing_wrong(
     runs: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
@@ -93,13 +99,93 @@ def test_any_study_folder_with_one_thing_wrong(
         else:
             node[last] = data.draw(others)
         path.write_text(yaml.safe_dump(tree) if is_yaml else json.dumps(tree))
-    command = COMMANDS[data.draw(st.sampled_from(sorted(COMMANDS)))]
+    shown_or_said(data.draw(st.sampled_from(sorted(COMMANDS))), folder)
+
+
+def shown_or_said(command: str, folder: Path) -> None:
+    """Hold that a command shows study `s`, or ends in a line."""
     said = ""
     try:
-        assert command(["s", "--runs", str(folder)]) == 0
+        assert COMMANDS[command](["s", "--runs", str(folder)]) == 0
     except SpinlockError as error:
         said = str(error)
     assert "\n" not in said or "not comparable" in said
+
+
+def begin_to_write(runs: Path) -> None:
+    """What a driver does with the journal, beside what it does with the folder."""
+    study = open_journal(runs / "s" / "optuna.journal", "s")
+    release(study, "driver lost", "the driver was lost")
+    read_search(study)
+
+
+@settings(max_examples=inputs(12), deadline=None)
+@given(st.data())
+@bounded
+def test_any_journal_with_one_thing_wrong(
+    runs: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    shutil.copytree(runs, folder, dirs_exist_ok=True)
+    (folder / "s" / "trials.parquet").unlink()
+    path = folder / "s" / "optuna.journal"
+    lines = path.read_bytes().splitlines(keepends=True)
+    at, how = data.draw(st.integers(0, len(lines) - 1)), data.draw(st.sampled_from(JOURNAL_FAULTS))
+    if how == "dropped":
+        del lines[at]
+    elif how == "repeated":
+        lines.insert(at, lines[at])
+    elif how == "swapped":
+        lines[at - 1], lines[at] = lines[at], lines[at - 1]
+    elif how == "cut":
+        lines[at:] = [lines[at][: data.draw(st.integers(0, len(lines[at])))]]
+    elif how == "cut within":
+        lines[at] = lines[at][: data.draw(st.integers(0, len(lines[at])))] + b"\n"
+    else:
+        entry = json.loads(lines[at])
+        *parents, last = data.draw(st.sampled_from(places(entry)))
+        node = entry
+        for key in parents:
+            node = node[key]
+        node[last] = data.draw(others)
+        lines[at] = json.dumps(entry).encode() + b"\n"
+    path.write_bytes(b"".join(lines))
+    for command in data.draw(st.permutations(sorted(COMMANDS)))[:2]:
+        shown_or_said(command, folder)
+    said = ""
+    try:
+        begin_to_write(folder)
+    except SpinlockError as error:
+        said = str(error)
+    assert "\n" not in said
+
+
+JOURNAL_FAULTS = ("dropped", "repeated", "swapped", "cut", "cut within", "changed")
+
+
+@settings(max_examples=inputs(12), deadline=None)
+@given(st.data())
+@bounded
+def test_any_table_of_a_study_with_one_thing_wrong(
+    runs: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("tables")
+    shutil.copytree(runs, folder, dirs_exist_ok=True)
+    path = folder / "s" / data.draw(st.sampled_from(["trials.parquet", "curves.parquet"]))
+    table = parquet.read_table(path)
+    column = data.draw(st.integers(0, table.num_columns - 1))
+    how = data.draw(st.sampled_from(["dropped", "empty", "text", "no rows", "fewer rows", "without attributes"]))
+    if how == "dropped":
+        table = table.remove_column(column)
+    elif how in ("empty", "text"):
+        values = pyarrow.nulls(len(table)) if how == "empty" else pyarrow.array(["{x"] * len(table))
+        table = table.set_column(column, table.column_names[column], values)
+    elif how == "without attributes":
+        table = table.replace_schema_metadata({})
+    else:
+        table = table.slice(0, 0 if how == "no rows" else len(table) // 2)
+    parquet.write_table(table, path)
+    shown_or_said(data.draw(st.sampled_from(sorted(COMMANDS))), folder)
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -14,7 +14,7 @@ from spinlock_dist.categories.mapping import read_names
 from spinlock_dist.config_file import load_config
 from spinlock_dist.documents import YAML_BYTES, read_document, read_text
 from spinlock_dist.errors import ConfigError
-from tests.fuzz import inputs
+from tests.fuzz import bounded, inputs
 
 BOMB = "a0: &a0 {x: 1, y: 2}\n" + "".join(
     f"a{n}: &a{n}\n  p: *a{n - 1}\n  q: *a{n - 1}\n  <<: [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
@@ -130,6 +130,7 @@ trees = st.recursive(
 
 @settings(max_examples=inputs(50), deadline=None)
 @given(trees)
+@bounded
 def test_any_json_is_what_json_says(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
     path = tmp_path_factory.mktemp("m") / "m.json"
     path.write_text(json.dumps(tree, indent="\t"))
@@ -160,6 +161,7 @@ words = st.sampled_from(
 
 @settings(max_examples=inputs(100), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), words, words), max_size=8))
+@bounded
 def test_any_yaml_is_read_or_refused_in_a_line(lines: list[tuple[int, str, str]]) -> None:
     text = "\n".join(f"{'  ' * depth}{key}: {value}" for depth, key, value in lines)
     said, tree = "", None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import ray
 
 from spinlock_dist.cores import available_cores
 from study.cluster.ray_cluster import way_out
-from study.cluster.watch import _watch
+from study.cluster.watch import _watch, _watch_clock
 from study.worker.retry_policy import StudyError, storage_errors_explained
 
 
@@ -54,8 +55,19 @@ def test_nobody_is_called_dead_when_all_is_over() -> None:
 
 
 def test_a_file_that_goes_while_a_study_runs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "prepared").mkdir()
     with (
         pytest.raises(StudyError, match=r"optuna\.journal has gone while the study ran; restore it, then resume"),
+        storage_errors_explained(tmp_path),
+    ):
+        (tmp_path / "optuna.journal").stat()
+
+
+def test_a_folder_that_goes_while_a_study_runs_takes_its_trials_with_it(tmp_path: Path) -> None:
+    with (
+        pytest.raises(
+            StudyError, match=r"has gone while the study ran, and its trials with it; put it back, or restore"
+        ),
         storage_errors_explained(tmp_path),
     ):
         (tmp_path / "optuna.journal").stat()
@@ -74,3 +86,21 @@ def test_cores_are_those_that_the_process_may_use() -> None:
         assert available_cores() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_a_clock_that_is_set_back_is_named_with_what_follows() -> None:
+    said: list[str] = []
+    over, back = threading.Event(), 0.0
+
+    def clock() -> float:
+        return time.time() - back
+
+    thread = threading.Thread(target=_watch_clock, args=(over, clock, said.append))
+    thread.start()
+    assert not over.wait(0.6) and said == []
+    back = 3600.0
+    while not said:
+        time.sleep(0.05)
+    over.set()
+    thread.join(10)
+    assert len(said) == 1 and said[0].startswith("the clock was set back by 60 min;") and "--resume" in said[0]

@@ -28,7 +28,7 @@ from spinlock_dist.metrics.scored import Codebook, Scored
 from spinlock_dist.metrics.topology import row_distances
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import run_trial
-from tests.fuzz import inputs
+from tests.fuzz import bounded, inputs
 from tests.synthetic import write_table
 
 ROWS, COLUMNS = 20, 6
@@ -179,6 +179,7 @@ others = st.sampled_from([None, -1, 0, 1.5, 10**9, 2**63, "", "x", [], {}, [[]],
 
 @settings(max_examples=inputs(40), deadline=None)
 @given(st.data())
+@bounded
 def test_any_checkpoint_with_one_thing_wrong_is_used_or_refused(
     saved: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

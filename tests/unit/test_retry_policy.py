@@ -11,6 +11,7 @@ import torch
 
 from results.records.trial_record import Attempt
 from spinlock_dist.errors import ConfigError, DivergedError
+from study.worker.device import Device, DeviceFault, MemoryTakenError
 from study.worker.retry_policy import (
     StudyError,
     attempts_without_progress,
@@ -41,6 +42,15 @@ def cpu_out_of_memory() -> Exception:
         (MemoryError(), "out of memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out of memory"),
         (cpu_out_of_memory(), "out of memory"),
+        (RuntimeError("CUDA error: out of memory"), "out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out of memory"),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), "device fault"),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), "device fault"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "device fault"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "exception"),
+        (ValueError("CUDA error"), "exception"),
+        (DeviceFault(Device("GPU 1"), "CUDA error"), "device fault"),
+        (MemoryTakenError("other processes have 70 of the 80 GiB"), "memory taken"),
         (OSError(errno.ENOSPC, "No space left on device"), "storage"),
         (FileNotFoundError(errno.ENOENT, "No such file"), "exception"),
     ],

@@ -16,7 +16,7 @@ from search_spaces.show import main
 from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import Bounds, TrialConfig
 from spinlock_dist.errors import ConfigError
-from tests.fuzz import inputs
+from tests.fuzz import bounded, inputs
 
 in_one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # rewritten for every example
 
@@ -514,6 +514,7 @@ spaces = st.fixed_dictionaries(
 
 @settings(in_one_file, max_examples=inputs(300))
 @given(spaces)
+@bounded
 def test_any_space_is_read_or_refused(tmp_path: Path, tree: Any) -> None:
     path = written(tmp_path, yaml.safe_dump(tree))
     try:

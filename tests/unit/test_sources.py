@@ -209,8 +209,13 @@ class TestFlatFiles:
             ("a,b\n" + "1,2,\n" * ROWS, "line 2: 3 values for the 2 columns that the first line names"),
             ("a,b\n" + "1,2\n" * ROWS + "1\n" + "1,2\n", "line 14: 1 values for the 2 columns"),
             ("a,b\n" + "1,2\n" * ROWS + "1", "line 14: 1 values for the 2 columns .*it may be cut off"),
-            ("a,b\n" + "1,2\n" * ROWS + "1,", "line 14: the last line has no end, so the file may be cut off in it"),
-            ("a,b\n" + "1,2\n" * ROWS + "1,2", "line 14: the last line has no end, so the file may be cut off in it"),
+            ("a,b\n" + "1,2\n" * ROWS + "1,", "line 14: the last value is empty.* no line end follows"),
+            (
+                "a,b\n" + "1,25\n" * ROWS + "1,2",
+                "line 14: the last value .*fewer digits than every other of its column",
+            ),
+            ("a,b\n" + "1,2\n" * ROWS + '1,"2\n', "line 14: the last value .* a quote that is not closed"),
+            ("a,b\n" + "1,12.5\n1,2.25\n" * ROWS + "1,13", "line 26: the last value .*fewer digits"),
             ("a,b\n" + "1,2\n\n" * ROWS + "x,2\n", r"not numeric: a; remove or encode them \(line 26: 'x'\)"),
             ("Unnamed: 0,a\n" + "1,2\n" * ROWS, "column 'Unnamed: 0' numbers the rows"),
             ("id,a\n" + "".join(f"{row},2\n" for row in range(ROWS)), "column 'id' numbers the rows"),
@@ -222,6 +227,16 @@ class TestFlatFiles:
         (tmp_path / "t.csv").write_text(text)
         with pytest.raises(DataError, match=said):
             load(tmp_path / "t.csv")
+
+    @pytest.mark.parametrize(
+        "text",
+        ["a,b\n" + "1,2\n" * ROWS + "3,4", "a,b\n" + "1,2\n1,2.5\n" * ROWS + "3,4", "a\r\n" + "2\r\n" * ROWS + "4"],
+    )
+    def test_csv_whose_last_line_has_no_end(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "t.csv").write_text(text)
+        values = load(tmp_path / "t.csv").columns["table"]
+        assert len(values) == text.count("\n")
+        assert values[-1, -1] == 4
 
     def test_csv_with_integers_beyond_64_bits(self, tmp_path: Path) -> None:
         (tmp_path / "t.csv").write_text("a,b\n" + f"{10**30},1\n" * ROWS)

@@ -1,0 +1,96 @@
+"""A GPU that is broken: the study goes on without it and names it, whatever else becomes of its nodes."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from rich.console import Console
+
+from results.records.study_folder import StudyFolder
+from results.records.study_record import read_study
+from spinlock_dist.config import TrialConfig
+from spinlock_dist.training.snapshot import Snapshots
+from study import StudyConfig, run
+from study.config import ClusterConfig
+from tests.faults.conftest import Ledger
+from tests.toy import ONE_PARAMETER, Fault, make_toy, small_study
+
+TRIALS = 24
+SAID = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"
+
+
+@pytest.fixture
+def nodes() -> Iterator[Cluster]:
+    """A head, a node of four logical GPUs and two of two."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for gpus in (4, 2, 2):
+        cluster.add_node(num_cpus=gpus, num_gpus=gpus)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def broken(folder: Path, *devices: tuple[str, int]) -> Fault:
+    """Return a fault of GPUs `(node id, number)`, at once or in the middle of a training; `folder` counts them."""
+
+    def fail(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        here = (ray.get_runtime_context().get_node_id(), int(ray.get_gpu_ids()[0]))
+        if here in devices and epoch >= 2:
+            (folder / f"{time.time_ns()}").touch()
+            raise RuntimeError(SAID)
+
+    return fail
+
+
+class Printed(io.StringIO):
+    """What a study prints; `changes` are called, each once, when its words have been printed."""
+
+    def __init__(self, **changes: Callable[[], object]):
+        super().__init__()
+        self._changes = {words.replace("_", " "): change for words, change in changes.items()}
+
+    def write(self, text: str) -> int:
+        for words in [words for words in self._changes if words in text]:
+            self._changes.pop(words)()
+        return super().write(text)
+
+
+def ran(config: StudyConfig, fault: Fault, file: Printed) -> tuple[list, str, Path]:
+    console = Console(file=file, width=400)
+    result = run(config, objective=make_toy(fault, seconds=0.2), console=console)
+    return list(result.search), file.getvalue(), result.folder.path
+
+
+def test_one_of_eight_gpus_is_broken_while_a_node_joins_and_one_leaves(
+    nodes: Cluster, dataset: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    [four] = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("GPU") == 4]
+    [leaves] = [node for node in nodes.worker_nodes if node.node_id != four][:1]
+    (tmp_path / "met").mkdir()
+    printed = Printed(
+        is_set_aside=lambda: nodes.add_node(num_cpus=2, num_gpus=2), trial_5=lambda: nodes.remove_node(leaves)
+    )
+    cluster = ClusterConfig(gpus=8, snapshot_seconds=0)
+    config = small_study(tmp_path, dataset, ONE_PARAMETER, trials=TRIALS, cluster=cluster)
+    records, said, folder = ran(config, broken(tmp_path / "met", (four, 1)), printed)
+
+    assert {record.state for record in records} == {"complete"}
+    met = read_study(StudyFolder(folder)).device_faults
+    assert {each.device for each in met} == {"GPU 1"}
+    # Ray may have given it to a training that waited for a device, before it was set aside.
+    assert [each.set_aside for each in met][:2] == [False, True]
+    assert len(met) <= 4, met
+    assert "GPU 1 (not usable by torch) of" in said and "is set aside" in said
+    assert "illegal memory access" in said and "asynchronously" not in said
+    assert all(record.device.startswith("GPU ") and record.model for record in records)
+    assert re.search(r"Set aside.*GPU 1 of .*illegal memory access", (folder / "report.html").read_text())
+    repeated = [record for record in records if any(attempt.kind == "device fault" for attempt in record.attempts)]
+    ledger.enter("one of eight GPUs broken", "from the start", "set aside, named", records, TRIALS, repeated)

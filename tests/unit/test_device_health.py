@@ -1,0 +1,96 @@
+"""Which device is set aside, and how a shared one's memory is divided. None of it needs a GPU."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from results.records.device_faults import read_faults
+from study.worker.device import Device, DeviceFault, device_in_use, memory_fraction, others_took_more
+from study.worker.device_health import DeviceHealth
+
+GIB = 2**30
+ONE, TWO = Device("GPU 1", "H100", "here", "a"), Device("GPU 1", "H100", "there", "b")
+
+
+@pytest.fixture
+def health(tmp_path: Path) -> DeviceHealth:
+    return DeviceHealth(lambda: {"a": 2, "b": 2}, tmp_path / "device_faults.json")
+
+
+def test_two_faults_in_a_row_set_a_device_aside(health: DeviceHealth) -> None:
+    assert [health.fault(ONE, f"trial-{number}", "x") for number in range(2)] == [False, True]
+    assert list(health.set_aside) == [ONE.key]
+    assert (health.left, health.reason_to_end) == (3, None)
+    assert health.kept_in is not None
+    kept = read_faults(health.kept_in)
+    assert [(each.device, each.node, each.training, each.set_aside) for each in kept] == [
+        ("GPU 1", "here", "trial-0", False),
+        ("GPU 1", "here", "trial-1", True),
+    ]
+
+
+def test_a_training_that_it_serves_between_them_clears_a_device(health: DeviceHealth) -> None:
+    for number in range(5):
+        assert not health.fault(ONE, f"trial-{number}", "x")
+        health.served(ONE)
+
+
+def test_devices_of_one_name_on_two_nodes_are_two(health: DeviceHealth) -> None:
+    assert not health.fault(ONE, "trial-0", "x")
+    assert not health.fault(TWO, "trial-1", "x")
+
+
+def test_the_last_device_is_judged_by_different_trainings_and_ends_the_study() -> None:
+    health = DeviceHealth(lambda: {"a": 1})
+    assert not any(health.fault(ONE, "trial-0", "x") for _ in range(4))
+    assert health.reason_to_end is None
+    assert health.fault(ONE, "trial-1", "x")
+    assert health.reason_to_end == "no device is left: GPU 1 (H100) of here failed time after time"
+
+
+def test_a_node_that_has_left_takes_its_faults_along() -> None:
+    there = {"a": 1, "b": 1}
+    health = DeviceHealth(lambda: there)
+    health.fault(ONE, "trial-0", "x")
+    health.fault(ONE, "trial-1", "x")
+    assert health.left == 1
+    del there["a"]
+    assert (health.left, health.reason_to_end) == (1, None)
+
+
+def test_a_damaged_file_of_faults_is_begun_anew(health: DeviceHealth) -> None:
+    assert health.kept_in is not None
+    health.kept_in.write_text("[{")
+    health.fault(ONE, "trial-0", "x")
+    assert len(read_faults(health.kept_in)) == 1
+    health.kept_in.write_text('[{"device": 1}]')
+    with pytest.raises(TypeError):
+        read_faults(health.kept_in)
+
+
+def test_a_fault_says_where_and_survives_pickling() -> None:
+    fault = pickle.loads(pickle.dumps(DeviceFault(ONE, "CUDA error")))
+    assert str(fault) == "GPU 1 (H100) of here failed: CUDA error"
+
+
+def test_without_a_gpu_the_processor_is_named() -> None:
+    device = device_in_use(0)
+    assert (device.name, bool(device.host)) == ("CPU", True)
+
+
+@pytest.mark.parametrize(
+    ("share", "total", "fraction"), [(1, 80 * GIB, 1), (0.25, 80 * GIB, 0.24375), (0.25, GIB, 0.125)]
+)
+def test_processes_that_share_a_gpu_leave_room_for_the_contexts_of_all(share, total, fraction) -> None:
+    assert memory_fraction(share, total) == fraction
+
+
+@pytest.mark.parametrize(
+    ("others", "share", "more"),
+    [(70, 1, True), (0.5, 1, False), (59, 0.25, False), (60.5, 0.25, False), (75, 0.25, True)],
+)
+def test_a_neighbour_that_took_too_much_is_told_from_a_trial_that_is_too_large(others, share, more) -> None:
+    assert others_took_more(int(others * GIB), 80 * GIB, share) is more
