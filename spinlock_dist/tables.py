@@ -124,7 +124,7 @@ def totals(score: Metrics, label: str) -> str:
         f"{label}: imbalance {score.imbalance:.3f}x, FVU mean {score.fvu_mean:.4f}, "
         f"worst {score.fvu_worst:.4f} ({score.worst_category}),\n"
         f"  utilization {score.utilization:.1%}, {score.dead_codes} dead codes, "
-        f"{score.carried_in_words()} per sample carried\n"
+        f"{score.carried_in_words()} per sample\n"
         f"  by chance alone, equally good categories would show {score.imbalance_by_chance:.2f}x on these rows"
     )
 

@@ -89,7 +89,7 @@ def _scores(record: TrialRecord, metrics: Metrics, baseline: Metrics | None) -> 
         )
     collapsed = f"{metrics.collapsed} categories collapsed, " if metrics.collapsed else ""
     yield "codes", f"{collapsed}{metrics.utilization:.0%} in use, perplexity / K {metrics.perplexity_ratio:.2f}"
-    yield "bits", f"{metrics.carried_in_words()} carried"
+    yield "bits", metrics.carried_in_words()
     if record.guards:
         kept = [name for name, value in record.guards.items() if value <= 0]
         told = (

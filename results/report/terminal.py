@@ -33,7 +33,7 @@ def leaderboard(
     table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     table.caption = _caption(front, replicated)
     table.caption_justify = "left"
-    for column in ("rank", "trial", "imbalance", "worst", "mean", "util", "carried", "settings"):
+    for column in ("rank", "trial", "imbalance", "worst", "mean", "util", "car-\nried", "settings"):
         justify: Any = "left" if column in ("trial", "settings") else "right"
         table.add_column(column, justify=justify, no_wrap=column != "settings", overflow="fold")
     table.add_row("", "baseline", *_figures(_score(baseline)), "uniform")

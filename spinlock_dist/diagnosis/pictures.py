@@ -53,7 +53,8 @@ def write_figures(folder: Path, drawn: list[Drawn]) -> None:
 
     Raises `SpinlockError` if the folder cannot be written.
     """
-    style = f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
+    # A page brings its own background; alone, light lines would stand on white.
+    style = f"<style>{STYLE.read_text(encoding='utf-8')}svg {{ background: var(--paper); }}</style>"
     with saying_why(folder, "--figures"), replacing_folder(folder) as draft:
         for each in drawn:
             for panel in each.panels:

@@ -96,9 +96,10 @@ class Metrics:
         return carried / paid if carried is not None and paid > 0 else None
 
     def carried_in_words(self) -> str:
-        """Bits carried of bits paid, e.g. `205.4 of 242.0 bits`; what is paid where the other is not known."""
-        carried = "" if self.bits_carried_per_sample is None else f"{self.bits_carried_per_sample:.1f} of "
-        return f"{carried}{self.bits_per_sample:.1f} bits"
+        """E.g. `205.4 of 242.0 bits carried`; where an earlier version did not measure that, `242.0 bits`."""
+        if self.bits_carried_per_sample is None:
+            return f"{self.bits_per_sample:.1f} bits"
+        return f"{self.bits_carried_per_sample:.1f} of {self.bits_per_sample:.1f} bits carried"
 
     def estimate(self, name: str) -> float:
         """The estimate of `imbalance`, `fvu_worst` or `fvu_mean`; as measured where an earlier version made none."""

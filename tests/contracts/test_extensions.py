@@ -311,3 +311,46 @@ def test_a_metric_a_quantizer_and_a_codec(package: Path, tmp_path: Path) -> None
     assert sys.modules["added"].made
     assert curve[-1]["median_error"] == outcome.validation.extra["median_error"] > 0
     assert 0.8 < of_codec.fvu_mean < 1.2 and of_codec.extra["median_error"] > outcome.validation.extra["median_error"]
+
+
+def test_a_figure_of_the_diagnosis(package: Path) -> None:
+    from spinlock_dist.config import TrialConfig
+    from spinlock_dist.data.load import load_table
+    from spinlock_dist.diagnosis.figures import FIGURES
+    from spinlock_dist.diagnosis.measure import diagnose
+    from spinlock_dist.diagnosis.pictures import draw_figures
+    from spinlock_dist.diagnosis.render import render_page
+    from spinlock_dist.prepare import prepare
+    from spinlock_dist.run import run_trial
+    from tests.synthetic import write_table
+
+    write_module(
+        package,
+        "added_drawing",
+        """
+        from spinlock_dist.diagnosis.figures.figure import Figure, Panel
+        from spinlock_dist.diagnosis.figures.svg import Canvas
+
+
+        def draw(data):
+            canvas = Canvas(100, 20, "rows")
+            canvas.text(0, 12, f"{len(data.target_ND)} rows were drawn")
+            return [Panel("", canvas.svg(), is_wide=False)]
+
+
+        FIGURE = Figure(title="How many rows?", caption="Look for few.", draw=draw)
+        """,
+    )
+    config = TrialConfig(
+        prepare={"dataset": str(write_table(package / "table.npz", rows=120)), "categories": {"count": 3}},
+        training={"epochs": 1, "batch_size": 32, "device": "cpu"},
+        model={"hidden": 8},
+    )
+    tokenizer, table = run_trial(config, prepare(config.prepare)).tokenizer, load_table(config.prepare)
+    diagnosis = diagnose(tokenizer, table)
+    FIGURES.register("rows", "added_drawing:FIGURE")
+    try:
+        page = render_page(diagnosis, draw_figures(tokenizer, table, diagnosis, {}))
+    finally:
+        FIGURES.unregister("rows")
+    assert "How many rows?" in page and f"{diagnosis.row_count} rows were drawn" in page

@@ -173,6 +173,7 @@ def test_bits_carried_are_the_entropy_on_the_rows_that_are_scored() -> None:
     assert found.bits == {"a": 4.0, "b": 2.0}
     assert found.bits_carried_per_sample == pytest.approx(entropy + 4)
     assert found.carried_share == pytest.approx((entropy + 4) / 6)
+    assert found.carried_in_words() == f"{entropy + 4:.1f} of 6.0 bits carried"
     assert found.utilization == 1.0  # which says nothing of it
     other = replace(fold, codebooks=[book._replace(split=even) for book in books])
     assert score(pooled([fold, other])).bits_carried == pytest.approx({"a": (entropy + 2) / 2 + 2, "b": 2.0})

@@ -173,3 +173,50 @@ def test_json_says_what_came_of_it(
     assert said["rows"] == ROWS
     assert said["bits_per_sample"] == pytest.approx(outcome.validation.bits_per_sample)
     assert 0 < said["bits_carried"] <= said["bits_per_sample"]
+
+
+def test_families_with_encoders_are_read_batch_by_batch_with_their_fields(
+    operators_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    families = {"initial": {"encoder": "initial_hybrid"}, "temporal": {"encoder": "temporal_cnn"}}
+    config = TrialConfig(
+        prepare={"dataset": str(operators_file), "families": families, "categories": {"count": 3}},
+        training={"epochs": 1, "batch_size": 32, "device": "cpu"},
+        model={"hidden": 8},
+    )
+    run_trial(config, prepare(config.prepare)).save(tmp_path / "checkpoint")
+    monkeypatch.setattr(tokenize, "BATCH_ROWS", 50)
+    checkpoint, tokens = str(tmp_path / "checkpoint"), tmp_path / "tokens.h5"
+    assert tokenize.main([checkpoint, "--out", str(tokens), "--device", "cpu"]) == 0  # what it was trained on
+    tokenizer = load_checkpoint(checkpoint, device="cpu")
+    [batch] = open_tokens(tokens).batches(1000)
+    assert np.array_equal(from_columns(batch.tokens, tokenizer), tokenizer.encode(load_table(config.prepare)))
+    assert detokenize.main([checkpoint, str(tokens), "--out", str(tmp_path / "f.h5"), "--device", "cpu"]) == 0
+    assert "those of initial, temporal as encoded" in capsys.readouterr().out
+
+
+def test_rows_too_few_to_train_on_are_tokenized(checkpoint: str, dataset: Path, tmp_path: Path) -> None:
+    with np.load(dataset) as archive:
+        np.savez(tmp_path / "two.npz", features=archive["features"][:2], feature_names=archive["feature_names"])
+    assert tokenize.main([checkpoint, str(tmp_path / "two.npz"), "--out", str(tmp_path / "two.h5")]) == 0
+    assert open_tokens(tmp_path / "two.h5").rows == 2
+
+
+def test_flipped_bytes_are_read_or_refused(tokens: Path, checkpoint: str, tmp_path: Path) -> None:
+    tokenizer = load_checkpoint(checkpoint, device="cpu")
+    sound, rng, refusals = tokens.read_bytes(), np.random.default_rng(0), list[str]()
+    path = tmp_path / f"damaged{tokens.suffix}"
+    for _ in range(60):
+        damaged = bytearray(sound)
+        for place in rng.integers(0, len(sound), rng.integers(1, 30)):
+            damaged[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            found = open_tokens(path)
+            found.require_made_by(tokenizer)
+            for batch in found.batches(100):
+                tokenizer.decode(from_columns(batch.tokens, tokenizer))
+        except DataError as error:
+            refusals.append(str(error))
+    assert refusals
+    assert not any("\n" in said for said in refusals)

@@ -58,7 +58,7 @@ def told(record: TrialRecord, study: StudyRecord) -> str:
         lines.append(
             f"imbalance {record.metrics.in_words('imbalance')}, worst {record.metrics.in_words('fvu_worst')}, "
             f"mean {record.metrics.in_words('fvu_mean')}, util {record.metrics.utilization:.0%}, "
-            f"carried {record.metrics.carried_in_words()}"
+            f"{record.metrics.carried_in_words()}"
         )
     return BREAK.join([*lines, study.settings.in_words(record)])
 

@@ -115,5 +115,5 @@ def _tiles(study: StudyRecord) -> list[Tile]:
         Tile("worst category, FVU", f"{ours.in_words('fvu_worst')}", f"baseline {theirs.in_words('fvu_worst')}"),
         Tile("mean, FVU", f"{ours.in_words('fvu_mean')}", f"baseline {theirs.in_words('fvu_mean')}"),
         Tile("utilization", f"{ours.utilization:.0%}", f"baseline {theirs.utilization:.0%}"),
-        Tile("carried per sample", ours.carried_in_words(), f"baseline {theirs.carried_in_words()}"),
+        Tile("per sample", ours.carried_in_words(), f"baseline {theirs.carried_in_words()}"),
     ]
