@@ -106,7 +106,7 @@ def export_spinlock(
     text, notes = to_spinlock(config, carried)
     notes = [f"left out: {note}" for note in notes]
     notes += [f"category {name}: called {theirs} there" for name, theirs in called.items() if name != theirs]
-    notes.append(f"to read the categories here: --set prepare.categories.mapping={categories}")
+    notes.append(f"the names of the features of each category: {categories.name}")
     if with_data:
         _write_data(dataset, folder, config)
     else:

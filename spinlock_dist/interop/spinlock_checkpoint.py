@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from spinlock_dist.config import LEVELS
 from spinlock_dist.errors import CheckpointError
 from spinlock_dist.inputs import require_file
 
-SUFFIXES = (".pt", ".pth")
+INSIDE = "initial_encoder.cnn_encoder."
+"""What the weights of a CNN begin with that trained with the model, in the family encoded by `HYBRID`."""
+HYBRID = ("initial_hybrid", "InitialHybridEncoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +39,14 @@ class SpinlockCheckpoint:
     weights: dict[str, Tensor]
     columns: dict[str, list[int]]
     """Columns of each category, among the `width` that the model takes."""
+    encoded: dict[str, list[int]]
+    """The same among those that came to the model: of a CNN that trained with it the outputs come later."""
     width: int
     kept: np.ndarray | None
     """Which of the encoded columns cleaning kept, `[D]` bool; None where there was no cleaning."""
     center: dict[str, np.ndarray]
     scale: dict[str, np.ndarray]
-    """By category, one value a column."""
+    """By category, one value for each that is `encoded`."""
     robust: bool
     """Whether these are median and MAD, not mean and standard deviation."""
     cleaning: dict[str, Any]
@@ -52,6 +57,11 @@ class SpinlockCheckpoint:
     max_samples: int | None
     seed: int
     epoch: int | None
+
+    @property
+    def inside(self) -> int:
+        """Columns that a CNN of the initial fields gives, which trained with the model; 0 without one."""
+        return len(self.weights.get(f"{INSIDE}fc.bias", ()))
 
     @property
     def codes(self) -> np.ndarray:
@@ -102,15 +112,16 @@ def _harmless() -> list[Any]:
     ]
 
 
-def read_spinlock_checkpoint(path: Path) -> SpinlockCheckpoint:
+def read_spinlock_checkpoint(path: Path | str) -> SpinlockCheckpoint:
     """Read a checkpoint of Spinlock. Raises `CheckpointError` unless it is one whose model is known here."""
+    path = Path(path)
     require_file(path, CheckpointError)
-    try:
-        with torch.serialization.safe_globals(_harmless()):
+    with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickles of another protocol, which then load or do not
+        try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or foreign pickle surfaces anywhere
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a checkpoint that can be read as data: {reason}") from None
+        except Exception:  # a damaged or foreign pickle surfaces anywhere, with advice to run it
+            raise CheckpointError(f"{path}: {_why_not(path)}") from None
     if not isinstance(content, Mapping) or not isinstance(content.get("model_state_dict"), Mapping):
         raise CheckpointError(f"{path}: not a checkpoint of Spinlock (no model_state_dict)")
     try:
@@ -121,16 +132,25 @@ def read_spinlock_checkpoint(path: Path) -> SpinlockCheckpoint:
         raise CheckpointError(f"{path}: not as Spinlock writes it: {type(error).__name__}: {error}") from None
 
 
+def _why_not(path: Path) -> str:
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # no archive, or a damaged one
+        foreign = []
+    if not foreign:
+        return "damaged, or not a file that Spinlock wrote"
+    return f"holds {', '.join(sorted(foreign)[:3])}, which would run code where it is read, and is not read"
+
+
 def _understood(path: Path, content: Mapping[str, Any]) -> SpinlockCheckpoint:
-    weights = {name.removeprefix("_orig_mod."): each for name, each in content["model_state_dict"].items()}
-    if any(name.startswith("initial_encoder.") for name in weights):
-        raise CheckpointError(
-            f"{path}: trains a CNN of the initial fields with the model (InitialHybridEncoder), which has no "
-            "counterpart here; models whose families are encoded before can be read"
-        )
+    weights = {
+        name.removeprefix("_orig_mod.").removeprefix("vqvae."): each
+        for name, each in content["model_state_dict"].items()
+    }
     model, config = content.get("model_config") or {}, content.get("config") or {}
-    columns = model.get("group_indices") or content.get("pre_model_group_indices") or content.get("group_indices")
-    if not columns or not config.get("families"):
+    encoded = content.get("pre_model_group_indices") or content.get("group_indices") or model.get("group_indices")
+    columns = model.get("group_indices") or encoded
+    if not columns or not encoded or not config.get("families"):
         raise CheckpointError(f"{path}: says neither which columns its categories have nor how they come about")
     statistics = content["normalization_stats"]
     robust = any(isinstance(each, _RobustStatistics) for each in statistics.values())
@@ -143,14 +163,15 @@ def _understood(path: Path, content: Mapping[str, Any]) -> SpinlockCheckpoint:
     return SpinlockCheckpoint(
         path=path,
         weights=weights,
-        columns={str(category): [int(column) for column in own] for category, own in columns.items()},
+        columns=_numbers(columns),
+        encoded=_numbers(encoded),
         width=int(weights["shared_decoder.3.bias"].shape[0]),
         kept=None if kept is None else np.asarray(kept, dtype=bool),
         center=center,
         scale=scale,
         robust=robust,
         cleaning=dict(content.get("feature_cleaning_params") or {}),
-        encoders=_encoders(config["families"], content.get("encoder_state_dicts") or {}),
+        encoders=_encoders(config["families"], content.get("encoder_state_dicts") or {}, weights),
         dataset=str(config["dataset_path"]) if config.get("dataset_path") else None,
         max_samples=config.get("max_samples") or None,
         seed=int(config.get("random_seed", 42)),
@@ -158,14 +179,22 @@ def _understood(path: Path, content: Mapping[str, Any]) -> SpinlockCheckpoint:
     )
 
 
-def _encoders(families: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str, TheirEncoder]:
+def _numbers(columns: Mapping[str, Any]) -> dict[str, list[int]]:
+    return {str(category): [int(column) for column in own] for category, own in columns.items()}
+
+
+def _encoders(
+    families: Mapping[str, Any], states: Mapping[str, Any], model: Mapping[str, Tensor]
+) -> dict[str, TheirEncoder]:
+    inside = {name.removeprefix(INSIDE): each for name, each in model.items() if name.startswith(INSIDE)}
     found = {}
     for family, spec in families.items():
         state = states.get(family) or {}
+        name = str(state.get("encoder_name") or spec.get("encoder") or "identity")
         found[str(family)] = TheirEncoder(
-            name=str(state.get("encoder_name") or spec.get("encoder") or "identity"),
+            name=name,
             settings=dict(state.get("encoder_params") or spec.get("encoder_params") or {}),
-            weights=dict(state.get("state_dict") or {}),
+            weights=inside if name in HYBRID else dict(state.get("state_dict") or {}),
         )
     return found
 
@@ -177,12 +206,12 @@ def _checked(found: SpinlockCheckpoint) -> SpinlockCheckpoint:
     if len(set(every)) < len(every) or not every or every[0] < 0 or every[-1] >= found.width:
         raise CheckpointError(f"{found.path}: damaged: categories have columns twice, or beyond the {found.width}")
     for category, own in found.columns.items():
-        sizes = {len(own), len(found.center[category]), len(found.scale[category])}
-        sizes.add(int(found.weights[f"feature_extractor.group_mlps.{category}.net.0.weight"].shape[1]))
-        if len(sizes) > 1:
-            raise CheckpointError(f"{found.path}: damaged: category '{category}' has {sorted(sizes)} columns")
+        taken = int(found.weights[f"feature_extractor.group_mlps.{category}.net.0.weight"].shape[1])
+        before, center, scale = (len(each[category]) for each in (found.encoded, found.center, found.scale))
+        if len(own) != taken or not before == center == scale or before > taken:
+            raise CheckpointError(f"{found.path}: damaged: category '{category}' has columns of several numbers")
     if int(found.dims.sum()) != found.weights["shared_decoder.0.weight"].shape[1]:
         raise CheckpointError(f"{found.path}: damaged: its decoder takes other latents than its codebooks have")
-    if found.kept is not None and int(found.kept.sum()) != found.width:
+    if found.kept is not None and int(found.kept.sum()) != found.width - found.inside:
         raise CheckpointError(f"{found.path}: damaged: cleaning kept {int(found.kept.sum())} columns of {found.width}")
     return found

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import batch_norm, conv1d, gelu, linear, max_pool1d
+from torch.nn.functional import batch_norm, conv1d, conv2d, gelu, linear, max_pool1d, max_pool2d
 
 from spinlock_dist.data.initial_fields import Fields
+from spinlock_dist.data.table import missing_as_nan
 from spinlock_dist.errors import CheckpointError
 from spinlock_dist.features.encoders.base import Arrays, Encoder, numbered
 from spinlock_dist.features.encoders.fitted import FittedEncoder
 from spinlock_dist.features.encoders.identity import IdentityEncoder
-from spinlock_dist.interop.spinlock_checkpoint import TheirEncoder
+from spinlock_dist.interop.spinlock_checkpoint import HYBRID, TheirEncoder
 
 _BLOCK = 1024
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "gelu": gelu, "tanh": torch.tanh}
@@ -66,22 +67,49 @@ class _MLP(_Network):
 
 
 class _TemporalCNN(_Network):
-    """A convolution over time, three residual blocks that each halve it, mean over time, linear head, BatchNorm."""
+    """A residual network over time."""
 
     encoder: Literal["spinlock_temporal_cnn"] = "spinlock_temporal_cnn"
     axes: ClassVar[int] = 3
 
     def run(self, weights: Weights, x: Tensor) -> Tensor:
         """`[B, T, D]` to `[B, output]`."""
-        x = conv1d(x.transpose(1, 2), weights["stage1.0.weight"], stride=2, padding=3)
-        x = max_pool1d(torch.relu(_normed(weights, "stage1.1", x)), kernel_size=3, stride=2, padding=1)
-        for stage in ("stage2", "stage3", "stage4"):
-            inner = conv1d(x, weights[f"{stage}.conv1.weight"], stride=2, padding=1)
-            inner = torch.relu(_normed(weights, f"{stage}.bn1", inner))
-            inner = _normed(weights, f"{stage}.bn2", conv1d(inner, weights[f"{stage}.conv2.weight"], padding=1))
-            shortcut = conv1d(x, weights[f"{stage}.skip.0.weight"], stride=2)
-            x = torch.relu(inner + _normed(weights, f"{stage}.skip.1", shortcut))
-        return _normed(weights, "bn_final", linear(x.mean(dim=2), weights["fc.weight"], weights["fc.bias"]))
+        return _residual(weights, x.transpose(1, 2), conv1d, max_pool1d)
+
+
+class _InitialHybrid(_Network):
+    """A family as it is, and behind it a residual network over the mean of the initial fields' channels."""
+
+    encoder: Literal["spinlock_initial_hybrid"] = "spinlock_initial_hybrid"
+    needs_fields: ClassVar[bool] = True
+
+    def names(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """The family's own, then `cnn_0`, ..."""
+        return (*columns, *numbered("cnn", self.output))
+
+    def encode(self, arrays: Arrays, values: np.ndarray, fields: Fields | None) -> np.ndarray:
+        """The values beside the outputs of the network, `[N, D + output]`."""
+        assert fields is not None, "a pipeline refuses a table without"
+        blocks = [super(_InitialHybrid, self).encode(arrays, block, None) for block in fields.blocks()]
+        return np.concatenate([missing_as_nan(values), np.concatenate(blocks)], axis=1)
+
+    def run(self, weights: Weights, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` to `[B, output]`. What it takes for realizations of one channel are channels here."""
+        return _residual(weights, x.mean(dim=1, keepdim=True), conv2d, max_pool2d)
+
+
+def _residual(weights: Weights, x: Tensor, conv: Any, pool: Any) -> Tensor:
+    """A convolution, three residual blocks that each halve the sides, the mean over them, linear head, BatchNorm."""
+    x = conv(x, weights["stage1.0.weight"], stride=2, padding=3)
+    x = pool(torch.relu(_normed(weights, "stage1.1", x)), kernel_size=3, stride=2, padding=1)
+    for stage in ("stage2", "stage3", "stage4"):
+        inner = torch.relu(
+            _normed(weights, f"{stage}.bn1", conv(x, weights[f"{stage}.conv1.weight"], stride=2, padding=1))
+        )
+        inner = _normed(weights, f"{stage}.bn2", conv(inner, weights[f"{stage}.conv2.weight"], padding=1))
+        shortcut = conv(x, weights[f"{stage}.skip.0.weight"], stride=2)
+        x = torch.relu(inner + _normed(weights, f"{stage}.skip.1", shortcut))
+    return _normed(weights, "bn_final", linear(x.flatten(2).mean(dim=2), weights["fc.weight"], weights["fc.bias"]))
 
 
 def _normed(weights: Weights, name: str, x: Tensor) -> Tensor:
@@ -102,6 +130,8 @@ def fitted(family: str, theirs: TheirEncoder, columns: tuple[str, ...], axes: in
             encoder = _MLP(output=widths[-1], activation=theirs.settings.get("activation", "relu"))
         elif theirs.name in ("td_cnn", "TemporalCNNEncoder"):
             encoder = _TemporalCNN(output=len(arrays["fc.bias"]))
+        elif theirs.name in HYBRID:
+            encoder = _InitialHybrid(output=len(arrays["fc.bias"]))
         else:
             raise CheckpointError(f"families.{family}: the encoder {theirs.name} is not known here")
     except (IndexError, KeyError, ValueError) as error:

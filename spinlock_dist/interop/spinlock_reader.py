@@ -6,17 +6,20 @@ silence.
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spinlock_dist.categories.mapping import read_names
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
+from spinlock_dist.compression.uniform_baseline import published_codes
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.documents import read_document
 from spinlock_dist.errors import ConfigError, did_you_mean
-from spinlock_dist.given_ratios import read_given
+from spinlock_dist.given_ratios import MAX_RATIO, read_given
 from spinlock_dist.preset import merge, read_preset
 
 COLUMNS, NAMES = ".columns.json", ".categories.json"
@@ -82,7 +85,6 @@ AS_HERE: dict[str, tuple[tuple[Any, ...], str]] = {
     "topo_samples": ((64, None), "the topographic term sees 64 rows of a batch"),
     "use_ema": ((True,), "codebooks follow by moving averages"),
     "levels": ((None, []), "nothing reads it there: sizes follow from the ratios, on three levels, as here"),
-    "factors": ((None, [], {}), "sizes follow from the ratios, on three levels"),
     "category_assignment": (
         ("auto", "file", None),
         "categories are discovered; prepare.categories.mapping takes a file",
@@ -138,7 +140,7 @@ NO_COUNTERPART: dict[str, str] = {
 
 SPECIAL = (
     *("families", "feature_families", "feature_family", "category_mapping_file"),
-    *("compression_ratios", "compression_ratios_per_category", "auto_compression_strategy"),
+    *("compression_ratios", "compression_ratios_per_category", "auto_compression_strategy", "factors"),
 )
 
 ENCODERS: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, tuple[Any, ...] | None]]] = {
@@ -193,6 +195,9 @@ SAME_VALUE: dict[tuple[str, str | None], Any] = {
     ("num_categories_auto", "auto"): None,
     ("max_variance_threshold", None): sys.float_info.max,  # no limit
 }
+
+LEAST_RATIO = 0.01
+"""Of a level that has one code: a ratio is above 0."""
 
 Given = dict[str, tuple[Any, int | None]]
 """Values and their lines by key; a key that comes from an alias has no line of its own."""
@@ -370,11 +375,15 @@ def _read_mapping(given: Given, reading: _Reading) -> None:
 
 
 def _read_ratios(given: Given, reading: _Reading) -> None:
-    """Set the strategy: ratios by category before those of all, as there; `auto` names one; without any, uniform."""
+    """Set the strategy: ratios by category count first, as there, then codes, then those of all; else uniform."""
     ratios, line = given.get("compression_ratios", (None, None))
     by_category, own_line = given.get("compression_ratios_per_category", (None, None))
+    levels, levels_line = given.get("factors", (None, None))
     if by_category is not None:
         ratios, line = by_category, own_line
+    elif levels:
+        _read_codes(levels, levels_line, reading)
+        return
     if ratios == "auto":
         reading.set("compression.strategy", *given.get("auto_compression_strategy", ("balanced", line)))
         return
@@ -382,6 +391,28 @@ def _read_ratios(given: Given, reading: _Reading) -> None:
     reading.set("compression.strategy", "uniform" if stated == UNIFORM_RATIOS else "given", line)
     if stated != UNIFORM_RATIOS:
         reading.set("compression.given", stated, line)
+
+
+def _read_codes(levels: Any, line: int | None, reading: _Reading) -> None:
+    """Set the ratios that buy the codes of each level, where the categories they are of can be named."""
+    mapping = reading.settings.get("prepare.categories.mapping")
+    names = read_names(mapping) if mapping else {}
+    try:
+        ratios = {name: _bought(len(names[name]), row) for name, row in levels.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        reading.set("compression.strategy", "uniform", line)
+        reading.pass_over("factors", "sizes follow from the ratios, on three levels")
+        return
+    reading.set("compression.strategy", "given", line)
+    reading.set("compression.given", ratios, line)
+    reading.set("compression.capacity", "codes", line)
+
+
+def _bought(features: int, levels: Any) -> list[float]:
+    """The ratios at which a category of so many features has these codes at its three levels."""
+    parts = zip(levels, UNIFORM_RATIOS, published_codes(features), strict=True)
+    ratios = [uniform * math.log2(int(level["num_tokens"])) / math.log2(codes) for level, uniform, codes in parts]
+    return [min(max(ratio, LEAST_RATIO), MAX_RATIO) for ratio in ratios]
 
 
 def _given(ratios: Any, line: int | None, reading: _Reading) -> Any:

@@ -14,15 +14,17 @@ from spinlock_dist.categories.category import Category
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.compression.characteristics import characterize
 from spinlock_dist.config import PrepareConfig, TrialConfig
+from spinlock_dist.data.initial_family import completed
 from spinlock_dist.data.load import load_table
 from spinlock_dist.data.table import FeatureTable, require_families
 from spinlock_dist.device import resolve_device
 from spinlock_dist.errors import CheckpointError, DataError
 from spinlock_dist.features.cleaning import Cleaning, LedgerEntry
+from spinlock_dist.features.encoders.fitted import FittedEncoder
 from spinlock_dist.features.encoders.identity import IdentityEncoder
 from spinlock_dist.features.normalization import Normalization
 from spinlock_dist.features.pipeline import FeaturePipeline
-from spinlock_dist.interop.spinlock_checkpoint import SpinlockCheckpoint
+from spinlock_dist.interop.spinlock_checkpoint import HYBRID, SpinlockCheckpoint
 from spinlock_dist.interop.spinlock_encoders import fitted
 from spinlock_dist.interop.spinlock_model import CONFIG, SpinlockVQVAE
 from spinlock_dist.model.layout import GroupLayout
@@ -30,6 +32,8 @@ from spinlock_dist.prepare import fingerprint
 from spinlock_dist.split import Split, split_rows
 from spinlock_dist.tokenizer import Tokenizer
 
+UNUSED = ("partial_decoders.", "initial_encoder.")
+"""Weights that the model does not need once its features are encoded."""
 TRAIN_SHARE = 0.9
 SAME = 0.01
 """How far, in units of its scale, a column's mean may be off and still be the training's."""
@@ -69,7 +73,7 @@ def as_tokenizer(checkpoint: SpinlockCheckpoint, table: FeatureTable, device: st
     layout = GroupLayout(categories, resolve_device(device))
     ratios = checkpoint.dims / np.array([len(category) for category in categories])[:, None]
     plan = CapacityPlan(ratios, checkpoint.dims, checkpoint.codes[..., None])
-    weights = {name: tensor for name, tensor in checkpoint.weights.items() if not name.startswith("partial_decoders.")}
+    weights = {name: tensor for name, tensor in checkpoint.weights.items() if not name.startswith(UNUSED)}
     used = sorted(column for own in checkpoint.columns.values() for column in own)
     for name in ("shared_decoder.3.weight", "shared_decoder.3.bias"):
         weights[name] = weights[name][used]
@@ -98,35 +102,62 @@ def _pipeline(checkpoint: SpinlockCheckpoint, table: FeatureTable) -> tuple[Feat
         family: fitted(family, theirs, table.names[family], table.columns[family].ndim)
         for family, theirs in checkpoint.encoders.items()
     }
-    names = [(f"{family}::{name}", family) for family, encoder in encoders.items() for name in encoder.names]
-    kept = np.arange(len(names)) if checkpoint.kept is None else np.flatnonzero(checkpoint.kept)
-    if len(kept) != checkpoint.width or (checkpoint.kept is not None and len(checkpoint.kept) != len(names)):
-        raise DataError(
-            f"{table.source}: gives {len(names)} columns, and {checkpoint.path} was trained on "
-            f"{len(kept) if checkpoint.kept is None else len(checkpoint.kept)}"
-        )
-    used = sorted(column for own in checkpoint.columns.values() for column in own)
     try:
-        raw_ND = np.concatenate(
-            [encoder.encode(table.columns[family], table.fields) for family, encoder in encoders.items()], axis=1
-        )
+        table = completed(table, {family: encoder.config for family, encoder in encoders.items()})
+        encoded = {family: each.encode(table.columns[family], table.fields) for family, each in encoders.items()}
     except (KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{checkpoint.path}: an encoder does not fit {table.source}: {reason}") from None
-    place = {column: at for at, column in enumerate(used)}
-    center, scale = np.empty(len(used)), np.empty(len(used))
-    for category, own in checkpoint.columns.items():
-        at = [place[column] for column in own]
-        center[at], scale[at] = checkpoint.center[category], checkpoint.scale[category]
+    raw_ND = np.concatenate(list(encoded.values()), axis=1)
+    names = [(f"{family}::{name}", family) for family, encoder in encoders.items() for name in encoder.names]
+    inside = _inside(checkpoint, encoders)
+    kept = _kept(checkpoint, inside, table.source)
+    used = sorted(column for own in checkpoint.columns.values() for column in own)
+    center, scale = _statistics(checkpoint, inside[kept])
     pipeline = FeaturePipeline(
         encoders=encoders,
         cleaning=_cleaning(checkpoint, raw_ND, kept[used], names),
-        normalization=Normalization("robust" if checkpoint.robust else "standard", {"center": center, "scale": scale}),
+        normalization=Normalization(
+            "robust" if checkpoint.robust else "standard", {"center": center[used], "scale": scale[used]}
+        ),
     )
+    place = {column: at for at, column in enumerate(used)}
     categories = tuple(
         Category(category, tuple(place[column] for column in own)) for category, own in checkpoint.columns.items()
     )
     return pipeline, categories
+
+
+def _inside(checkpoint: SpinlockCheckpoint, encoders: dict[str, FittedEncoder]) -> np.ndarray:
+    """Which of the encoded columns `[D]` come of a CNN that trained with the model: the last of their family."""
+    parts = []
+    for family, encoder in encoders.items():
+        own = np.zeros(len(encoder.names), dtype=bool)
+        if checkpoint.encoders[family].name in HYBRID:
+            own[len(own) - checkpoint.inside :] = True
+        parts.append(own)
+    return np.concatenate(parts)
+
+
+def _kept(checkpoint: SpinlockCheckpoint, inside_D: np.ndarray, source: str) -> np.ndarray:
+    """The encoded columns that the model takes. Raises `DataError` if it was trained on another number of them."""
+    kept_D = np.ones(len(inside_D), dtype=bool)
+    before = int((~inside_D).sum())
+    expected = checkpoint.width - checkpoint.inside if checkpoint.kept is None else len(checkpoint.kept)
+    if before != expected:
+        raise DataError(f"{source}: gives {before} columns, and {checkpoint.path} was trained on {expected}")
+    if checkpoint.kept is not None:
+        kept_D[~inside_D] = checkpoint.kept
+    return np.flatnonzero(kept_D)
+
+
+def _statistics(checkpoint: SpinlockCheckpoint, inside_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Center and scale `[K]` of the columns that the model takes; outputs of its own CNN it takes as they are."""
+    center, scale = np.zeros(len(inside_K)), np.ones(len(inside_K))
+    number = np.flatnonzero(~inside_K)
+    for category, own in checkpoint.encoded.items():
+        center[number[own]], scale[number[own]] = checkpoint.center[category], checkpoint.scale[category]
+    return center, scale
 
 
 def _cleaning(
@@ -136,6 +167,8 @@ def _cleaning(
     missing_NK = ~np.isfinite(raw_ND[:, columns])
     x_NK = np.where(missing_NK, 0.0, raw_ND[:, columns])
     low, high = _limits(checkpoint, x_NK)
+    as_it_is = [checkpoint.encoders[names[column][1]].name in HYBRID for column in columns]
+    low, high = np.where(as_it_is, -np.inf, low), np.where(as_it_is, np.inf, high)
     imputed, clipped = missing_NK.sum(axis=0), (((x_NK < low) | (x_NK > high)) & ~missing_NK).sum(axis=0)
     place = {int(column): at for at, column in enumerate(columns)}
     ledger = tuple(
@@ -174,4 +207,5 @@ def _is_same(checkpoint: SpinlockCheckpoint, pipeline: FeaturePipeline, cleaned_
     """Whether these rows have the statistics that it normalized by."""
     center, scale = (pipeline.normalization.arrays[name] for name in ("center", "scale"))
     middle = np.median(cleaned_NK, axis=0) if checkpoint.robust else cleaned_NK.mean(axis=0)
-    return bool((np.abs(middle - center) <= SAME * scale).all())
+    taken_as_it_is = (center == 0) & (scale == 1)
+    return bool((taken_as_it_is | (np.abs(middle - center) <= SAME * scale)).all())

@@ -234,9 +234,13 @@ def test_data_that_is_not_the_studys_any_more_is_refused(data, real, make_record
     assert not (tmp_path / "t.yaml").exists()
 
 
-def test_this_program_reads_the_features_that_it_wrote(data, real, make_record, tmp_path):
-    export_spinlock(real, make_record(0, 0.1, 0.2), TrialConfig(prepare=data.config), tmp_path / "t.yaml", True)
+def test_this_program_reads_what_it_wrote(data, real, make_record, tmp_path):
+    config = TrialConfig(prepare=data.config).with_overrides({"compression.strategy": "waterfill"})
+    export_spinlock(real, make_record(0, 0.1, 0.2), config, tmp_path / "t.yaml", with_data=True)
     theirs, _ = load_spinlock_yaml(tmp_path / "t.yaml")
+    rows = len(data.split.train)
+    plan = plan_capacity(theirs.compression, data.characteristics, rows)
+    assert plan.bits == pytest.approx(plan_capacity(config.compression, data.characteristics, rows).bits, abs=0.3)
     mapping = CategoriesConfig(mapping=str(tmp_path / "t.categories.json"), only_mapped=True)
     again = prepare(theirs.prepare.model_copy(update={"categories": mapping}))
     assert [category.name for category in again.categories] == [category.name for category in data.categories]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from spinlock_dist.compression.strategies import UNIFORM_RATIOS
+from spinlock_dist.compression.uniform_baseline import published_codes
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import dump_config, load_config
 from spinlock_dist.errors import ConfigError
@@ -173,6 +177,24 @@ def test_categories_by_column_are_named_and_those_of_an_export_are_read_by_name(
     (tmp_path / "t.categories.json").write_text("{}")
     config, not_mapped = load(tmp_path, tree)
     assert (config.prepare.categories.mapping, not_mapped) == (str(tmp_path / "t.categories.json"), [])
+
+
+def test_codes_of_levels_are_named_unless_their_categories_can_be(tmp_path: Path) -> None:
+    levels = [{"num_tokens": codes, "latent_dim": 8} for codes in (48, 13, 1)]
+    model = {"factors": {"cluster_1": levels}}
+    tree = {"dataset_path": "a.h5", "model": model}
+    config, not_mapped = load(tmp_path, tree)
+    assert (config.compression.strategy, not_mapped) == (
+        "uniform",
+        ["factors (sizes follow from the ratios, on three levels)"],
+    )
+    (tmp_path / "t.categories.json").write_text(json.dumps({"cluster_1": [f"s::{i}" for i in range(14)]}))
+    tree["training"] = {"category_mapping_file": str(tmp_path / "t.columns.json")}
+    config, not_mapped = load(tmp_path, tree)
+    assert (config.compression.strategy, config.compression.capacity, not_mapped) == ("given", "codes", [])
+    assert isinstance(config.compression.given, dict)
+    bits = np.log2(published_codes(14)) * config.compression.given["cluster_1"] / UNIFORM_RATIOS
+    assert 2**bits == pytest.approx([48, 13, 1], rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["InitialCNNEncoder", "ic_cnn", "ICCNNEncoder"])
