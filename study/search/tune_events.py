@@ -45,7 +45,7 @@ class TuneEvents(tune.Callback):
             if "curve" in report:
                 row = json.loads(report["curve"])
                 self._events.on_trial_report(TrialReport(report["number"], row, int(report["start"])))
-        if result.get("reports") and self._keeps_device(getattr(trial, "trial_id", "")):
+        if result.get("reports") and self._keeps_device(trial.trial_id):
             keep_device(trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
@@ -53,7 +53,8 @@ class TuneEvents(tune.Callback):
         now = time.monotonic()
         if now - self._ticked > TICK_SECONDS:
             self._ticked = now
-            self._events.on_running([numbers_of(trial) for trial in trials if trial.status == "RUNNING"])
+            running = [trial for trial in trials if trial.status == "RUNNING"]
+            self._events.on_running([numbers_of(each) for each in running if not self._keeps_device(each.trial_id)])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Read what Tune has just written about the death of a process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import socket
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def _gpu_model() -> str:
         return ""
 
 
+@functools.cache
 def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

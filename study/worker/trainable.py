@@ -37,7 +37,7 @@ from spinlock_dist.training.snapshot import Snapshots
 from spinlock_dist.training.trainer import MembersReport
 from study.cluster.resources import Resources
 from study.worker.actor import trial_name
-from study.worker.device import DeviceFault, device_in_use, explained, share_memory
+from study.worker.device import Device, DeviceFault, device_in_use, explained, share_memory
 from study.worker.retry_policy import failure_kind
 
 Objective = Callable[
@@ -186,10 +186,20 @@ def curve_row(metrics: EpochMetrics) -> dict[str, float]:
 def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> TrialRecord:
     """Run one training to its end, from its last snapshot if there is one, and return its record.
 
-    Finals and verification score the test rows as well.
+    Finals and verification score the test rows as well. Raises `DeviceFault` if its device failed.
     """
-    began = time.monotonic()
     device = device_in_use(setup.resources.gpus)
+    try:
+        use_resources(setup.resources, setup.resources.gpus)
+        return _evaluate(training, data, setup, device)
+    except Exception as error:
+        if failure_kind(error) == "device fault":
+            raise DeviceFault(device, _in_a_line(error)) from None
+        raise
+
+
+def _evaluate(training: Training, data: PreparedData, setup: WorkerSetup, device: Device) -> TrialRecord:
+    began = time.monotonic()
     curve: list[dict[str, float]] = []
     kept = Snapshots(setup.snapshots / training.name, setup.snapshot_seconds)
 
@@ -197,13 +207,7 @@ def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> Tria
         curve.extend(curve_row(metrics) for metrics in made.values())
         return set()
 
-    try:
-        use_resources(setup.resources, setup.resources.gpus)
-        [outcome] = setup.objective([training.config], data, report, kept)
-    except Exception as error:
-        if failure_kind(error) == "device fault":
-            raise DeviceFault(device, _in_a_line(error)) from None
-        raise
+    [outcome] = setup.objective([training.config], data, report, kept)
     known: dict[str, Any] = {"node": device.host, "device": device.name, "model": device.model}
     known |= {"identity": training_identity(training.config, data.fingerprint)}
     if isinstance(outcome, DivergedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +20,12 @@ from spinlock_dist.config import TrialConfig
 from spinlock_dist.training.snapshot import Snapshots
 from study import StudyConfig, run
 from study.config import ClusterConfig
+from study.worker.retry_policy import StudyError
 from tests.faults.conftest import Ledger
 from tests.toy import ONE_PARAMETER, Fault, make_toy, small_study
 
 TRIALS = 24
+LONG = pytest.mark.skipif("FAULTS" not in os.environ, reason="make test-faults runs it")
 SAID = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"
 
 
@@ -94,3 +97,43 @@ def test_one_of_eight_gpus_is_broken_while_a_node_joins_and_one_leaves(
     assert re.search(r"Set aside.*GPU 1 of .*illegal memory access", (folder / "report.html").read_text())
     repeated = [record for record in records if any(attempt.kind == "device fault" for attempt in record.attempts)]
     ledger.enter("one of eight GPUs broken", "from the start", "set aside, named", records, TRIALS, repeated)
+
+
+@LONG
+@pytest.mark.usefixtures("shared_ray")
+def test_a_broken_gpu_that_trials_share(dataset: Path, tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "met").mkdir()
+    here = ray.get_runtime_context().get_node_id()
+    cluster = ClusterConfig(gpus=2, gpus_per_trial=0.5, snapshot_seconds=0)
+    config = small_study(tmp_path, dataset, ONE_PARAMETER, trials=12, cluster=cluster)
+    records, said, _ = ran(config, broken(tmp_path / "met", (here, 0)), Printed())
+    assert {record.state for record in records} == {"complete"}
+    assert "GPU 0 (not usable by torch) of" in said and "is set aside" in said
+    assert "GPU 0" not in {record.device for record in records}
+    ledger.enter("a shared GPU broken", "from the start", "set aside, named", records, 12)
+
+
+@LONG
+@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.parametrize(
+    ("phase", "line"),
+    [
+        ("baseline", r"baseline-baseline-0 failed \d times, at last: GPU \d .* failed: RuntimeError: CUDA error"),
+        ("search", r"no device is left|trials failed, all because: RuntimeError: CUDA error"),
+    ],
+)
+def test_a_study_on_which_every_gpu_is_broken_ends_in_a_line(
+    dataset: Path, tmp_path: Path, phase: str, line: str
+) -> None:
+    (tmp_path / "met").mkdir()
+    here = ray.get_runtime_context().get_node_id()
+    fail = broken(tmp_path / "met", *((here, gpu) for gpu in range(8)))
+
+    def fail_in_phase(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        if phase == "baseline" or config.compression.strategy != "uniform":
+            fail(config, epoch, snapshots)
+
+    config = small_study(tmp_path, dataset, ONE_PARAMETER, trials=12, cluster=ClusterConfig(gpus=8))
+    with pytest.raises(StudyError, match=line) as ended:
+        ran(config, fail_in_phase, Printed())
+    assert "\n" not in str(ended.value)

@@ -73,11 +73,11 @@ def test_what_tune_calls_back_becomes_events(tmp_path):
     adapter = TuneEvents(noted, lambda name, text: deaths.append((name, text)))
     row = {"epoch": 5, "fvu_worst": 0.5}
     reports = [{"number": 4, "start": 2, "curve": json.dumps(row)}, {"number": 5, "status": "failed"}]
-    adapter.on_trial_result(1, [], None, {"reports": reports})
+    adapter.on_trial_result(1, [], SimpleNamespace(trial_id="a"), {"reports": reports})
     assert noted.reports == [TrialReport(4, row, 2)]
     trials = [
-        SimpleNamespace(status="RUNNING", config={"members": [{"number": 4}, {"number": 5}]}),
-        SimpleNamespace(status="TERMINATED", config={"members": [{"number": 3}]}),
+        SimpleNamespace(trial_id="a", status="RUNNING", config={"members": [{"number": 4}, {"number": 5}]}),
+        SimpleNamespace(trial_id="b", status="TERMINATED", config={"members": [{"number": 3}]}),
     ]
     adapter.on_step_end(1, trials)
     adapter.on_step_end(2, trials)  # at once: Tune ends many steps a second
