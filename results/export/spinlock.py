@@ -49,6 +49,8 @@ def check_sidecars(out: Path, overwrite: bool, with_data: bool) -> None:
     )
     for path in _sidecars(out):
         check_output(path, by_name, overwrite=overwrite)
+    if _dataset(out) == out:
+        raise ConfigError(f"--out {out}: is where the features of this export go; name a .yaml file")
     if with_data:
         from spinlock_dist.interop.spinlock_dataset import FEATURES
 

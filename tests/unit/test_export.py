@@ -190,6 +190,15 @@ def test_damaged_preparation_is_a_line(study, tmp_path, damaged):
         main(["s", "--runs", str(tmp_path), "--format", "spinlock", "--out", str(tmp_path / "x.yaml")])
 
 
+def test_data_of_others_is_not_replaced(study, tmp_path):
+    (tmp_path / "s.h5").write_bytes(b"years of simulation")
+    with pytest.raises(ConfigError, match=r"s\.h5: holds something else than features that an export wrote"):
+        export(study, tmp_path / "s.yaml", "--format", "spinlock", "--with-data")
+    with pytest.raises(ConfigError, match=r"name a \.yaml file"):
+        export(study, tmp_path / "t.h5", "--format", "spinlock")
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
+
+
 # ---------------------------------------------------------------- Spinlock's, with the features
 
 
