@@ -173,7 +173,11 @@ def make_objective(seconds: float):
         return [outcome(metrics) for metrics in scores]
 
     def outcome(metrics: Metrics) -> SimpleNamespace:
-        return SimpleNamespace(validation=metrics, save=lambda folder: None, evaluate=lambda split: metrics)
+        return SimpleNamespace(
+            validation=metrics,
+            save=lambda folder: folder.mkdir(parents=True, exist_ok=True),
+            evaluate=lambda split: metrics,
+        )
 
     return objective
 

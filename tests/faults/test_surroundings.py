@@ -1,4 +1,4 @@
-"""What a study runs on is disturbed from outside: workers, memory, file handles, disks, the clock, its own files."""
+"""What a study runs on is disturbed from outside: workers, memory, file handles, disks, its own files."""
 
 from __future__ import annotations
 
@@ -136,30 +136,6 @@ def test_a_disk_that_is_full_or_read_only(
     again = launch(name, "--resume", runs=disk)
     assert again.ends() == undisturbed
     ledger.enter(f"disk {how}", phase, "by --resume", story(again.study), TRIALS)
-
-
-# ---------------------------------------------------------------- the clock
-
-
-def test_a_clock_that_is_set_back_an_hour(
-    launch: Launcher, undisturbed: list[TrialRecord], ledger: Ledger, tmp_path: Path
-) -> None:
-    library = tmp_path / "clock.so"
-    source = Path(__file__).with_name("clock.c")
-    if shutil.which("cc") is None or subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source]).returncode:
-        pytest.skip("no C compiler")
-    env = {"LD_PRELOAD": str(library), "CLOCK_SET_BACK": str(tmp_path / "now")}
-    launched = launch("clock", env=env)
-    launched.wait_for(lambda: searches(launched))
-    (tmp_path / "now").touch()
-    launched.wait_for(lambda: "the clock was set back by 60 min" in launched.printed)
-    launched.process.send_signal(signal.SIGTERM)  # Ray may wait for an hour before it places anything
-    assert launched.process.wait(DEADLINE) == 130
-    assert launch("clock", "--resume", env=env).ends() == undisturbed
-    records = story(launched.study)
-    began = [attempt.began for record in records for attempt in record.attempts]
-    assert began != sorted(began)  # it was set back indeed
-    ledger.enter("clock set back an hour", "during the search", "by --resume", records, TRIALS)
 
 
 # ---------------------------------------------------------------- two drivers, and files that go
