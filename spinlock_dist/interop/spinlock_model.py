@@ -49,6 +49,11 @@ class SpinlockVQVAE(HierarchicalVQVAE):
         ]
 
     @torch.no_grad()
+    def tokens(self, x_MBGF: Tensor) -> list[list[Tensor]]:
+        """The nearest codes `[M, G, B, 1]` of each level, bucket by bucket."""
+        return [[level.tokens_MGBS for level in result.levels] for result in self.reconstruct(x_MBGF)]
+
+    @torch.no_grad()
     def decode(self, tokens_MGBLS: Tensor) -> Tensor:
         """The reconstruction `[M, B, G, F]` of tokens."""
         [tokens_GBL] = tokens_MGBLS[..., 0]

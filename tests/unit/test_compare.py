@@ -14,7 +14,7 @@ from spinlock_dist.errors import ConfigError
 from tests.synthetic_study import build_study
 
 OTHERS = {
-    "epochs": ({"epochs": 20}, "training.epochs: 10 in a, 20 in epochs"),
+    "epochs": ({"epochs": 10}, "training.epochs: 20 in a, 10 in epochs"),
     "normalization": (
         {"base": {"prepare": {"normalization": "robust"}}},
         "prepare.normalization: standard in a, robust in normalization",
@@ -97,7 +97,7 @@ def test_anyway_compares_each_with_its_own_baseline_and_says_so(runs, capsys, na
 def test_a_third_study_that_differs_is_named(runs):
     studies = [read_study(StudyFolder(runs / name)) for name in ("a", "b", "epochs")]
     [found] = differences(studies)
-    assert found.values == {"a": 10, "epochs": 20}
+    assert found.values == {"a": 20, "epochs": 10}
 
 
 @pytest.mark.parametrize("arguments", [["a"], ["a", "a"], ["a", "b", "--reach", "0.5"]])

@@ -73,7 +73,7 @@ class TestPrepare:
         rows = data.split.train if folds == 1 else np.sort(np.concatenate([data.split.train, data.split.validation]))
         raw = data.pipeline.clean(load_table(data.config))[rows]
         for category, found in zip(data.categories, data.characteristics, strict=True):
-            assert found == characterize(raw[:, category.columns])
+            assert found == characterize(raw[:, category.columns], category.name)
 
     @pytest.mark.parametrize("folds", [1, 3])
     @pytest.mark.parametrize("normalization", ["standard", "robust", "quantile"])

@@ -108,7 +108,7 @@ def test_it_prepares_a_file_of_spinlock_and_sizes_it_by_its_rules(preset: TrialC
 def test_a_dataset_of_other_families_is_refused_and_taken_without(tmp_path: Path) -> None:
     dataset = write_table(tmp_path / "table.npz", rows=60)
     path = tmp_path / "trial.yaml"
-    with pytest.raises(DataError, match="no family 'initial'"):
+    with pytest.raises(DataError, match="no family 'temporal'"):
         prepare(load_config(written(path, f"preset: spinlock\nprepare: {{dataset: {dataset}}}\n")).prepare)
     text = f"preset: spinlock\nprepare: {{dataset: {dataset}, families: null}}\n"
     assert set(prepare(load_config(written(path, text)).prepare).families) == {"summary"}

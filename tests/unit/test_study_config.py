@@ -93,6 +93,7 @@ TOGETHER = {
     "sampler": "random",
     "base.quantizer.kind": "fsq",
     "base.compression.strategy": "uniform",
+    "base.compression.given": [0.4, 1.0, 1.5],
     "base.prepare.families": {"summary": {"encoder": "identity"}},
     "base.prepare.split": {"train": 0.6, "validation": 0.2, "test": 0.2, "seed": 1, "search_seed": 2},
     "base.prepare.categories": {"mapping": "m.json", "only_mapped": True},
