@@ -163,10 +163,13 @@ def _parquet(draft: Path, head: TokenHead) -> Iterator[Callable[[TokenBatch], No
 
 @contextmanager
 def _hdf5(draft: Path, head: TokenHead) -> Iterator[Callable[[TokenBatch], None]]:
-    with h5py.File(draft, "w") as file:
-        file.attrs.update({MARK: FORMAT_VERSION, "checkpoint": head.checkpoint, "dataset": head.dataset})
+    # Of the latest layout, whose tables of contents have checksums, and text of fixed length: strings of any length lie
+    # in a heap without one, and the library may never return from a damaged one.
+    with h5py.File(draft, "w", libver="latest") as file:
+        texts = {"checkpoint": head.checkpoint, "dataset": head.dataset}
+        file.attrs.update({MARK: FORMAT_VERSION, **{name: np.bytes_(text.encode()) for name, text in texts.items()}})
         for name in ("category", "level"):
-            file.create_dataset(name, data=[getattr(each, name) for each in head.columns], dtype=h5py.string_dtype())
+            file[name] = np.array([getattr(each, name).encode() for each in head.columns])
         for name in ("codebook", "codes"):
             file[name] = np.array([getattr(each, name) for each in head.columns], np.int64)
         packed: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
@@ -225,13 +228,16 @@ def _parquet_head(path: Path) -> tuple[TokenHead, int]:
 def _hdf5_head(path: Path) -> tuple[TokenHead, int]:
     with h5py.File(path, "r") as file:
         _require_version(path, file.attrs.get(MARK))
+        if any(file[name].dtype.kind != "S" for name in ("category", "level")):
+            raise DataError(f"{path}: damaged: 'category' and 'level' are not texts of a fixed length")
         names = ([text.decode() for text in file[name][:]] for name in ("category", "level"))
         numbers = (file[name][:].tolist() for name in ("codebook", "codes"))
         columns = tuple(TokenColumn(*each) for each in zip(*names, *numbers, strict=True))
         rows, tokens = file[ROW], file["tokens"]
         if tokens.shape != (len(rows), len(columns)):
             raise DataError(f"{path}: damaged: tokens {list(tokens.shape)} of {len(rows)} rows")
-        return TokenHead(str(file.attrs["checkpoint"]), str(file.attrs["dataset"]), columns), len(rows)
+        checkpoint, dataset = (file.attrs[name].decode() for name in ("checkpoint", "dataset"))
+        return TokenHead(checkpoint, dataset, columns), len(rows)
 
 
 def _parquet_batches(source: TokenFile, size: int) -> Iterator[TokenBatch]:
