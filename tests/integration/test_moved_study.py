@@ -115,8 +115,13 @@ def test_tables_of_another_study_are_not_shown(folder: Path) -> None:
     assert [record.seed for record in found.search] == [0, 0, 0]
 
 
-def test_finals_do_not_outlive_their_trials(folder: Path) -> None:
+def test_nothing_outlives_the_trials_it_is_of(folder: Path) -> None:
     (folder / "runs" / "a" / "optuna.journal").unlink()
+    with pytest.raises(ConfigError, match=r"optuna\.journal is missing, but its trials have left"):
+        resumed(folder, "a")
+    study = read_folder(folder, "a")
+    study.trials.unlink()
+    shutil.rmtree(study.checkpoint(0).parent, ignore_errors=True)
     with pytest.raises((ConfigError, SpinlockError), match=r"final\.json: belongs to another search"):
         resumed(folder, "a")
 
