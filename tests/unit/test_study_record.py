@@ -146,11 +146,13 @@ def test_a_study_knows_whether_it_runs(folder):
 
 def test_who_looks_whether_a_study_runs_is_in_no_drivers_way(folder):
     (folder.path / ".driver").write_text("process 1 on a machine that was killed")
+    held = 0
     with watched(folder):
         for _ in range(300):
             with folder.lock():
-                pass
+                held += 1
             (folder.path / ".driver").write_text("process 1 on a machine that was killed")
+    assert held == 300
 
 
 def test_a_killed_driver_does_not_run(folder):
