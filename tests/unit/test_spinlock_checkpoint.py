@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import spinlock_dist.diagnose
-from spinlock_dist.errors import CheckpointError, DataError
+from spinlock_dist.errors import CheckpointError, ConfigError, DataError
 from spinlock_dist.interop.spinlock_checkpoint import SpinlockCheckpoint, read_spinlock_checkpoint
 from spinlock_dist.interop.spinlock_tokenizer import as_tokenizer, its_split, its_table
 
@@ -426,3 +426,14 @@ def test_a_dataset_that_has_moved_is_asked_for(one: Case, tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"d\.h5.*--dataset FILE names it"):
         its_table(checkpoint, None)
     assert len(its_table(checkpoint, str(tmp_path / "moved.h5"))) == ROWS
+
+
+def test_it_has_a_page_and_no_figures(one: Case, tmp_path: Path) -> None:
+    """Figures are drawn from levels that its model does not have."""
+    page, figures = tmp_path / "page.html", tmp_path / "figures"
+    diagnosed = [str(one.path), "--device", "cpu"]
+    with pytest.raises(ConfigError, match="--figures: drawn of checkpoints of this program alone"):
+        spinlock_dist.diagnose.main([*diagnosed, "--figures", str(figures)])
+    assert not figures.exists()
+    assert spinlock_dist.diagnose.main([*diagnosed, "--html", str(page)]) == 0
+    assert page.read_text().startswith("<!doctype html>")
