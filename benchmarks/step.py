@@ -132,7 +132,7 @@ def reference() -> dict[str, float]:
     seconds = interleaved(arms)
     index = torch.arange(BATCH)[None]
     with CallCounter() as ours:
-        trainer.step(trainer.train_NGF[index])
+        trainer.step(index)
     optimizer = torch.optim.Adam(plain.parameters())
     with CallCounter() as theirs:
         optimizer.zero_grad()
@@ -171,7 +171,7 @@ def members() -> dict[str, float]:
     for count in (1, 32):
         trainer = make_trainer(values, SIZES, count, **TORCH)
         with CallCounter() as counter:
-            trainer.step(trainer.train_NGF[torch.arange(BATCH).expand(count, -1)])
+            trainer.step(torch.arange(BATCH).expand(count, -1))
         found[f"kernels a step, {count} members"] = counter.kernels
     state = 4 * cells[32] + sum(4 * buffer.numel() for buffer in single.model.buffers())
     return {**found, "kB a member (weights, gradients, two moments, codebooks)": state / 1e3}

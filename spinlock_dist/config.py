@@ -371,6 +371,10 @@ class TrainingConfig(Section):
     """Of the learning rate over the epochs: constant, linear to zero, or constant and then linear to zero."""
     decay_share: float = Field(0.5, gt=0, le=1)
     """Share of the training in which `wsd` decays."""
+    refine_share: float = Field(0.5, ge=0, lt=1)
+    """Share of the epochs, the last ones, in which decoders alone learn, on the tokens that beam search has found for
+    them; the schedule runs anew. Not read where tokens are the encoders' own (`quantizer.beam: 1`, finite scalars, a
+    shared decoder)."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without a lower worst-category validation FVU; never when absent."""
     engine: Literal["auto", "compiled", "torch"] = "auto"

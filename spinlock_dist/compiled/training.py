@@ -8,6 +8,9 @@ what levels up to l rebuild, z_l a latent and c_l the sum of its codes, the loss
 and its gradient goes from fine to coarse: decoder l gives that of its own codes and, as contexts, of the coarser ones;
 straight through, the codes' gradient is the latent's; encoder l gives that of the coarser codes. What a level sees of
 coarser reconstructions is detached, so that nothing goes back through the residuals.
+
+While decoders are refined, tokens are given: what is left of the loss are the first and the last term, and of the
+backward pass the decoders' own gradients.
 """
 
 from __future__ import annotations
@@ -205,27 +208,49 @@ def _quantize(category, work, level, start, rows):
 
 
 @inner
-def _forward(category, flat, work, start, rows):
-    """Encode, quantize and rebuild the block's target at every level."""
+def _look_up(category, tokens_RLS, work, rows):
+    """Fill the codes of all levels that stand for the tokens of the block's rows."""
     shape, block = category.shape, work.block
+    block.codes_ZR[:, :rows] = 0
     for level in range(len(shape.dims_L)):
-        low, high = shape.latents_L[level], shape.latents_L[level] + shape.dims_L[level]
-        seen_FR, partial_FR = block.seen_LFR[level], block.partial_LFR[level]
-        if level > 0:
-            partial_FR[:, :rows] = block.partial_LFR[level - 1, :, :rows]
-        for f in range(shape.features):
-            for r in range(rows):
-                seen_FR[f, r] = block.target_FR[f, r]
-                if level > 0 and shape.residual:
-                    seen_FR[f, r] -= partial_FR[f, r]
-        coarser_ZR = block.codes_ZR[:low]
-        encoder, decoder = _encoder(shape, flat, level), _decoder(shape, flat, level)
-        latent_ZR = block.latent_ZR[low:high]
-        context_ZR = coarser_ZR if shape.residual else block.codes_ZR[:0]
-        forward(encoder, (seen_FR, context_ZR, block.encoder_LHR[level]), latent_ZR, rows, False)
-        _quantize(category, work, level, start, rows)
-        own_ZR = block.codes_ZR[low:high]
-        forward(decoder, (own_ZR, coarser_ZR, block.decoder_LHR[level]), partial_FR, rows, level > 0)
+        low, dims = shape.latents_L[level], shape.dims_L[level]
+        for book in range(shape.codes_LS.shape[1]):
+            if shape.codes_LS[level, book] == 0:
+                continue
+            codes_KZ = category.books.codes_LSKZ[level, book]
+            for z in range(dims):
+                code_R = block.codes_ZR[low + z]
+                for r in range(rows):
+                    code_R[r] += codes_KZ[tokens_RLS[r, level, book], z]
+
+
+@inner
+def _encode(category, flat, work, level, start, rows):
+    """Encode and quantize at one level what the coarser ones left, or the features themselves."""
+    shape, block = category.shape, work.block
+    low, high = shape.latents_L[level], shape.latents_L[level] + shape.dims_L[level]
+    seen_FR = block.seen_LFR[level]
+    for f in range(shape.features):
+        for r in range(rows):
+            seen_FR[f, r] = block.target_FR[f, r]
+            if level > 0 and shape.residual:
+                seen_FR[f, r] -= block.partial_LFR[level - 1, f, r]
+    context_ZR = block.codes_ZR[:low] if shape.residual else block.codes_ZR[:0]
+    seen = (seen_FR, context_ZR, block.encoder_LHR[level])
+    forward(_encoder(shape, flat, level), seen, block.latent_ZR[low:high], rows, False)
+    _quantize(category, work, level, start, rows)
+
+
+@inner
+def _decode(category, flat, work, level, rows):
+    """Rebuild the block's target from the codes of the levels up to one."""
+    shape, block = category.shape, work.block
+    low, high = shape.latents_L[level], shape.latents_L[level] + shape.dims_L[level]
+    partial_FR = block.partial_LFR[level]
+    if level > 0:
+        partial_FR[:, :rows] = block.partial_LFR[level - 1, :, :rows]
+    seen = (block.codes_ZR[low:high], block.codes_ZR[:low], block.decoder_LHR[level])
+    forward(_decoder(shape, flat, level), seen, partial_FR, rows, level > 0)
 
 
 @inner
@@ -240,37 +265,41 @@ def _squares(found_R, wanted_R, weight, factor, gradient_R, rows):
 
 
 @inner
-def _backward(category, flat, gradient, work, rows):
-    """Add the block's share to the gradient of the weights and to the terms of the loss."""
+def _backward_decoder(category, flat, gradient, work, level, rows):
+    """Add a level's share of the error to the terms of the loss, and its decoder's gradient, after the finer ones'."""
     shape, recipe, block, terms_T = category.shape, category.recipe, work.block, work.terms_T
-    last, f4 = len(shape.dims_L) - 1, np.float32
-    factors_T = f4(2) * recipe.weights_T * recipe.scales_T
-    block.to_codes_ZR[:, :rows] = 0
-    block.to_output_FR[:, :rows] = 0
-    for level in range(last, -1, -1):
-        low, high = shape.latents_L[level], shape.latents_L[level] + shape.dims_L[level]
-        to_own_ZR, to_coarser_ZR = block.to_codes_ZR[low:high], block.to_codes_ZR[:low]
-        own_ZR, coarser_ZR = block.codes_ZR[low:high], block.codes_ZR[:low]
-        term = 0 if level == last else 2
-        for f in range(shape.features):
-            found_R, wanted_R, to_R = block.partial_LFR[level, f], block.target_FR[f], block.to_output_FR[f]
-            total = _squares(found_R, wanted_R, recipe.used_F[f], factors_T[term], to_R, rows)
-            terms_T[term] += recipe.scales_T[term] * total
-        decoder, to_decoder = _decoder(shape, flat, level), _decoder(shape, gradient, level)
-        seen = (own_ZR, coarser_ZR, block.decoder_LHR[level])
-        backward(decoder, to_decoder, seen, block.to_output_FR, block.to_hidden_HR, rows)
-        add_mapped_back(decoder.context_CH, block.to_hidden_HR, to_coarser_ZR, rows)
-        add_mapped_back(decoder.linear_IO, block.to_output_FR, to_own_ZR, rows)
-        add_mapped_back(decoder.hidden_IH, block.to_hidden_HR, to_own_ZR, rows)
-        for z in range(low, high):
-            total = _squares(block.latent_ZR[z], block.codes_ZR[z], f4(1), factors_T[1], block.to_codes_ZR[z], rows)
-            terms_T[1] += recipe.scales_T[1] * total
-        encoder, to_encoder = _encoder(shape, flat, level), _encoder(shape, gradient, level)
-        context_ZR = coarser_ZR if shape.residual else block.codes_ZR[:0]
-        seen = (block.seen_LFR[level], context_ZR, block.encoder_LHR[level])
-        backward(encoder, to_encoder, seen, to_own_ZR, block.to_hidden_HR, rows)
-        if shape.residual:
-            add_mapped_back(encoder.context_CH, block.to_hidden_HR, to_coarser_ZR, rows)
+    low, high = shape.latents_L[level], shape.latents_L[level] + shape.dims_L[level]
+    term = 0 if level == len(shape.dims_L) - 1 else 2
+    factor = np.float32(2) * recipe.weights_T[term] * recipe.scales_T[term]
+    for f in range(shape.features):
+        found_R, wanted_R, to_R = block.partial_LFR[level, f], block.target_FR[f], block.to_output_FR[f]
+        total = _squares(found_R, wanted_R, recipe.used_F[f], factor, to_R, rows)
+        terms_T[term] += recipe.scales_T[term] * total
+    seen = (block.codes_ZR[low:high], block.codes_ZR[:low], block.decoder_LHR[level])
+    decoder, to_decoder = _decoder(shape, flat, level), _decoder(shape, gradient, level)
+    backward(decoder, to_decoder, seen, block.to_output_FR, block.to_hidden_HR, rows)
+
+
+@inner
+def _backward_encoder(category, flat, gradient, work, level, rows):
+    """Carry the gradient on, from the decoder whose backward pass was just done, to the codes and the encoder."""
+    shape, recipe, block, f4 = category.shape, category.recipe, work.block, np.float32
+    low, high = shape.latents_L[level], shape.latents_L[level] + shape.dims_L[level]
+    to_own_ZR, to_coarser_ZR = block.to_codes_ZR[low:high], block.to_codes_ZR[:low]
+    decoder = _decoder(shape, flat, level)
+    add_mapped_back(decoder.context_CH, block.to_hidden_HR, to_coarser_ZR, rows)
+    add_mapped_back(decoder.linear_IO, block.to_output_FR, to_own_ZR, rows)
+    add_mapped_back(decoder.hidden_IH, block.to_hidden_HR, to_own_ZR, rows)
+    factor = f4(2) * recipe.weights_T[1] * recipe.scales_T[1]
+    for z in range(low, high):
+        total = _squares(block.latent_ZR[z], block.codes_ZR[z], f4(1), factor, block.to_codes_ZR[z], rows)
+        work.terms_T[1] += recipe.scales_T[1] * total
+    encoder, to_encoder = _encoder(shape, flat, level), _encoder(shape, gradient, level)
+    context_ZR = block.codes_ZR[:low] if shape.residual else block.codes_ZR[:0]
+    seen = (block.seen_LFR[level], context_ZR, block.encoder_LHR[level])
+    backward(encoder, to_encoder, seen, to_own_ZR, block.to_hidden_HR, rows)
+    if shape.residual:
+        add_mapped_back(encoder.context_CH, block.to_hidden_HR, to_coarser_ZR, rows)
 
 
 @inner
@@ -313,29 +342,42 @@ def _move_codebooks(category, statistics, expire):
 
 
 @inner
-def _step(category, flat, gradient, rows_B, work):
-    """Forward and backward of one batch, block by block."""
+def _step(category, flat, gradient, batch, work):
+    """Forward and backward of one batch, block by block; `batch`: its rows, and the tokens of all if they are given."""
+    rows_B, tokens_NLS = batch
+    refined, levels, block = len(tokens_NLS) > 0, len(category.shape.dims_L), work.block
     gradient[:] = 0
     work.terms_T[:] = 0
     work.statistics.hits_LSK[:] = 0
     work.statistics.sums_LSKZ[:] = 0
-    width = work.block.target_FR.shape[1]
+    width = block.target_FR.shape[1]
     for start in range(0, len(rows_B), width):
         rows = min(width, len(rows_B) - start)
         for f in range(category.shape.features):
-            feature_N, target_R = category.data_FN[f], work.block.target_FR[f]
+            feature_N, target_R = category.data_FN[f], block.target_FR[f]
             for r in range(rows):
                 target_R[r] = feature_N[rows_B[start + r]]
-        _forward(category, flat, work, start, rows)
-        _backward(category, flat, gradient, work, rows)
+        block.to_codes_ZR[:, :rows] = 0
+        block.to_output_FR[:, :rows] = 0
+        if refined:
+            _look_up(category, tokens_NLS[rows_B[start : start + rows]], work, rows)
+        for level in range(levels):
+            if not refined:
+                _encode(category, flat, work, level, start, rows)
+            _decode(category, flat, work, level, rows)
+        for level in range(levels - 1, -1, -1):
+            _backward_decoder(category, flat, gradient, work, level, rows)
+            if not refined:
+                _backward_encoder(category, flat, gradient, work, level, rows)
 
 
 @entry_point
-def train_epoch(category, stored, order_N, sums_T):
+def train_epoch(category, stored, order_N, tokens_NLS, sums_T):
     """Train one category on its rows in the order `order_N`, a step for each rate; rows that fill no batch are left.
 
-    Moves `stored` and the codebooks, and adds the terms of every batch to `sums_T`. Returns the number of steps taken:
-    fewer than there are rates if a term or the gradient was not finite. That batch has moved nothing; its terms count.
+    Given the tokens of all rows, only decoders learn; empty, encoders choose them and everything does. Moves `stored`
+    and the codebooks, and adds the terms of every batch to `sums_T`. Returns the number of steps taken: fewer than
+    there are rates if a term or the gradient was not finite. That batch has moved nothing; its terms count.
     """
     recipe, books, places_W = category.recipe, category.books, stored.places_W
     weights, gradient = stored.flat[places_W], np.empty(len(places_W), np.float32)
@@ -348,7 +390,7 @@ def train_epoch(category, stored, order_N, sums_T):
     taken = 0
     for rate in recipe.rates_S:
         rows_B = order_N[taken * recipe.batch : (taken + 1) * recipe.batch]
-        _step(category, weights, gradient, rows_B, work)
+        _step(category, weights, gradient, (rows_B, tokens_NLS), work)
         sums_T += work.terms_T
         magnitude = np.float32(0)
         for g in gradient:
@@ -357,7 +399,8 @@ def train_epoch(category, stored, order_N, sums_T):
             break
         taken += 1
         _adam(weights, gradient, first, second, rate, recipe.steps + taken)
-        _move_codebooks(category, work.statistics, (recipe.steps + taken) % recipe.expiry_every == 0)
+        if len(tokens_NLS) == 0:
+            _move_codebooks(category, work.statistics, (recipe.steps + taken) % recipe.expiry_every == 0)
     for w in range(len(places_W)):
         stored.flat[places_W[w]] = weights[w]
         stored.first[places_W[w]] = first[w]

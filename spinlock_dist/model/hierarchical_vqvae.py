@@ -18,11 +18,14 @@ from spinlock_dist.model.level import Level
 from spinlock_dist.model.quantizers import Quantized
 from spinlock_dist.model.shared_decoder import SharedDecoder
 
+Tokens = list[list[Tensor]]
+"""The tokens `[M, G, B, S]` of each level, bucket by bucket."""
+
 
 @dataclass(frozen=True)
 class Reconstruction:
     """Of the groups of one bucket: `output_MGBF` rebuilds `target_MGBF`; `partial_MGBF[l]` is what the levels up to l
-    give."""
+    give. `levels` are empty where tokens were given."""
 
     target_MGBF: Tensor
     output_MGBF: Tensor
@@ -159,8 +162,8 @@ class HierarchicalVQVAE(nn.Module):
         return self.quantizer_config.beam > 1 and self.quantizer_config.kind == "ema" and self.shared is None
 
     @torch.no_grad()
-    def tokens(self, x_MBGF: Tensor) -> list[list[Tensor]]:
-        """The tokens `[M, G, B, S]` of each level, bucket by bucket: by beam search, or the encoders' nearest codes."""
+    def tokens(self, x_MBGF: Tensor) -> Tokens:
+        """Those of the rows, by beam search, or the encoders' nearest codes."""
         parts = zip(self.stacks, self._split(x_MBGF), strict=True)
         if self.searches:
             return [beam.search(stack.levels, x_MGBF, self.quantizer_config.beam) for stack, x_MGBF in parts]
@@ -174,6 +177,15 @@ class HierarchicalVQVAE(nn.Module):
             return results
         chosen = zip(self.stacks, results, self.tokens(x_MBGF), strict=True)
         return [stack.with_tokens(result, tokens) for stack, result, tokens in chosen]
+
+    def rebuild(self, x_MBGF: Tensor, tokens: Tokens) -> list[Reconstruction]:
+        """The rows from tokens, category by category: gradients reach decoders alone."""
+        results = []
+        for stack, part_MGBF, chosen in zip(self.stacks, self._split(x_MBGF), tokens, strict=True):
+            codes = [level.quantizer.lookup(each) for level, each in zip(stack.levels, chosen, strict=True)]
+            partial = stack.decode(codes)
+            results.append(Reconstruction(part_MGBF, partial[-1], partial, []))
+        return results
 
     def _split(self, x_MBGF: Tensor) -> list[Tensor]:
         return [part_MBGF.transpose(1, 2).contiguous() for part_MBGF in self.layout.split(x_MBGF)]

@@ -13,10 +13,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import on_threads
-from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
+from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Tokens
 from spinlock_dist.model.level import GroupMLP
 from spinlock_dist.model.quantizers.ema import EMAQuantizer
 from spinlock_dist.training.losses import Scale
@@ -55,8 +56,11 @@ class CompiledEpochs:
         self.cells = {place: self._cells(*place) for place in self.places}
         self.books = {place: self._codebooks(place) for place in self.places}
 
-    def epoch(self, orders_MN: np.ndarray, rates_MS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pass once over the training rows, in the order and with the rates of each member.
+    def epoch(
+        self, orders_MN: np.ndarray, rates_MS: np.ndarray, tokens: Tokens | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Pass once over the training rows, in the order and with the rates of each member; with the `tokens` of all
+        rows only decoders learn.
 
         Returns the mean of every term over the batches `[M, T]`, and which of the terms, or behind them the gradient,
         were not finite where a member first failed; it goes no further in that category.
@@ -66,7 +70,8 @@ class CompiledEpochs:
 
         def train(place: tuple[int, int]) -> None:
             rates_S = np.ascontiguousarray(rates_MS[place[0]])
-            taken_MG[place] = self._train(place, orders_MN[place[0]], rates_S, sums_MGT[place])
+            given_NLS = self._tokens(place, tokens)
+            taken_MG[place] = self._train(place, (orders_MN[place[0]], given_NLS), rates_S, sums_MGT[place])
 
         on_threads(train, self.places)
         self.optimizer.steps += rates_MS.shape[1]
@@ -77,7 +82,19 @@ class CompiledEpochs:
         failed_MT = (stopped_MG[..., None] & broken_MGT).any(axis=1)
         return sums_MGT.sum(axis=1) / max(rates_MS.shape[1], 1), failed_MT
 
-    def _train(self, place: tuple[int, int], order_N: np.ndarray, rates_S: np.ndarray, sums_T: np.ndarray) -> int:
+    def _tokens(self, place: tuple[int, int], tokens: Tokens | None) -> np.ndarray:
+        """Those of a category's codebooks `[N, L, S]`, of no rows without `tokens`."""
+        levels, books = self.shapes[place].codes_LS.shape
+        if tokens is None:
+            return np.zeros((0, levels, books), np.int64)
+        bucket, row = self.model.layout.places[place[1]]
+        of_levels = [tokens_MGNS[place[0], row, :, :books] for tokens_MGNS in tokens[bucket]]
+        padded = [pad(tokens_NS, (0, books - tokens_NS.shape[1])) for tokens_NS in of_levels]
+        return torch.stack(padded, dim=1).numpy()
+
+    def _train(
+        self, place: tuple[int, int], rows: tuple[np.ndarray, np.ndarray], rates_S: np.ndarray, sums_T: np.ndarray
+    ) -> int:
         from spinlock_dist.compiled import training as kernel
 
         member, group = place
@@ -99,7 +116,7 @@ class CompiledEpochs:
             here[...] = there
         weights = kernel.Weights(adam.weights.numpy(), adam.first.numpy(), adam.second.numpy(), self.cells[place])
         category = kernel.Category(shape, books, recipe, self.data[group])
-        taken = kernel.train_epoch(category, weights, order_N, sums_T)
+        taken = kernel.train_epoch(category, weights, *rows, sums_T)
         for here, there in copies:
             there[...] = here
         return int(taken)

@@ -40,6 +40,10 @@ class MemberAdam:
         """Clear the gradients in place; parameters keep their views."""
         self.gradients.zero_()
 
+    def forget_direction(self) -> None:
+        """Clear the first moments: what has no gradient from now on stays where it is."""
+        self.first.zero_()
+
     def moments(self) -> dict[str, Tensor]:
         """Views of both moments of every parameter, members first."""
         return {

@@ -5,27 +5,36 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spinlock_dist.config import TrialConfig
+from spinlock_dist.config import LEVELS, TrialConfig
 from spinlock_dist.device import denormals_flushed
 from spinlock_dist.errors import DivergedError
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
-from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE, Reconstruction, select_members, take_members
+from spinlock_dist.model.hierarchical_vqvae import (
+    HierarchicalVQVAE,
+    Reconstruction,
+    Tokens,
+    select_members,
+    take_members,
+)
 from spinlock_dist.model.initialization import initialize
 from spinlock_dist.training import losses
 from spinlock_dist.training.compiled_epochs import CompiledEpochs
 from spinlock_dist.training.engine import choose_engine
-from spinlock_dist.training.evaluation import EvaluationData, evaluate
+from spinlock_dist.training.evaluation import EvaluationData, chunks, evaluate
 from spinlock_dist.training.member import Member, build_model
 from spinlock_dist.training.optimizer import MemberAdam
 from spinlock_dist.training.schedule import rate_factor
 from spinlock_dist.training.snapshot import Snapshots, State
 
 TERMS = ("reconstruction", "commitment", "informativeness", "orthogonality", "topographic")
+OF_DECODERS = ("reconstruction", "informativeness")
+"""The terms that reach decoders: those that are left while they are refined."""
 
 MembersReport = Callable[[Mapping[int, EpochMetrics]], Collection[int]]
 """Takes what was measured of members, by index, and returns the indices of those that are to end there."""
@@ -37,6 +46,10 @@ class Trainer:
     Attributes: `members`, all of them; `model`, of those that have not ended, whose indices are in `batch`. A member
     that meets a non-finite loss or gradient is frozen before the step that would have used it. After each epoch
     whatever has ended leaves the batch, so that the others go on faster.
+
+    Training has two parts, as encoding does not take the encoders' tokens but searches for better ones. First all
+    learn, on the encoders' tokens; in the last epochs (`training.refine_share`) decoders alone, on those that the
+    search found for the training rows at the end of the first part: `tokens`, None before.
 
     A member trains as it would alone, up to rounding. Nothing sums over members but the loss, and the gradient of
     L_1 + ... + L_M with respect to the weights of member m is that of L_m; Adam acts on each number by itself; batches,
@@ -58,6 +71,9 @@ class Trainer:
         self.active_terms = [term for term in TERMS if any(_weight(member.config, term) for member in members)]
         self.steps = self.epochs = 0
         self.seconds = 0.0
+        share = self.shared.training.refine_share if model.searches else 0.0
+        self.refine_after = self.shared.training.epochs - round(share * self.shared.training.epochs)
+        self.tokens: Tokens | None = None
         self._arrange(model, [index for index, member in enumerate(members) if not member.ended])
 
     def _arrange(self, model: HierarchicalVQVAE, batch: list[int]) -> None:
@@ -82,6 +98,8 @@ class Trainer:
         """Train every member to its end: epoch by epoch, evaluating and reporting."""
         began = time.perf_counter() - self.seconds
         while self.batch:
+            if self.tokens is None and self.epochs >= self.refine_after:
+                self._begin_refining()
             self.epochs += 1
             means = {term: dict(zip(self.batch, each.tolist(), strict=True)) for term, each in self.epoch().items()}
             self._mark_diverged()
@@ -93,6 +111,16 @@ class Trainer:
             self._compact()
             if snapshots is not None and snapshots.due:
                 snapshots.save(self.state())
+
+    @torch.no_grad()
+    def _begin_refining(self) -> None:
+        """Find the tokens of all training rows; encoders stay as they are from now on."""
+        rows = np.arange(len(self.train_NGF))
+        found = [self.model.tokens(x_MBGF) for x_MBGF in chunks(self.model, self.train_NGF, rows)]
+        self.tokens = [
+            [torch.cat(parts, dim=2) for parts in zip(*levels, strict=True)] for levels in zip(*found, strict=True)
+        ]
+        self.optimizer.forget_direction()
 
     def _compact(self) -> None:
         """Let members that have ended leave the batch; keep the models of those that finished."""
@@ -112,6 +140,8 @@ class Trainer:
         self._arrange(select_members(self.model, remaining), batch)
         self.optimizer.steps = optimizer.steps
         take_members(self.optimizer.moments(), optimizer.moments(), remaining)
+        if self.tokens is not None:
+            self.tokens = [[tokens_MGNS[remaining] for tokens_MGNS in levels] for levels in self.tokens]
 
     def epoch(self) -> dict[str, Tensor]:
         """Pass once over the training rows; return the mean of each loss term `[M]`. No host sync in a step."""
@@ -126,48 +156,69 @@ class Trainer:
         for batch in range(batches):
             self.optimizer.rates = rates_SM[batch]
             index_MB = order_MN[:, batch * self.batch_size : (batch + 1) * self.batch_size]
-            for term, value_M in self.step(self.train_NGF[index_MB]).items():
+            for term, value_M in self.step(index_MB).items():
                 sums[term] = sums.get(term, 0) + value_M / batches
         return sums
 
     def _rates(self, batches: int) -> list[list[float]]:
-        """The learning rate of each member at each step of the epoch."""
+        """The learning rate of each member at each step of the epoch; the schedule runs once in each part."""
         configs = [self.members[index].config.training for index in self.batch]
+        first, last = 0, self.refine_after
+        if self.tokens is not None:
+            first, last = last, self.shared.training.epochs
+        done, steps = self.steps - first * batches, (last - first) * batches
         return [
-            [
-                config.learning_rate * rate_factor(config, self.steps + batch, batches * config.epochs)
-                for config in configs
-            ]
+            [config.learning_rate * rate_factor(config, done + batch, steps) for config in configs]
             for batch in range(batches)
         ]
 
     def _compiled_epoch(self, order_MN: Tensor, rates_SM: list[list[float]]) -> dict[str, Tensor]:
         assert self.compiled is not None
-        means_MT, failed_MT = self.compiled.epoch(order_MN.numpy(), np.array(rates_SM).T)
+        means_MT, failed_MT = self.compiled.epoch(order_MN.numpy(), np.array(rates_SM).T, self.tokens)
         self.steps += len(rates_SM)
         means = {term: torch.from_numpy(means_MT[:, at]) for at, term in enumerate(self.compiled.terms)}
         checked = [*self.compiled.terms, "gradient"]
         self.failed_TM = torch.from_numpy(failed_MT.T)[[checked.index(of) for of in (*self.active_terms, "gradient")]]
-        active = {term: means[term] for term in self.active_terms}
-        total_M = torch.stack([self.weights[term] * value_M for term, value_M in active.items()]).sum(dim=0)
-        return {**active, "total": total_M}
+        return self._with_total({term: means[term] for term in self._learning()})
 
-    def step(self, x_MBGF: Tensor) -> dict[str, Tensor]:
-        """Forward, backward, update weights and codebooks; return the unweighted terms and their weighted total."""
-        self.optimizer.zero_grad()
-        results = self.model(x_MBGF)
-        terms = self._terms(results)
+    def _learning(self) -> list[str]:
+        """The terms that are minimized now."""
+        return [term for term in self.active_terms if self.tokens is None or term in OF_DECODERS]
+
+    def _with_total(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         total_M = torch.stack([self.weights[term] * value_M for term, value_M in terms.items()]).sum(dim=0)
-        total_M.sum().backward()
-        finite_TM = [*(torch.isfinite(value_M.detach()) for value_M in terms.values()), self.optimizer.finite_M()]
+        return {**terms, "total": total_M}
+
+    def step(self, index_MB: Tensor) -> dict[str, Tensor]:
+        """Forward, backward, update weights and codebooks, on some training rows of each member; return the unweighted
+        terms and their weighted total."""
+        self.optimizer.zero_grad()
+        results = self._forward(index_MB)
+        terms = self._with_total(self._terms(results))
+        terms["total"].sum().backward()
+        always_M = torch.ones_like(self.alive_M)
+        finite = {term: torch.isfinite(value_M.detach()) for term, value_M in terms.items()}
+        finite_TM = [*(finite.get(term, always_M) for term in self.active_terms), self.optimizer.finite_M()]
         failed_TM = ~torch.stack(finite_TM)
         self.failed_TM |= failed_TM & self.alive_M
         self.alive_M &= ~failed_TM.any(dim=0)
         self.optimizer.step(self.alive_M)
         self.steps += 1
-        every = self.shared.quantizer.expiry_every
-        self.model.update_codebooks(results, self.alive_M, expire=self.steps % every == 0)
-        return {name: value_M.detach() for name, value_M in {**terms, "total": total_M}.items()}
+        if self.tokens is None:
+            every = self.shared.quantizer.expiry_every
+            self.model.update_codebooks(results, self.alive_M, expire=self.steps % every == 0)
+        return {name: value_M.detach() for name, value_M in terms.items()}
+
+    def _forward(self, index_MB: Tensor) -> list[Reconstruction]:
+        x_MBGF = self.train_NGF[index_MB]
+        if self.tokens is None:
+            return cast(list[Reconstruction], self.model(x_MBGF))
+
+        def of_batch(tokens_MGNS: Tensor) -> Tensor:
+            members, groups, _, books = tokens_MGNS.shape
+            return tokens_MGNS.gather(2, index_MB[:, None, :, None].expand(members, groups, -1, books))
+
+        return self.model.rebuild(x_MBGF, [[of_batch(each) for each in levels] for levels in self.tokens])
 
     def _terms(self, results: list[Reconstruction]) -> dict[str, Tensor]:
         by, scale = self.shared.loss.reconstruction_balance, self.scale
@@ -178,7 +229,7 @@ class Trainer:
             "orthogonality": lambda: losses.orthogonality(results, self.dims),
             "topographic": lambda: losses.topographic(results),
         }
-        return {term: compute[term]() for term in self.active_terms}
+        return {term: compute[term]() for term in self._learning()}
 
     def _mark_diverged(self) -> None:
         """Give every member that failed in this epoch its error."""
@@ -238,7 +289,10 @@ class Trainer:
 
     def state(self) -> State:
         """Everything that the epochs to come depend on: a training restored from it ends bit for bit alike."""
-        return self._gathered(self.model, self.optimizer, self.members, self.batch)
+        state = self._gathered(self.model, self.optimizer, self.members, self.batch)
+        for bucket, levels in enumerate(self.tokens or ()):
+            state.tensors.update({f"tokens/{bucket}/{level}": each_MGNS for level, each_MGNS in enumerate(levels)})
+        return state
 
     def _gathered(
         self, model: HierarchicalVQVAE, optimizer: MemberAdam, members: Sequence[Member], batch: Sequence[int]
@@ -267,6 +321,10 @@ class Trainer:
         places = [metadata["batch"].index(stored[index]) for index in self.batch]
         take_members(self.model.state_dict(), state.below("model/"), places)
         take_members(self.optimizer.moments(), state.below("optimizer/"), places)
+        if kept := state.below("tokens/"):
+            device, depth = self.train_NGF.device, range(len(LEVELS))
+            buckets = range(len(self.model.stacks))
+            self.tokens = [[kept[f"{bucket}/{level}"][places].to(device) for level in depth] for bucket in buckets]
 
 
 @dataclass(frozen=True)

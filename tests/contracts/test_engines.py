@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_gradients_and_codebooks_of_a_step_agree(config, data, overrides) -> Non
     assert ours.compiled is not None
     assert torchs.compiled is None
     means_MT, failed_MT = ours.compiled.epoch(order[None].numpy(), np.full((1, 1), 1e-3))
-    terms = torchs.step(torchs.train_NGF[None, order[: torchs.batch_size]])
+    terms = torchs.step(order[None, : torchs.batch_size])
     assert not failed_MT.any()
     for term, value in zip(ours.compiled.terms, means_MT[0], strict=True):
         if term in terms:
@@ -110,6 +111,28 @@ def test_gradients_and_codebooks_of_a_step_agree(config, data, overrides) -> Non
 
 
 @pytest.mark.parametrize("overrides", OPTIONS.values(), ids=OPTIONS.keys())
+def test_gradients_of_a_refining_step_agree_and_reach_decoders_alone(config, data, overrides) -> None:
+    config = config.with_overrides(overrides)
+    ours, torchs = (trainer_of(config, data, engine) for engine in ("compiled", "torch"))
+    for trainer in (ours, torchs):
+        trainer.tokens = trainer.model.tokens(trainer.train_NGF[None])
+    order = torch.randperm(len(torchs.train_NGF), generator=torch.Generator().manual_seed(1))
+    starts = [copy.deepcopy(trainer.model.state_dict()) for trainer in (ours, torchs)]
+    assert ours.compiled is not None
+    means_MT, failed_MT = ours.compiled.epoch(order[None].numpy(), np.full((1, 1), 1e-3), torchs.tokens)
+    terms = torchs.step(order[None, : torchs.batch_size])
+    assert not failed_MT.any()
+    means = dict(zip(ours.compiled.terms, means_MT[0], strict=True))
+    assert means["reconstruction"] == pytest.approx(terms["reconstruction"].item(), rel=1e-5)
+    gradients = [trainer.optimizer.first * 10 for trainer in (ours, torchs)]
+    assert gradients[1].abs().max() > 1e-3
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5 * float(gradients[1].abs().max()))
+    for trainer, start in zip((ours, torchs), starts, strict=True):
+        moved = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, start[name])}
+        assert moved and all(".decoder." in name for name in moved)
+
+
+@pytest.mark.parametrize("overrides", OPTIONS.values(), ids=OPTIONS.keys())
 def test_trained_figures_agree(config, data, overrides) -> None:
     found = {
         engine: run_trial(config.with_overrides({**overrides, "training.engine": engine}), data)
@@ -119,7 +142,8 @@ def test_trained_figures_agree(config, data, overrides) -> None:
     ours, torchs = (found[engine].validation for engine in ("compiled", "torch"))
     assert ours.fvu_mean == pytest.approx(torchs.fvu_mean, rel=1e-3)
     assert ours.fvu_worst == pytest.approx(torchs.fvu_worst, rel=1e-3)
-    assert ours.utilization == pytest.approx(torchs.utilization, rel=1e-3)
+    one_code = 1 / sum(book["codes"] for book in ours.codebooks)  # may be a row's that has two codes equally near
+    assert ours.utilization == pytest.approx(torchs.utilization, abs=1.5 * one_code)
 
 
 UNSUPPORTED: dict[str, dict[str, Any]] = {

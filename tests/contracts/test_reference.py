@@ -90,7 +90,7 @@ def test_trained_step_by_step_they_stay_together(data: PreparedData) -> None:
     optimizer = torch.optim.Adam(plain.parameters(), lr=config.training.learning_rate)
     for step in range(7):  # codes are revived in the third and the sixth
         cells = slice(16 * step, 16 * step + 48)
-        ours = trainer.step(trainer.train_NGF[None, cells])
+        ours = trainer.step(torch.arange(len(trainer.train_NGF))[None, cells])
         optimizer.zero_grad()
         theirs = plain.losses(rows[cells])
         theirs["total"].backward()

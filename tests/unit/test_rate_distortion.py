@@ -124,7 +124,7 @@ def test_floors_and_caps_bind_and_the_rest_is_redistributed(
     total = count * (floor + share * width)
     rates = minimax(given_spectra, total, floor, cap)
     assert rates.sum() == pytest.approx(total, abs=1e-6)
-    assert (rates >= floor).all() and (rates <= cap).all()
+    assert (rates >= floor - 1e-12).all() and (rates <= cap + 1e-12).all()
     errors = gaussian_reference(given_spectra, rates := minimax(given_spectra, total, floor, cap))
     free = (rates > floor + 1e-6) & (rates < cap - 1e-6)
     if free.any():
