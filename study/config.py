@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from spinlock_dist.config import Section, TrialConfig
 from spinlock_dist.errors import ConfigError
@@ -75,6 +75,12 @@ class FinalsConfig(Section):
         return {name: value for name, value in given.items() if gone.get(name, ...) != value}
 
 
+def _at_most_one_gpu(share: float) -> float:
+    if share > 1:
+        raise ValueError(f"a trial trains on one GPU, {share:g} would leave the others idle; use at most 1")
+    return share
+
+
 class ClusterConfig(Section):
     """Where the trials run."""
 
@@ -82,8 +88,8 @@ class ClusterConfig(Section):
     """Ray cluster to join (`auto` or `host:port`); a cluster of its own on this machine when absent."""
     gpus: int | None = Field(None, ge=0)
     """GPUs used in all; every GPU that Ray sees when absent, 0 for CPU."""
-    gpus_per_trial: float | None = Field(None, gt=0)
-    """Share of a GPU a trial gets, or a whole number of GPUs; by default one GPU."""
+    gpus_per_trial: Annotated[float, Field(gt=0), AfterValidator(_at_most_one_gpu)] | None = None
+    """Share of a GPU that a trial gets: it trains on one device, or on a part of it. By default a whole one."""
     members_per_trial: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Trials that a worker trains in lock step, with what one trial gets. `auto`: one on CPUs, where a process a core
     is as fast; up to 32 on GPUs, which one leaves idle."""
@@ -101,13 +107,6 @@ class ClusterConfig(Section):
     """Start Ray's dashboard."""
     dashboard_host: str = "127.0.0.1"
     """Interface the dashboard listens on: by default loopback, `0.0.0.0` for all."""
-
-    @model_validator(mode="after")
-    def _gpus_are_shares_or_whole(self) -> Self:
-        share = self.gpus_per_trial
-        if share is not None and share > 1 and share != int(share):
-            raise ValueError(f"gpus_per_trial must be at most 1 or a whole number, is {share:g}")
-        return self
 
 
 class UntilConfig(Section):

@@ -22,6 +22,7 @@ from ray.autoscaler.sdk import request_resources
 
 from spinlock_dist.command import tool
 from spinlock_dist.cores import available_cores
+from study.cluster.connection_errors import compiled_parts_muted, connection_error
 from study.cluster.ray_internals import worker_logs_silenced
 from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full
 from study.cluster.token_file import keep_token_private
@@ -39,16 +40,6 @@ IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by `ray job submit` for what it starts, which has the job's working folder on every node."""
 
 MOST_FILES = 65_536
-WAYS_OUT = {
-    "AF_UNIX path length": "set RAY_TMPDIR to a shorter path, e.g. /tmp",
-    "Too many open files": "raise the limit on open files: ulimit -n 4096",
-    "No space left": "free some, or set RAY_TMPDIR to another disk",
-    "Permission denied": "set HOME and RAY_TMPDIR to folders that can be written",
-    "Read-only file system": "set HOME and RAY_TMPDIR to folders that can be written",
-    "No such file or directory": "set HOME and RAY_TMPDIR to folders that are there and can be written",
-    "": "the machine may be too busy or short of memory: try again when it has less to do",
-}
-"""What to do about a Ray that does not start, by a part of what it says; the last is for all else."""
 
 
 @dataclass(frozen=True)
@@ -132,24 +123,11 @@ def _connect(config: ClusterConfig) -> str | None:
             "dashboard_host": config.dashboard_host,
         }
     try:
-        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
-    except ray.exceptions.AuthenticationError:
-        raise ResourceError(
-            f"Ray's token for {config.address or 'this machine'} is missing or another's: where the cluster "
-            "was started `ray get-auth-token` prints it; set RAY_AUTH_TOKEN here"
-        ) from None
+        with compiled_parts_muted():
+            context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:  # Ray raises what its parts raise
-        where = f"at {config.address}" if config.address else "on this machine"
-        hint = "has it a token that is not set here? (deploy/README.md)" if config.address else way_out(error)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ResourceError(f"no Ray cluster {where}: {reason}; {hint}") from None
+        raise connection_error(error, config.address) from None
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
-
-
-def way_out(error: Exception) -> str:
-    """What to do about a Ray that does not start here, by what its message says."""
-    said = str(error)
-    return next((hint for sign, hint in WAYS_OUT.items() if sign in said), WAYS_OUT[""])
 
 
 def _raise_file_limit() -> None:

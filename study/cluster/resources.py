@@ -63,11 +63,12 @@ class Resources:
         return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
 
 
-def check_gpus(asked: int | None, available: int, where: str) -> int:
-    """The GPUs to use: those asked for, or all. Raises `ResourceError` if there are fewer than asked for."""
+def check_gpus(asked: int | None, available: int, where: str, later: str = "") -> int:
+    """The GPUs to use: those asked for, or all. Raises `ResourceError`, which ends in `later`, if there are fewer than
+    asked for."""
     if asked is not None and asked > available:
         there = {0: "none", 1: "1 GPU"}.get(available, f"{available} GPUs")
-        raise ResourceError(f"--gpus {asked}: {where} has {there}; use --gpus {available}" + _cpu_hint(available))
+        raise ResourceError(f"--gpus {asked}: {where} has {there}; use --gpus {available}{_cpu_hint(available)}{later}")
     return available if asked is None else asked
 
 
@@ -78,24 +79,28 @@ def _cpu_hint(available: int) -> str:
 def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
     """What each trial gets on `nodes`. Raises `ResourceError` if not even one trial fits anywhere.
 
-    Ray packs fractions: eight trials with a quarter each would crowd two of eight GPUs. A trial is given
-    1 / ceil(concurrent / GPUs), which spreads them.
+    Ray packs fractions: eight trials with a quarter each would crowd two of eight GPUs. A trial is given the largest
+    share with which as many still fit, node by node, which spreads them.
     """
-    gpus = check_gpus(config.gpus, sum(int(node.get("GPU", 0)) for node in nodes), "the cluster")
+    later = ", or wait for nodes that come on demand: --wait-for-nodes SECONDS" if config.address else ""
+    gpus = check_gpus(config.gpus, sum(int(node.get("GPU", 0)) for node in nodes), "the cluster", later)
     share = _share(gpus, config.gpus_per_trial)
     asked = Resources(1, config.cpus_per_trial, share, int((config.memory_per_trial or 0) * GIB))
-    fit = sum(_slots(node, asked) for node in nodes)
+    fit = _fit(nodes, asked)
     if fit == 0:
         raise ResourceError(
             f"no node has room for a trial with {asked}: {_biggest(nodes)}; lower "
             + " or ".join(f"--{name}-per-trial" for name in _given(asked))
+            + later
         )
     wanted = config.max_concurrent or fit
     if share:
         wanted = min(wanted, int(gpus / share + 1e-9))
     concurrent = min(fit, wanted)
-    if 0 < share <= 1:
-        share = 1 / math.ceil(concurrent / gpus)
+    if share:
+        fewest, most = math.ceil(concurrent / gpus), round(1 / share)
+        shares = (1 / trials for trials in range(fewest, most))
+        share = next((each for each in shares if _fit(nodes, replace(asked, gpus=each)) >= concurrent), share)
     return replace(
         asked,
         concurrent=concurrent,
@@ -155,9 +160,12 @@ def _share(gpus: int, asked: float | None) -> float:
     """GPUs per trial, so that whole trials fill a GPU."""
     if gpus == 0:
         return 0
-    if asked is None or asked > 1:
-        return asked or 1
-    return 1 / int(1 / asked + 1e-9)
+    return 1 / int(1 / asked + 1e-9) if asked else 1
+
+
+def _fit(nodes: Sequence[Node], asked: Resources) -> int:
+    """How many trials fit on the nodes, each on one of them."""
+    return sum(_slots(node, asked) for node in nodes)
 
 
 def _slots(node: Node, asked: Resources) -> int:
@@ -166,6 +174,5 @@ def _slots(node: Node, asked: Resources) -> int:
     if asked.memory:
         fit.append(int(node.get("memory", 0) // asked.memory))
     if asked.gpus:
-        whole = int(node.get("GPU", 0))
-        fit.append(int(whole // asked.gpus) if asked.gpus > 1 else whole * round(1 / asked.gpus))
+        fit.append(int(node.get("GPU", 0)) * round(1 / asked.gpus))
     return min(fit)

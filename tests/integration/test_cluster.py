@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
+from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 
 from study import run
@@ -56,6 +61,24 @@ def test_what_is_asked_for_is_waited_for_and_the_folder_is_checked_on_every_node
             os.chdir(before)
         assert not list(tmp_path.iterdir())
     assert not ray.is_initialized()
+
+
+def test_a_cluster_of_another_version_is_called_that(nodes):
+    client = GcsClient(address=nodes.address)
+    key, namespace = CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER
+    stored = client.internal_kv_get(key, namespace=namespace)
+    other = {**json.loads(stored), "ray_version": "2.9.3", "python_version": "3.10.12"}
+    try:
+        client.internal_kv_put(key, json.dumps(other).encode(), overwrite=True, namespace=namespace)
+        with pytest.raises(ResourceError) as refused:
+            running(ClusterConfig(address=nodes.address)).__enter__()
+    finally:
+        client.internal_kv_put(key, stored, overwrite=True, namespace=namespace)
+    here = f"Ray {ray.__version__} and Python {platform.python_version()}"
+    assert str(refused.value) == (
+        f"the cluster at {nodes.address} has Ray 2.9.3 and Python 3.10.12, this environment {here}; "
+        "they must be the same on both sides"
+    )
 
 
 def test_that_the_cluster_is_too_small_shows_before_any_data_is_prepared(nodes, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from spinlock_dist.cores import available_cores
-from study.cluster.ray_cluster import way_out
+from study.cluster.connection_errors import compiled_parts_muted, connection_error, way_out
 from study.cluster.watch import _watch, _watch_clock
 from study.worker.retry_policy import StudyError, storage_errors_explained
 
@@ -30,6 +30,26 @@ from study.worker.retry_policy import StudyError, storage_errors_explained
 )
 def test_a_ray_that_does_not_start_comes_with_a_way_out(said: str, wanted: str) -> None:
     assert wanted in way_out(OSError(said))
+
+
+def test_a_cluster_that_cannot_be_joined_is_told_by_its_cause() -> None:
+    token = connection_error(ray.exceptions.AuthenticationError("InvalidAuthToken"), "10.0.0.1:6379")
+    assert str(token).startswith("Ray's token for 10.0.0.1:6379 is missing or another's") and "RAY_AUTH_TOKEN" in str(
+        token
+    )
+    gone = connection_error(ConnectionError("ray.init() timed out\nStack trace"), "10.0.0.1:6379")
+    assert str(gone) == "no Ray cluster at 10.0.0.1:6379: ray.init() timed out; is it one, and does it still run?"
+    here = connection_error(OSError("[Errno 28] No space left on device"), None)
+    assert str(here).startswith("no Ray cluster on this machine: [Errno 28]") and "another disk" in str(here)
+    assert all(error.exit_code == 2 for error in (token, gone, here))
+
+
+def test_what_compiled_parts_write_stays_off_the_terminal_for_a_while(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError), compiled_parts_muted():
+        os.write(2, b"gcs_client.cc:210: RPC error")
+        raise ZeroDivisionError
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
 
 
 def test_a_part_of_ray_that_dies_is_named_once(tmp_path: Path) -> None:
