@@ -24,7 +24,7 @@ from spinlock_dist.command import tool
 from spinlock_dist.cores import available_cores
 from study.cluster.connection_errors import compiled_parts_muted, connection_error
 from study.cluster.ray_internals import worker_logs_silenced
-from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full
+from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full, taken
 from study.cluster.token_file import keep_token_private
 from study.cluster.watch import watched
 from study.config import ClusterConfig
@@ -101,7 +101,10 @@ def running(config: ClusterConfig, say: Callable[[str], None] = lambda _: None) 
     try:
         with _termination_as_interrupt(), _quiet(), watched() if ours else nullcontext():
             grows = config.wait_for_nodes > 0 and not (ours and config.address is None)
-            yield Cluster(_await(config, say) if grows else plan(_nodes(), config), dashboard)
+            resources = _await(config, say) if grows else plan(_nodes(), config)
+            if busy := taken(ray.available_resources(), resources):
+                say(f"the cluster is busy, {busy}: waiting for room")
+            yield Cluster(resources, dashboard)
     finally:
         if ours:
             ray.shutdown()

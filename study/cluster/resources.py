@@ -144,6 +144,14 @@ def plan_in_full(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
     return resources
 
 
+def taken(free: Node, resources: Resources) -> str:
+    """Of what others leave too little for one trial, in words; empty if it has room."""
+    missing = {name: amount for name, amount in resources.bundle.items() if free.get(name, 0) < amount - 1e-9}
+    return ", ".join(
+        f"{free.get(name, 0):g} {name} free of the {amount:g} of a trial" for name, amount in missing.items()
+    )
+
+
 def _given(asked: Resources) -> list[str]:
     return ["cpus", *(["gpus"] if asked.gpus else []), *(["memory"] if asked.memory else [])]
 

@@ -63,6 +63,19 @@ def test_what_is_asked_for_is_waited_for_and_the_folder_is_checked_on_every_node
     assert not ray.is_initialized()
 
 
+def test_a_cluster_on_which_others_run_is_said_to_be_busy(nodes):
+    ray.init(nodes.address)
+    room = int(ray.cluster_resources()["CPU"])
+    holders = [ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: True})).remote() for _ in range(room)]
+    said: list[str] = []
+    try:
+        ray.get([holder.ready.remote() for holder in holders])
+        with running(ClusterConfig(address=nodes.address), said.append):
+            assert said == ["the cluster is busy, 0 CPU free of the 1 of a trial: waiting for room"]
+    finally:
+        ray.shutdown()
+
+
 def test_a_cluster_of_another_version_is_called_that(nodes):
     client = GcsClient(address=nodes.address)
     key, namespace = CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER

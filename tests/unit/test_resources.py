@@ -17,6 +17,7 @@ from study.cluster.resources import (
     members_per_worker,
     plan,
     plan_in_full,
+    taken,
 )
 from study.config import ClusterConfig
 
@@ -59,6 +60,13 @@ def test_more_gpus_than_there_are_is_refused_with_the_way_out():
 def test_a_joined_cluster_that_is_too_small_may_grow(settings, nodes):
     with pytest.raises(ResourceError, match=r"or wait for nodes that come on demand: --wait-for-nodes SECONDS$"):
         plan(nodes, ClusterConfig(address="auto", **settings))
+
+
+def test_what_others_have_taken_is_named():
+    wanted = Resources(2, 2, 0.5)
+    assert taken({"CPU": 2, "GPU": 0.5}, wanted) == ""
+    assert taken({"CPU": 1, "GPU": 4}, wanted) == "1 CPU free of the 2 of a trial"
+    assert taken({}, wanted) == "0 CPU free of the 2 of a trial, 0 GPU free of the 0.5 of a trial"
 
 
 def test_a_trial_that_fits_on_no_node_is_refused():
