@@ -11,7 +11,10 @@
 # go on from their snapshots.
 set -euo pipefail
 
+# shellcheck disable=SC1091
 source .venv/bin/activate # from the checkout, on a file system that all nodes share
+# With the image (deploy/Dockerfile) in its place: apptainer build spinlock-dist.sif docker-archive:spinlock-dist.tar, and
+# `apptainer exec --nv spinlock-dist.sif` before `ray` and `python` below.
 export RAY_USAGE_STATS_ENABLED=0
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -21,7 +24,8 @@ port=6379
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
-srun --kill-on-bad-exit=1 ray symmetric-run \
+# Since Slurm 22.05 a step does not inherit --cpus-per-task, and would run all of Ray on one core.
+srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" ray symmetric-run \
   --address "$head:$port" \
   --min-nodes "$SLURM_NNODES" \
   --num-cpus "$SLURM_CPUS_PER_TASK" \

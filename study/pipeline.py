@@ -24,8 +24,8 @@ from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.prepare import prepare
 from spinlock_dist.training.warm_up import warm_up
 from study.cluster.held_devices import gpus_by_node
+from study.cluster.node_checks import check_nodes
 from study.cluster.ray_cluster import Cluster, running
-from study.cluster.shared_folder import check_storage
 from study.config import StudyConfig
 from study.context import StudyContext
 from study.events import Broadcast
@@ -92,7 +92,7 @@ def run(
         running(study.config.cluster, events.on_message) as cluster,
     ):
         study = study.on_cluster(cluster)
-        check_storage(folder.path)
+        check_nodes(folder.path, cluster.resources.gpus > 0, events.on_message)
         context = _prepared(study, cluster, objective, events)
         check_records(context)
         with _described(study, context):

@@ -12,9 +12,9 @@ from search_spaces.space import space_content
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.outputs import OutputKind, check_output
 from spinlock_dist.prepare import PreparedData
+from study.cluster.node_checks import check_lasting
 from study.cluster.ray_cluster import Cluster, preflight
 from study.cluster.resources import members_per_worker
-from study.cluster.shared_folder import check_lasting
 from study.config import StudyConfig
 from study.monitor.tensorboard import check_tensorboard
 from study.phases.tournament import Arm, arms

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 import ray
+import torch
 from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
 from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 
 from study import run
+from study.cluster.node_checks import check_nodes
 from study.cluster.ray_cluster import running
 from study.cluster.resources import ResourceError, Resources
-from study.cluster.shared_folder import check_storage
 from study.config import ClusterConfig
 from study.pipeline import dry_run
 from tests.toy import small_study
@@ -49,18 +50,33 @@ def test_what_is_asked_for_is_waited_for_and_the_folder_is_checked_on_every_node
     with running(config.model_copy(update={"wait_for_nodes": 120}), say) as cluster:
         assert cluster.resources == Resources(3, 1, 0)
         assert said == ["waiting up to 120 s for nodes: there is room for 2 of 3 trials with 1 CPU each"]
-        check_storage(tmp_path)
+        check_nodes(tmp_path, gpus=True, say=said.append)
+        assert len(said) == 1, "no node has GPUs"
         assert not list(tmp_path.iterdir())
 
         before = os.getcwd()
         os.chdir(tmp_path)
         try:  # a path that means another folder in every process
             with pytest.raises(ResourceError, match=r"is not the same folder on node .*storage that all nodes share"):
-                check_storage(Path("/proc/self/cwd"))
+                check_nodes(Path("/proc/self/cwd"))
         finally:
             os.chdir(before)
         assert not list(tmp_path.iterdir())
     assert not ray.is_initialized()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch has GPUs here")
+def test_gpus_that_ray_counts_and_torch_has_not_are_named(nodes, tmp_path):
+    added = nodes.add_node(num_cpus=1, num_gpus=2)
+    said: list[str] = []
+    try:
+        with running(ClusterConfig(address=nodes.address)) as cluster:
+            assert cluster.resources.gpus == 1
+            check_nodes(tmp_path, gpus=True, say=said.append)
+            check_nodes(tmp_path, gpus=False, say=said.append)
+    finally:
+        nodes.remove_node(added)
+    assert len(said) == 1 and f"has 2 GPUs, of which torch {torch.__version__} there can use 0: " in said[0]
 
 
 def test_a_cluster_on_which_others_run_is_said_to_be_busy(nodes):

@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -46,12 +48,17 @@ def test_the_cluster_for_ray_up_fits_the_schema_of_ray(deploy):
 
 
 def test_the_job_for_kuberay_has_the_form_of_one(deploy):
-    job = yaml.safe_load((deploy / "kuberay-rayjob.yaml").read_text())
+    job, policy = yaml.safe_load_all((deploy / "kuberay-rayjob.yaml").read_text())
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    selected = policy["spec"]["podSelector"]["matchLabels"]
+    assert all(group["template"]["metadata"]["labels"] == selected for group in groups)
+    assert groups[1]["template"]["spec"]["tolerations"] and groups[1]["template"]["spec"]["nodeSelector"]
+    assert cluster["rayVersion"] == ray.__version__
     for pod in (group["template"]["spec"] for group in groups):
+        assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"] == user_of_the_image(deploy)
         volumes = {volume["name"] for volume in pod["volumes"]}
         for container in pod["containers"]:
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
@@ -60,5 +67,44 @@ def test_the_job_for_kuberay_has_the_form_of_one(deploy):
     assert runs.startswith(groups[0]["template"]["spec"]["containers"][0]["volumeMounts"][0]["mountPath"])
 
 
-def test_the_slurm_script_parses(deploy):
-    subprocess.run(["bash", "-n", str(deploy / "slurm.sh")], check=True)
+def test_the_slurm_script_is_sound_and_its_steps_have_their_cores(deploy):
+    script = deploy / "slurm.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    found = subprocess.run([Path(sys.prefix) / "bin" / "shellcheck", str(script)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
+    steps = re.findall(r"^srun .*", script.read_text(), re.MULTILINE)
+    assert steps and all('--cpus-per-task="$SLURM_CPUS_PER_TASK"' in step for step in steps)
+
+
+def dockerfile(deploy: Path) -> list[tuple[str, str]]:
+    """Its instructions and what follows each."""
+    lines = [line for line in (deploy / "Dockerfile").read_text().splitlines() if line and not line.startswith("#")]
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines]
+
+
+def user_of_the_image(deploy: Path) -> int:
+    """The number of the user whom the image makes and runs as."""
+    steps = dockerfile(deploy)
+    [made] = [step for instruction, step in steps if instruction == "RUN" and step.startswith("useradd")]
+    assert [step for instruction, step in steps if instruction == "USER"] == [made.split()[-1]]
+    return int(re.search(r"--uid (\d+)", made)[1])
+
+
+def test_what_the_image_copies_is_there_and_is_all_that_the_package_needs(repository, deploy):
+    copied = [word for name, step in dockerfile(deploy) if name == "COPY" for word in step.split()[:-1]]
+    assert all((repository / name).exists() for name in copied)
+    project = tomllib.loads((repository / "pyproject.toml").read_text())
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    assert {*packages, project["project"]["readme"], "constraints.txt"} <= set(copied)
+
+
+def test_the_steps_of_the_image_run_in_a_fresh_environment(repository, deploy, tmp_path):
+    """Those of Python; packages that are big are resolved and not installed, and the build index is the one at hand."""
+    steps = [step for name, step in dockerfile(deploy) if (name == "RUN" and "/opt/venv" in step) or "-m venv" in step]
+    assert len(steps) == 3
+    for step in steps:
+        step = step.replace("/opt/venv", str(tmp_path / "venv")).replace(" --index-url ${TORCH_INDEX}", "")
+        step = step.replace("python -m venv", f"{sys.executable} -m venv")
+        step = re.sub(r"pip install", "pip install --quiet --dry-run", step)
+        done = subprocess.run(["bash", "-euc", step], cwd=repository, capture_output=True, text=True)
+        assert done.returncode == 0, f"{step}: {done.stderr}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from spinlock_dist.errors import ConfigError
-from study.cluster.shared_folder import answer, check_lasting
+from study.cluster.node_checks import check_lasting, look_around
 
 
 def test_the_folder_of_a_ray_job_is_refused(tmp_path):
@@ -19,9 +20,10 @@ def test_the_folder_of_a_ray_job_is_refused(tmp_path):
 def test_a_node_answers_beside_what_it_reads_or_says_what_it_found(tmp_path):
     probe = tmp_path / ".probe"
     probe.write_text("token")
-    written, complaint = answer(probe, "token")
-    assert (tmp_path / written).exists() and complaint == ""
-    assert answer(probe, "another")[1] == "it holds something else"
-    written, complaint = answer(tmp_path / "elsewhere" / ".probe", "token")
-    assert complaint == "No such file or directory"
-    assert not (Path(tmp_path) / written).exists()
+    answer = look_around(probe, "token")
+    assert (tmp_path / answer.written).exists() and answer.complaint == ""
+    assert (answer.gpus, answer.torch_version) == (torch.cuda.device_count(), torch.__version__)
+    assert look_around(probe, "another").complaint == "it holds something else"
+    answer = look_around(tmp_path / "elsewhere" / ".probe", "token")
+    assert answer.complaint == "No such file or directory"
+    assert not (Path(tmp_path) / answer.written).exists()
