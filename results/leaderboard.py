@@ -51,8 +51,8 @@ def _show(study: StudyRecord, rows: int) -> None:
     from spinlock_dist.shown import terminal_console
 
     console = terminal_console()
-    running = f", {len(study.running)} trials running or waiting" if study.running else ""
-    console.print(f"{study.name}: {study.state}{running}", highlight=False)
+    running = f"; {len(study.running)} trials running or waiting" if study.running else ""
+    console.print(f"{study.name}: {study.stands}{running}", highlight=False)
     if study.standings:
         console.print(tournament_table([standing_of(row) for row in study.standings]))
     baseline = study.baseline

@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--arm", metavar="STRATEGY", help="of a tournament: whose trials")
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port (default: {PORT})")
     args = parser.parse_args(argv)
+    from results.records.stage import tournament_arms
     from results.records.study_folder import open_study
-    from study.phases.tournament import tournament_arms
 
     folder = open_study(args.runs, args.name)
     if (known := folder.read_description())["config"].get("tournament"):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from results.analysis.trial_summary import WORDS
 from results.command import explains_damage, read_named, study_parser
 from results.export.spinlock import EXPORT, FORMAT_LINE, check_sidecars, export_spinlock, scores_in_words
 from results.records.guards import excess_in_words
+from results.records.stage import OUTCOMES
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, arm_of
 from results.verdict.sentences import spoken
@@ -113,7 +113,7 @@ def find_trial(study: StudyRecord, name: str | None) -> TrialRecord:
 def shortfall(record: TrialRecord) -> str:
     """Why a trial is not feasible: which guards it breaks and how far, or how it ended."""
     if record.state != "complete":
-        return ": ".join(filter(None, (WORDS[record.state], " ".join(record.reason.split()))))
+        return ": ".join(filter(None, (OUTCOMES[record.state], " ".join(record.reason.split()))))
     broken = f"it breaks {excess_in_words(record.guards)}" if record.broken_guards else ""
     return "; ".join(filter(None, (broken, record.kind)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 import ray
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.records.settings import TrialSettings
+from results.records.stage import OUTCOMES, count_in_words
 from results.records.trial_record import TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
 from study.events import SearchStart, StudyEvents, TrialReport
@@ -24,7 +24,6 @@ MOST_RUNNING = 12
 """Most lines about trials that run, on a screen that has so many to spare."""
 OTHER_LINES = 10
 """Lines of the view about everything else, one of which may be broken, and what stands above it."""
-MARKS = {"complete": "", "pruned": "stopped", "diverged": "diverged", "refused": "refused", "failed": "failed"}
 
 
 class TerminalView(StudyEvents):
@@ -79,9 +78,8 @@ class TerminalView(StudyEvents):
     def _view(self, search: SearchStart) -> RenderableType:
         rows = Table.grid(padding=(0, 2))
         rows.add_row("search", ProgressBar(total=search.target, completed=len(self._records), width=60))
-        states = Counter(record.state for record in self._records)
-        counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        rows.add_row("trials", f"{len(self._records)} of {search.target} ({counts or 'none yet'})")
+        counts = count_in_words(record.state for record in self._records)
+        rows.add_row("trials", f"{len(self._records)} of {search.target} ({counts})")
         running = self._running.trials
         most = max(1, min(MOST_RUNNING, self._console.height - OTHER_LINES))
         rows.add_row(f"{len(running)} running", Text("\n".join(lines(running, search.epochs, most)), no_wrap=True))
@@ -111,7 +109,7 @@ def make_terminal(setup: MonitorSetup) -> TerminalView:
 
 def describe(record: TrialRecord, settings: TrialSettings) -> str:
     """A trial in a line: number, how it ended, what it scored, which guards it broke."""
-    head = f"trial {record.number:<3} {MARKS[record.state]:<8}"
+    head = f"trial {record.number:<3} {'' if record.state == 'complete' else OUTCOMES[record.state]:<13}"
     if record.metrics is None or record.state not in ("complete", "pruned"):
         return f"{head} {record.reason}"
     broken = record.broken_guards

@@ -15,6 +15,7 @@ import ray
 
 from results.analysis.trial_summary import COLLAPSED
 from results.records.settings import RATIO_SETTINGS, STRATEGY
+from results.records.stage import OUTCOMES
 from results.records.trial_record import BASELINE, TrialRecord, feasible_records, full_arm, read_records, write_records
 from results.verdict.finding import Verdict
 from results.verdict.sentences import spoken
@@ -209,4 +210,4 @@ class Finals:
 
 
 def _imbalance(record: TrialRecord) -> str:
-    return record.state if record.test is None else f"{record.test.estimate('imbalance'):.2f}x"
+    return OUTCOMES[record.state] if record.test is None else f"{record.test.estimate('imbalance'):.2f}x"

@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from results.analysis.tables import write_tables
-from results.records.optuna_trials import finished_trials, prior_trials, read_search, warm_records
+from results.records.optuna_trials import ENDED, finished_trials, prior_trials, read_search, warm_records
 from results.records.settings import TrialSettings
 from results.records.trial_record import TrialRecord, full_arm
 from spinlock_dist.out_of_fold import run_folds
@@ -29,7 +29,7 @@ from study.search.optuna_internals import enqueued_params
 from study.search.owner import claim
 from study.search.schedulers import NeverStop, PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
-from study.search.stop_criteria import ENDED, StopCriteria
+from study.search.stop_criteria import StopCriteria
 from study.search.storage import open_storage, release
 from study.search.tune_events import TuneEvents
 from study.search.warm_start import (

@@ -70,7 +70,7 @@ def test_a_study_that_runs_is_shown_as_far_as_it_is(tmp_path, capsys):
     folder = build_study(tmp_path, "s", 10, finished=False, running=2)
     with driven(folder):
         out, _ = shown(folder, capsys)
-    assert out.startswith("s: running, 2 trials running or waiting\n")
+    assert out.startswith("s: running, search; 2 trials running or waiting\n")
     assert "of 8 trials completed" in out
     folder.records("baseline").unlink()
     out, _ = shown(folder, capsys)

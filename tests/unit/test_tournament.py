@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from results.records.stage import tournament_arms
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import BASELINE
 from results.report.terminal import tournament_table
@@ -19,7 +20,7 @@ from search_spaces.space import space_content
 from spinlock_dist.atomic_files import read_json
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
-from study.phases.tournament import arms, tournament_arms
+from study.phases.tournament import arms
 
 
 def final(arm: str) -> str:
