@@ -25,6 +25,7 @@ CORE = (
     (
         "errors",
         "shown",
+        "fitted_table",
         "cores",
         "command",
         "seeding",

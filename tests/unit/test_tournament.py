@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_the_table_fits_a_terminal(rows):
     console.print(tournament_table(rows))
     text = console.export_text()
     assert "1-2" in text
-    assert "0/3   no trial" in text
+    assert re.search("0/3 +no trial", text)
     assert "not shown" in text
     assert "…" not in text
     assert "dimensionality" in text

@@ -7,6 +7,7 @@ import shlex
 
 from results.analysis.levelling import levelling
 from results.records.settings import CHOICES, RATIO_SETTINGS, RULE, setting_in
+from results.records.stage import outcome_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, ranking
 from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
@@ -54,29 +55,33 @@ def _settings(study: StudyRecord, best: TrialRecord) -> Table:
 
 def _trials(study: StudyRecord) -> Table:
     ranked = ranking(study.search)[:MOST_ROWS]
-    rows = [_trial(place, record, study) for place, record in enumerate(ranked, start=1)]
+    settings = study.settings.apart(ranked)
+    rows = [
+        _trial(place if record.feasible else None, record, settings[place - 1], study)
+        for place, record in enumerate(ranked, start=1)
+    ]
     heads = ("rank", "trial", "imbalance", "worst", "mean", "util", "carried", "help", "hurt", "settings", "feasible")
     caption = (
-        "Completed trials on the validation rows, feasible ones first. The imbalance fell by the factor help x hurt: "
-        "help because the worst category improved, hurt because the best one got worse. Carried: entropy of the tokens "
-        "on these rows / the bits paid for them."
+        "Completed trials on the validation rows, feasible ones first; only these have a rank. The imbalance fell by "
+        "the factor help x hurt: help because the worst category improved, hurt because the best one got worse. "
+        "Carried: entropy of the tokens on these rows / the bits paid for them."
     )
     return Table(caption, heads, rows, words=(1, 9, 10))
 
 
-def _trial(place: int, record: TrialRecord, study: StudyRecord) -> list[Cell | str | None]:
+def _trial(place: int | None, record: TrialRecord, settings: str, study: StudyRecord) -> list[Cell | str | None]:
     metrics = record.metrics
     assert metrics is not None
     gain = levelling(metrics, study.baseline.metrics) if study.baseline and study.baseline.metrics else None
     helped, hurt = (10**gain.worst_helped, 10**gain.best_hurt) if gain else (math.nan, math.nan)
     return [
-        Cell(str(place), place),
+        None if place is None else Cell(str(place), place),
         spoken(record.arm),
         *(Cell(metrics.in_words(name), metrics.estimate(name)) for name in ("imbalance", "fvu_worst", "fvu_mean")),
         Cell(f"{metrics.utilization:.1%}", metrics.utilization),
         None if metrics.carried_share is None else Cell(f"{metrics.carried_share:.0%}", metrics.carried_share),
         Cell(f"{helped:.2f}", helped) if gain else None,
         Cell(f"{hurt:.2f}", hurt) if gain else None,
-        study.settings.in_words(record),
-        "yes" if record.feasible else f"breaks {record.broken_guards}" if record.broken_guards else record.kind,
+        settings,
+        "yes" if record.feasible else outcome_in_words(record),
     ]
