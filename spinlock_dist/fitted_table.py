@@ -22,6 +22,8 @@ class Column:
     """Text begins at the left; figures end at the right."""
     wraps: int = 0
     """Least width of text that may go on in a further line; 0 for what may not."""
+    eases: int = 0
+    """The width that such text has before columns after it in the queue are taken in."""
 
 
 ROOMY = 60
@@ -49,7 +51,7 @@ class FittedTable:
         gap = 2 if options.max_width >= ROOMY else 1
         taken: list[Column] = []
         for column in sorted(self._columns, key=lambda column: column.place):
-            width = sum(map(self._least, [*taken, column])) + gap * len(taken)
+            width = self._least(column) + sum(max(each.eases, self._least(each)) + gap for each in taken)
             if width <= options.max_width or not column.place:
                 taken.append(column)
         yield self._table([column for column in self._columns if column in taken], gap)

@@ -24,7 +24,7 @@ COLUMNS = (
     Column("mean", place=3),
     Column("util", place=4),
     Column(CARRIED, place=5),
-    Column("settings", place=1, left=True, wraps=14),
+    Column("settings", place=1, left=True, wraps=14, eases=24),
 )
 STANDINGS = (
     Column("rank"),
