@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _show(study: StudyRecord, rows: int) -> None:
+    from results.analysis.next_step import next_step
     from results.analysis.trial_summary import outcomes_in_words
     from results.records.standing import standing_of
     from results.report.terminal import leaderboard, tournament_table
@@ -65,6 +66,8 @@ def _show(study: StudyRecord, rows: int) -> None:
     console.print(outcomes_in_words(study.search), highlight=False)
     if study.verdict and (conclusion := study.verdict.get("conclusion")):
         console.print(conclusion, highlight=False)
+    if study.state == "finished" and (advice := next_step(study)):
+        console.print(advice, highlight=False, soft_wrap=True)
 
 
 def as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:

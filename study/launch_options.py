@@ -190,10 +190,13 @@ def make_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("going on with a study")
     group.add_argument("--resume", action="store_true", help="the one called --name, or the newest")
     group.add_argument("--extend", type=_more, metavar="+N", help="likewise, however it ended, for N more trials")
-    group = parser.add_argument_group("what is printed")
+    group = parser.add_argument_group("what is printed, and who is told")
     group.add_argument("--quiet", action="store_true", help="the result and nothing before it")
     group.add_argument("--dry-run", action="store_true", help="time two epochs and print what the study will cost")
     group.add_argument("--json", action="store_true", help="the result as JSON and nothing else")
+    group.add_argument(
+        "--notify", metavar="CMD", help="run a shell command when the study ends, however it ends: docs/watching.md"
+    )
     return parser
 
 
@@ -219,8 +222,8 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
     runs = Path(tree.get("runs", StudyConfig.model_fields["runs"].default))
     if args.extend and "trials" in tree:
         raise ConfigError("--extend says how many more trials, --trials how many in all: give one of them")
-    if args.dry_run and (args.resume or args.extend):
-        raise ConfigError("--dry-run tells what a new study costs: leave --resume and --extend out")
+    if args.dry_run and (args.resume or args.extend or args.notify):
+        raise ConfigError("--dry-run tells what a new study costs: leave --resume, --extend and --notify out")
     if args.resume or args.extend:
         name = tree.get("name") or _newest(runs)
         tree = merge(_stored(runs, name), {**tree, "name": name, "runs": str(runs)})

@@ -79,7 +79,7 @@ ROOMS = {
         ("phases",),
         ("validate",),
         ("pipeline",),
-        ("launch_options",),
+        ("launch_options", "notification"),
         ("launch", "program", "status", "dashboard"),
     ),
 }
