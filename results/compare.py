@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,9 +25,8 @@ EXAMPLES = """examples:
 GIVEN_UP = "use --anyway to compare each with its own baseline only"
 
 
-@explains_damage
-def main(argv: list[str] | None = None) -> int:
-    """Parse, read, compare, print. Reads only."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = study_parser("results.compare", "Put studies side by side.", EXAMPLES)
     parser.add_argument("names", nargs="+", metavar="NAME", help="studies, two or more")
     parser.add_argument(
@@ -39,6 +39,13 @@ def main(argv: list[str] | None = None) -> int:
         "--anyway", action="store_true", help="compare studies that differ in these, each with its own baseline only"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+@explains_damage
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, compare, print. Reads only."""
+    parser = make_parser()
     args = parser.parse_args(argv)
     if len(args.names) < 2 or len(set(args.names)) < len(args.names):
         parser.error("name two or more different studies")

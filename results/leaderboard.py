@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,19 @@ SHOWN = 10
 """Trials in the table by default."""
 
 
-@explains_damage
-def main(argv: list[str] | None = None) -> int:
-    """Parse, read, print. Reads only; a study may be running meanwhile."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = study_parser("results.leaderboard", "Show the trials of a study, best first.", EXAMPLES)
     parser.add_argument("name", help="study")
     parser.add_argument("--rows", type=int, metavar="N", help=f"trials shown (default {SHOWN}, all with --json)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+@explains_damage
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, print. Reads only; a study may be running meanwhile."""
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.rows is not None and args.rows < 1:
         parser.error("--rows: at least 1")

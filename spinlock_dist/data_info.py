@@ -66,7 +66,7 @@ class DataInfo:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, look, try, print. Returns 1 if a training would refuse the dataset."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     config = (load_config(args.config) if args.config else TrialConfig()).prepare
     require_file(args.file, DataError)
     info = data_info(config.model_copy(update={"dataset": str(args.file)}))
@@ -118,7 +118,8 @@ def _taken(data: PreparedData) -> Taken:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser(
         "spinlock_dist.data_info", "Say what is in a dataset, and whether a training would take it.", EXAMPLES
     )

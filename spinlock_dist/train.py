@@ -42,7 +42,7 @@ PROGRESS_BAR, TIME = 4, 7
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, prepare, train, save, print."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     if args.out:
         check_output(args.out, CHECKPOINT, overwrite=args.overwrite)
     codec = _codec(args.compare)
@@ -86,7 +86,8 @@ def _unsaved(outcome: TrialOutcome, folder: Path) -> str:
     return ""
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser("spinlock_dist.train", "Train one tokenizer and show it category by category.", EXAMPLES)
     parser.add_argument("--config", type=Path, metavar="YAML", help="trial config, or one of Spinlock's")
     parser.add_argument("--dataset", metavar="FILE", help="HDF5, .parquet, .csv or .npz (default: simulated operators)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import Counter
 from dataclasses import replace
@@ -27,14 +28,20 @@ EXAMPLES = """examples:
 """
 
 
-@explains_damage
-def main(argv: list[str] | None = None) -> int:
-    """Parse, read, print. Reads only; a study may be running meanwhile."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser("study.status", "Show where a study stands.", EXAMPLES)
     parser.add_argument("name", nargs="?", help="study; all of them when left out")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies are kept")
     parser.add_argument("--why", type=int, metavar="TRIAL", help="show the story of one trial of the search")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+@explains_damage
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, print. Reads only; a study may be running meanwhile."""
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.why is not None and args.name is None:
         parser.error("--why: name the study too")

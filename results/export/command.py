@@ -5,6 +5,7 @@ A study's best trial is written with its checkpoint and what it scores, by itsel
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from results.command import explains_damage, read_named, study_parser
@@ -29,9 +30,8 @@ EXAMPLES = """examples:
 """
 
 
-@explains_damage
-def main(argv: list[str] | None = None) -> int:
-    """Parse, read, write; print the files written, and what their format leaves out."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = study_parser(
         "results.export", "Write the config of a trial to a file that needs nothing of the study.", EXAMPLES
     )
@@ -54,7 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="YAML file to write")
     parser.add_argument("--force", action="store_true", help="export a trial even if it is not feasible")
     add_overwrite(parser)
-    args = parser.parse_args(argv)
+    return parser
+
+
+@explains_damage
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, write; print the files written, and what their format leaves out."""
+    args = make_parser().parse_args(argv)
     check_output(args.out, EXPORT, overwrite=args.overwrite)
     if args.format == "spinlock":
         check_sidecars(args.out, args.overwrite, args.with_data)
