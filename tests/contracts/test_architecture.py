@@ -80,7 +80,7 @@ ROOMS = {
         ("validate",),
         ("pipeline",),
         ("launch_options", "notification"),
-        ("launch", "program", "status", "dashboard"),
+        ("launch", "program", "status", "dashboard", "check"),
     ),
 }
 ENGINES = {"ray", "optuna"}
