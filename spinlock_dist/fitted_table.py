@@ -26,6 +26,8 @@ class Column:
     """The width that such text has before columns after it in the queue are taken in."""
 
 
+NAMES = 12
+"""Least width of a column of names, which may go on in a further line."""
 ROOMY = 60
 """Width from which there are two spaces between columns, not one."""
 
@@ -83,3 +85,9 @@ class FittedTable:
         for cells, style, last in self._rows:
             table.add_row(*(cells[place] for place in places), style=style, end_section=last)
         return table
+
+
+def table_of_figures(title: str, first: str, others: Sequence[str], stays: Sequence[str] = ()) -> FittedTable:
+    """A table of names, under the heading `first`, and figures: where it is narrow `stays`, and the first others."""
+    columns = [Column(name, place=0 if name in stays else place) for place, name in enumerate(others, start=1)]
+    return FittedTable([Column(first, left=True, wraps=NAMES), *columns], title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -231,7 +232,7 @@ def test_a_strategy_that_is_fixed_is_in_the_line_too(make_record: Callable[..., 
 def test_quiet_shows_the_result_alone(monkeypatch, capsys, flags, shown):
     def run(config, *, resume: bool, console: Console, **_: object) -> SimpleNamespace:
         console.print("what happens meanwhile")
-        return SimpleNamespace(conclusion="found")
+        return SimpleNamespace(conclusion="found", verdict=SimpleNamespace(choice=None))
 
     monkeypatch.setattr("study.pipeline.run", run)
     monkeypatch.setattr("study.launch._show", lambda result, console: console.print(result.conclusion))
@@ -239,3 +240,17 @@ def test_quiet_shows_the_result_alone(monkeypatch, capsys, flags, shown):
     assert capsys.readouterr().out.split("\n") == (
         ["study runs/s", "what happens meanwhile", "found", ""] if shown else ["found", ""]
     )
+
+
+@pytest.mark.parametrize(("given", "colours"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color_is_heeded(monkeypatch, make_record, search, given, colours):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, _environ={"TERM": "xterm-256color", **given})
+    monkeypatch.setattr("study.monitor.terminal._utilization", lambda: "2 of 2 CPUs busy")
+    view = TerminalView(console)
+    view.on_phase_start(PhaseStart(phase="search", total=10, unit="trials"))
+    view.on_search_start(search)
+    view.on_trial_end(make_record(1, 0.5, 0.1))
+    view.on_running([[2]])
+    view.on_search_end()
+    view.on_phase_end()
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", console.file.getvalue())) == colours
