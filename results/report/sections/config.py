@@ -12,6 +12,7 @@ from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, ranking
 from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
 from results.verdict.sentences import spoken
+from spinlock_dist.command import typed
 from spinlock_dist.errors import SpinlockError
 
 ONLY_RATIOS = tuple(f"compression.{name}" for name in RATIO_SETTINGS)
@@ -26,7 +27,7 @@ def section(study: StudyRecord) -> Section:
     texts = [f"{name[0].upper()}{name[1:]}: {choices}."]
     code = ""
     if (study.folder.best / "config.yaml").exists():
-        code = f"python -m spinlock_dist.train --config {shlex.quote(str(study.folder.best / 'config.yaml'))}"
+        code = f"{typed('spinlock_dist.train')} --config {shlex.quote(str(study.folder.best / 'config.yaml'))}"
     return Section(
         title="Which config?",
         texts=texts,
