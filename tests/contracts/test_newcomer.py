@@ -142,6 +142,28 @@ def test_the_wheel_is_whole_outside_of_the_tree(newcomer):
     assert {"quick", "full"} <= {*where.stdout.split()[4:]}
 
 
+@pytest.mark.parametrize(
+    "page", sorted({*REPOSITORY.glob("*.md"), *REPOSITORY.glob("d*/*.md")}), ids=lambda path: path.name
+)
+def test_every_link_within_the_project_leads_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        headings = (
+            re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            if file.suffix == ".md" and file.exists()
+            else []
+        )
+        anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        if not file.exists() or (anchor and anchor not in anchors):
+            broken.append(target)
+    assert not broken
+
+
 @pytest.mark.parametrize(("page", "line"), LINES, ids=[line[:60] for _, line in LINES])
 def test_every_documented_command_is_taken_by_its_parser(page, line):
     program, command, *rest = words(line)
