@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,9 +25,8 @@ EXAMPLES = """examples:
 GIVEN_UP = "use --anyway to compare each with its own baseline only"
 
 
-@explains_damage
-def main(argv: list[str] | None = None) -> int:
-    """Parse, read, compare, print. Reads only."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = study_parser("results.compare", "Put studies side by side.", EXAMPLES)
     parser.add_argument("names", nargs="+", metavar="NAME", help="studies, two or more")
     parser.add_argument(
@@ -39,6 +39,13 @@ def main(argv: list[str] | None = None) -> int:
         "--anyway", action="store_true", help="compare studies that differ in these, each with its own baseline only"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+@explains_damage
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, compare, print. Reads only."""
+    parser = make_parser()
     args = parser.parse_args(argv)
     if len(args.names) < 2 or len(set(args.names)) < len(args.names):
         parser.error("name two or more different studies")
@@ -196,22 +203,19 @@ def trials_until(search: Sequence[TrialRecord], reach: float) -> int | None:
 
 
 def _show(rows: Sequence[Row], found: Sequence[Difference], reach: float | None) -> None:
-    """Print the studies as columns: they are few, their figures many."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
+    """Print the studies as columns, in as many tables as they take: they are few, their figures many."""
+    from spinlock_dist.fitted_table import Column, FittedTable
     from spinlock_dist.shown import terminal_console
 
     console = terminal_console()
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("")
-    for row in rows:
-        table.add_column(row.study, justify="right", overflow="fold")
     lines = _ratios if found else _figures
-    columns = [lines(row, reach) for row in rows]
-    for label in columns[0]:
-        table.add_row(label, *[column[label] for column in columns])
-    console.print(table)
+    figures = {row.study: lines(row, reach) for row in rows}
+    labels = list(next(iter(figures.values())))
+    for names in _beside(figures, console.width - max(map(len, labels))):
+        table = FittedTable([Column("", left=True), *(Column(name) for name in names)])
+        for label in labels:
+            table.add_row(label, *(figures[name][label] for name in names))
+        console.print(table)
     for each in found:
         console.print(f"different: {in_words(each)}", highlight=False, soft_wrap=True)
     if found:
@@ -223,6 +227,20 @@ def _show(rows: Sequence[Row], found: Sequence[Difference], reach: float | None)
         "validation rows; test: ratio to the baseline's on the test rows, with its interval",
         highlight=False,
     )
+
+
+def _beside(figures: Mapping[str, Mapping[str, str]], width: int) -> list[list[str]]:
+    """The studies in groups whose columns, two spaces before each, take at most `width`; a wide one is a group."""
+    groups: list[list[str]] = [[]]
+    left = width
+    for name, told in figures.items():
+        takes = 2 + max(map(len, (name, *told.values())))
+        if takes > left and groups[-1]:
+            groups.append([])
+            left = width
+        groups[-1].append(name)
+        left -= takes
+    return groups
 
 
 def _figures(row: Row, reach: float | None) -> Mapping[str, str]:

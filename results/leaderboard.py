@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,19 @@ SHOWN = 10
 """Trials in the table by default."""
 
 
-@explains_damage
-def main(argv: list[str] | None = None) -> int:
-    """Parse, read, print. Reads only; a study may be running meanwhile."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = study_parser("results.leaderboard", "Show the trials of a study, best first.", EXAMPLES)
     parser.add_argument("name", help="study")
     parser.add_argument("--rows", type=int, metavar="N", help=f"trials shown (default {SHOWN}, all with --json)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+@explains_damage
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, print. Reads only; a study may be running meanwhile."""
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.rows is not None and args.rows < 1:
         parser.error("--rows: at least 1")
@@ -45,14 +52,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _show(study: StudyRecord, rows: int) -> None:
+    from results.analysis.next_step import next_step
     from results.analysis.trial_summary import outcomes_in_words
     from results.records.standing import standing_of
     from results.report.terminal import leaderboard, tournament_table
     from spinlock_dist.shown import terminal_console
 
     console = terminal_console()
-    running = f", {len(study.running)} trials running or waiting" if study.running else ""
-    console.print(f"{study.name}: {study.state}{running}", highlight=False)
+    running = f"; {len(study.running)} trials running or waiting" if study.running else ""
+    console.print(f"{study.name}: {study.stands}{running}", highlight=False)
     if study.standings:
         console.print(tournament_table([standing_of(row) for row in study.standings]))
     baseline = study.baseline
@@ -65,6 +73,8 @@ def _show(study: StudyRecord, rows: int) -> None:
     console.print(outcomes_in_words(study.search), highlight=False)
     if study.verdict and (conclusion := study.verdict.get("conclusion")):
         console.print(conclusion, highlight=False)
+    if study.state == "finished" and (advice := next_step(study)):
+        console.print(advice, highlight=False, soft_wrap=True)
 
 
 def as_json(study: StudyRecord, rows: int | None) -> dict[str, Any]:

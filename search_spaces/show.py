@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -23,14 +24,19 @@ EXAMPLES = """examples:
 VALUES_WIDTH = 24
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command. Raises `ConfigError` for a space that cannot be run."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser(
         "search_spaces.show", "List the search spaces, or check one and show what it varies.", EXAMPLES
     )
     parser.add_argument("space", nargs="?", metavar="NAME|FILE", help="name of a preset, or a YAML file")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command. Raises `ConfigError` for a space that cannot be run."""
+    given = make_parser().parse_args(arguments)
     names = [given.space] if given.space else preset_names()
     spaces = [load_space(name) for name in names]
     if given.json:

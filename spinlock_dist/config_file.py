@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,8 +10,9 @@ import yaml
 from pydantic import BaseModel
 
 from spinlock_dist.config import TrialConfig, section_of
-from spinlock_dist.documents import read_document
-from spinlock_dist.parsing import Lines, parse
+from spinlock_dist.documents import read_document, read_text
+from spinlock_dist.errors import ConfigError
+from spinlock_dist.parsing import Lines, assign, parse
 from spinlock_dist.preset import over_preset
 
 T = TypeVar("T", bound=BaseModel)
@@ -19,6 +21,26 @@ T = TypeVar("T", bound=BaseModel)
 def parse_config(model: type[T], tree: Any, source: str, lines: Lines | None = None) -> T:
     """Validate `tree` as `model`. Raises `ConfigError` naming `source`, the line if known, and the nearest name."""
     return parse(model, tree, source, lines, section_of)
+
+
+def read_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """The settings in the `NAME=VALUE` of `--set`, by dotted name; values are YAML. Raises `ConfigError`."""
+    return dict(map(_assignment, texts))
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text}: expected NAME=VALUE")
+    return name, read_text(value, f"--set {text}")[0]
+
+
+def with_overrides(config: T, overrides: Mapping[str, Any], source: str) -> T:
+    """A copy with dotted names replaced. Raises `ConfigError`, naming `source`, as `TrialConfig.with_overrides`."""
+    tree = config.model_dump(mode="json")
+    for name, value in overrides.items():
+        assign(tree, name, value, source)
+    return parse_config(type(config), tree, source)
 
 
 def load_config(path: str | Path) -> TrialConfig:

@@ -13,11 +13,11 @@ from spinlock_dist.command import command_parser
 from spinlock_dist.config import PrepareConfig, TrialConfig
 from spinlock_dist.config_file import load_config
 from spinlock_dist.errors import FAILURE, DataError, SpinlockError, run_command
+from spinlock_dist.fitted_table import FittedTable, table_of_figures
 from spinlock_dist.inputs import require_file
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from spinlock_dist.data.summary import ColumnSummary, FamilySummary
     from spinlock_dist.prepare import PreparedData
@@ -66,7 +66,7 @@ class DataInfo:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, look, try, print. Returns 1 if a training would refuse the dataset."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     config = (load_config(args.config) if args.config else TrialConfig()).prepare
     require_file(args.file, DataError)
     info = data_info(config.model_copy(update={"dataset": str(args.file)}))
@@ -118,7 +118,8 @@ def _taken(data: PreparedData) -> Taken:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser(
         "spinlock_dist.data_info", "Say what is in a dataset, and whether a training would take it.", EXAMPLES
     )
@@ -147,8 +148,9 @@ def _show(console: Console, info: DataInfo, every_column: bool) -> None:
         console.print(f"a training would refuse it: {reason}")
 
 
-def _family_table(info: DataInfo) -> Table:
-    table = _table(info.source, "family", "rows", "steps", "columns", "constant", "missing", "least std", "most")
+def _family_table(info: DataInfo) -> FittedTable:
+    figures = ("rows", "steps", "columns", "constant", "missing", "least std", "most")
+    table = table_of_figures(info.source, "family", figures)
     for family in info.families:
         rows, *steps, columns = family.shape
         scales = family.scales
@@ -182,22 +184,11 @@ def _named(columns: list[ColumnSummary]) -> str:
     return ", ".join(column.name for column in columns[:NAMED]) + more
 
 
-def _column_table(family: FamilySummary) -> Table:
-    table = _table(family.name, "column", "missing", "mean", "std", "least", "most")
+def _column_table(family: FamilySummary) -> FittedTable:
+    table = table_of_figures(family.name, "column", ("missing", "mean", "std", "least", "most"))
     for each in family.columns:
         figures = (each.mean, each.std, each.low, each.high)
         table.add_row(each.name, str(each.missing), *("" if value is None else f"{value:.3g}" for value in figures))
-    return table
-
-
-def _table(title: str, first: str, *others: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    table.add_column(first, overflow="fold")
-    for heading in others:
-        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 

@@ -30,7 +30,7 @@ BATCH_ROWS = 1 << 13
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, load, decode batch by batch, print what came of it."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     from spinlock_dist.data.feature_files import FEATURES, WRITERS, FeatureHead, writing_features
 
     check_output(args.out, FEATURES)
@@ -73,7 +73,8 @@ def _columns(tokenizer: Tokenizer) -> str:
     return said + (f"; those of {', '.join(encoded)} as encoded" if encoded else "")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser(
         "spinlock_dist.detokenize", "Rebuild features from tokens, in the units of the dataset.", EXAMPLES
     )

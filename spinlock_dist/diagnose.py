@@ -33,7 +33,7 @@ DIAGNOSIS_PAGE = html_page("spinlock_dist.diagnose", "the page of a diagnosis", 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, load, compute, print."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     if args.html:
         check_output(args.html, DIAGNOSIS_PAGE, "--html", args.overwrite)
     # Imported only now, so that --help answers at once.
@@ -103,7 +103,8 @@ def as_json(diagnosis: Diagnosis, category: str | None = None) -> dict[str, obje
     return asdict(diagnosis) | {"categories": [asdict(each) | {"causes": causes(each, diagnosis)} for each in chosen]}
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser(
         "spinlock_dist.diagnose", "Explain a trained tokenizer: which categories it rebuilds worst, and why.", EXAMPLES
     )

@@ -28,7 +28,7 @@ DATASET = OutputKind(name="a dataset", is_ours=lambda path: False)
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse `arguments`, generate the dataset, print one closing line. Returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     given = {name: getattr(options, name) for name in SimulatorConfig.model_fields}
     config = parse_config(SimulatorConfig, given, "command line")
     if options.workers is not None and options.workers < 1:
@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     defaults = SimulatorConfig()
     parser = command_parser(
         "spinlock_dist.generate",

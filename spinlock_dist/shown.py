@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control codes, which move cursors and name windows; marks that turn the direction of text; halves of letters."""
 
+RESET = "\x1b[0m"
+"""Ends all colours. Colorama, which Ray loads, writes it to a terminal when a program ends; alone it does no harm."""
+
 
 def plain(text: str) -> str:
     """`text` with every character that acts on a terminal written as its escape, e.g. `\\x1b`."""
@@ -46,7 +49,7 @@ class LastingStream:
 
     def write(self, text: str) -> int:
         """Write plain text."""
-        return self.stream.write(plain(text))
+        return self.stream.write(text if text == RESET else plain(text))
 
     @property
     def broken(self) -> bool:

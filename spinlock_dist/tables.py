@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+
+from spinlock_dist.fitted_table import FittedTable, table_of_figures
 
 if TYPE_CHECKING:
     from spinlock_dist.categories.category import Category
@@ -51,11 +51,11 @@ def epoch_in_words(epoch: EpochMetrics, width: int) -> str:
     return " ".join([*words, rest])
 
 
-def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> Table:
+def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> FittedTable:
     """The sizes, errors and codebook use of every category; errors on the validation rows."""
     score, plan = outcome.validation, outcome.tokenizer.plan
     sizes = ["fea-\ntures", "codes", "carried\n/ bits"]  # latent dimensions bound nothing: a dry run lists them
-    table = _table("validation, by category", ["category", *sizes, "FVU", "raw MSE", "used", "dead"])
+    table = table_of_figures("validation, by category", "category", [*sizes, "FVU", "raw MSE", "used", "dead"], ["FVU"])
     for index, category in enumerate(categories):
         used, dead = codebook_use(score, category.name)
         table.add_row(
@@ -71,9 +71,9 @@ def category_table(outcome: TrialOutcome, categories: Sequence[Category]) -> Tab
     return table
 
 
-def plan_table(plan: CapacityPlan, categories: Sequence[Category]) -> Table:
+def plan_table(plan: CapacityPlan, categories: Sequence[Category]) -> FittedTable:
     """The sizes that every category would be trained with."""
-    table = _table("to be trained", ["category", "features", "dims", "codes", "bits", "/feature"])
+    table = table_of_figures("to be trained", "category", ["features", "dims", "codes", "bits", "/feature"], ["bits"])
     for index, category in enumerate(categories):
         bits = plan.bits[index].sum()
         table.add_row(
@@ -87,11 +87,11 @@ def plan_table(plan: CapacityPlan, categories: Sequence[Category]) -> Table:
     return table
 
 
-def comparison_table(baseline: Arm, arm: Arm, categories: Sequence[Category]) -> Table:
+def comparison_table(baseline: Arm, arm: Arm, categories: Sequence[Category]) -> FittedTable:
     """Bits and FVU of every category under both, and how much lower or higher the second's error is."""
     names = [each.name.replace("_", "_\n") for each in (baseline, arm)]  # so that long ones fit in 80 columns
     headings = [f"{what}\n{name}" for what in ("bits", "FVU") for name in names]
-    table = _table("validation, side by side", ["category", "features", *headings, "change"])
+    table = table_of_figures("validation, side by side", "category", ["features", *headings, "change"], ["change"])
     for index, category in enumerate(categories):
         bits = [float(each.bits[index]) for each in (baseline, arm)]
         before, after = (each.scores["validation"].fvu[category.name] for each in (baseline, arm))
@@ -127,10 +127,3 @@ def totals(score: Metrics, label: str) -> str:
         f"{score.carried_in_words()} per sample\n"
         f"  by chance alone, equally good categories would show {score.imbalance_by_chance:.2f}x on these rows"
     )
-
-
-def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "category" else "right", no_wrap=True)
-    return table

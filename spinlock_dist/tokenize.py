@@ -37,7 +37,7 @@ BATCH_ROWS = 1 << 13
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, load, tokenize batch by batch, print what came of it."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     from spinlock_dist.token_files import SUFFIXES, TOKENS, TokenHead, token_columns, writing_tokens
 
     check_output(args.out, TOKENS)
@@ -114,7 +114,8 @@ def tokenize(
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser(
         "spinlock_dist.tokenize", "Write the tokens of every row of a dataset, batch by batch.", EXAMPLES
     )

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spinlock_dist.checkpoint_metadata import CHECKPOINT
 from spinlock_dist.command import add_overwrite, command_parser
 from spinlock_dist.config import TrialConfig
-from spinlock_dist.config_file import load_config
-from spinlock_dist.documents import read_text
+from spinlock_dist.config_file import load_config, read_assignments
 from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError, did_you_mean, run_command
 from spinlock_dist.outputs import check_output
 
@@ -43,7 +42,7 @@ PROGRESS_BAR, TIME = 4, 7
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, prepare, train, save, print."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     if args.out:
         check_output(args.out, CHECKPOINT, overwrite=args.overwrite)
     codec = _codec(args.compare)
@@ -87,7 +86,8 @@ def _unsaved(outcome: TrialOutcome, folder: Path) -> str:
     return ""
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser("spinlock_dist.train", "Train one tokenizer and show it category by category.", EXAMPLES)
     parser.add_argument("--config", type=Path, metavar="YAML", help="trial config, or one of Spinlock's")
     parser.add_argument("--dataset", metavar="FILE", help="HDF5, .parquet, .csv or .npz (default: simulated operators)")
@@ -152,7 +152,7 @@ def _configs(args: argparse.Namespace, codec: str | None) -> list[TrialConfig]:
         "training.device": args.device,
     }
     overrides = {name: value for name, value in flags.items() if value is not None}
-    config = config.with_overrides(overrides | dict(map(_assignment, args.set)), "command line")
+    config = config.with_overrides(overrides | read_assignments(args.set), "command line")
     if config.prepare.dataset is None and args.config and is_spinlock_yaml(args.config):
         raise ConfigError(
             f"{args.config}: names no dataset_path; add it or give --dataset FILE. For simulated operators, write a "
@@ -176,13 +176,6 @@ def _given(path: Path) -> TrialConfig:
     for line in not_mapped:
         print(f"not mapped: {line}", file=sys.stderr)
     return config
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {text}: expected NAME=VALUE")
-    return name, read_text(value, f"--set {text}")[0]
 
 
 def _resumed(args: argparse.Namespace) -> tuple[list[TrialConfig], State]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +79,12 @@ class StudyContext:
     def workers(self) -> Workers:
         """Runs trainings outside of the search."""
         return Workers(self.setup, self.health, self.events.on_message)
+
+    def trained(self, trainings: Iterable[Training]) -> Iterator[TrialRecord]:
+        """Yield the record of each training as it ends, and tell whoever watches. Raises what `Workers.run` does."""
+        for record in self.workers.run(trainings):
+            self.events.on_training_end(record)
+            yield record
 
     @contextmanager
     def devices_held(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +24,8 @@ EXAMPLES = """examples:
 """
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse, then serve until interrupted."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser(
         "study.dashboard", "Show the trials of a study in the Optuna dashboard, on this machine alone.", EXAMPLES
     )
@@ -32,9 +33,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies are kept")
     parser.add_argument("--arm", metavar="STRATEGY", help="of a tournament: whose trials")
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port (default: {PORT})")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, then serve until interrupted."""
+    args = make_parser().parse_args(argv)
+    from results.records.stage import tournament_arms
     from results.records.study_folder import open_study
-    from study.phases.tournament import tournament_arms
 
     folder = open_study(args.runs, args.name)
     if (known := folder.read_description())["config"].get("tournament"):

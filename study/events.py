@@ -5,14 +5,40 @@ A listener is a `StudyEvents` with the methods it cares about. A study sends eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from results.records.settings import TrialSettings
+from results.records.stage import Phase
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
 from spinlock_dist.metrics.record import Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseWork:
+    """What a phase still has to train, in epochs by the clock: those that run at a time count once."""
+
+    phase: Phase
+    epochs: float
+    maybe: float = 0.0
+    """Further epochs, which it takes only if what comes before does not decide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseStart:
+    """A phase of the study that starts."""
+
+    phase: Phase
+    total: int | None = None
+    """Parts that it has, those of `done` among them; None where it has none."""
+    done: int = 0
+    unit: str = "trainings"
+    """What the parts are."""
+    open_ended: bool = False
+    """Whether further parts follow if these do not decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +89,21 @@ class StudyEvents:
     def on_message(self, text: str) -> None:
         """Show a line to the user."""
 
+    def on_plan(self, work: Sequence[PhaseWork]) -> None:
+        """Handle what the phases from the baseline on have to train."""
+
+    def on_phase_start(self, start: PhaseStart) -> None:
+        """Handle that a phase starts."""
+
+    def on_phase_progress(self, done: int, total: int) -> None:
+        """Handle how many parts of the phase are done, of how many as far as is known."""
+
+    def on_training_end(self, record: TrialRecord) -> None:
+        """Handle that a training outside of the search has ended."""
+
+    def on_phase_end(self) -> None:
+        """Handle that the phase is over: it is done, was interrupted, or failed."""
+
     def on_search_start(self, search: SearchStart) -> None:
         """Start following a search."""
 
@@ -99,6 +140,15 @@ class Broadcast(StudyEvents):
         joined._monitors = self._monitors  # one dict: what is left out here is left out there
         return joined
 
+    @contextmanager
+    def phase(self, start: PhaseStart) -> Iterator[None]:
+        """A phase from its start to its end."""
+        self.on_phase_start(start)
+        try:
+            yield
+        finally:
+            self.on_phase_end()
+
     def _send(self, event: str, *arguments: Any) -> None:
         for part in self._parts:
             getattr(part, event)(*arguments)
@@ -112,6 +162,26 @@ class Broadcast(StudyEvents):
     def on_message(self, text: str) -> None:
         """Send it on."""
         self._send("on_message", text)
+
+    def on_plan(self, work: Sequence[PhaseWork]) -> None:
+        """Send it on."""
+        self._send("on_plan", work)
+
+    def on_phase_start(self, start: PhaseStart) -> None:
+        """Send it on."""
+        self._send("on_phase_start", start)
+
+    def on_phase_progress(self, done: int, total: int) -> None:
+        """Send it on."""
+        self._send("on_phase_progress", done, total)
+
+    def on_training_end(self, record: TrialRecord) -> None:
+        """Send it on."""
+        self._send("on_training_end", record)
+
+    def on_phase_end(self) -> None:
+        """Send it on."""
+        self._send("on_phase_end")
 
     def on_search_start(self, search: SearchStart) -> None:
         """Send it on."""

@@ -11,6 +11,7 @@ from spinlock_dist.command import typed
 from spinlock_dist.errors import run_command
 from study.config import StudyConfig, is_dotted
 from study.launch_options import make_parser, study_config
+from study.notification import notify
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,16 +32,22 @@ def main(argv: list[str] | None = None) -> int:
     console = terminal_console(quiet=args.json)
     progress = terminal_console(quiet=args.json or args.quiet)
     progress.print(f"study {Path(config.runs) / config.name}", highlight=False)
+    state, verdict = "failed", ""
     try:
         if args.dry_run:
             plan = dry_run(config, console=progress, sampler=sampler)
             print(json.dumps(plan.to_json()) if args.json else "\n".join(plan.lines()))
             return 0
         result = run(config, resume=args.resume or bool(args.extend), console=progress, sampler=sampler)
+        state, verdict = "finished", result.verdict.choice.verdict if result.verdict.choice else ""
+        print(json.dumps(_as_json(result))) if args.json else _show(result, console)
     except KeyboardInterrupt:
+        state = "interrupted"
         console.print(_farewell(config), highlight=False, soft_wrap=True)
         return 130
-    print(json.dumps(_as_json(result))) if args.json else _show(result, console)
+    finally:
+        if args.notify:
+            notify(args.notify, Path(config.runs) / config.name, state, verdict)
     return 0
 
 
@@ -53,6 +60,7 @@ def _farewell(config: StudyConfig) -> str:
 
 
 def _show(result: StudyResult, console: Console) -> None:
+    from results.analysis.next_step import next_step
     from results.analysis.trial_summary import outcomes_in_words
     from results.records.study_record import read_study
     from results.report.terminal import causes_in_words, leaderboard, tournament_table
@@ -68,6 +76,8 @@ def _show(result: StudyResult, console: Console) -> None:
         console.print(board)
     console.print(outcomes_in_words(result.search), highlight=False)
     console.print(result.conclusion, highlight=False)
+    if advice := next_step(study):
+        console.print(advice, highlight=False, soft_wrap=True)
     console.print(causes_in_words(study), highlight=False)
     if result.best is not None:
         again = f"{typed('spinlock_dist.train')} --config {result.folder.best}/config.yaml"

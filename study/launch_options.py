@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
 from spinlock_dist.command import command_parser
-from spinlock_dist.config import Section
-from spinlock_dist.config_file import parse_config
+from spinlock_dist.config import Section, TrialConfig
+from spinlock_dist.config_file import parse_config, read_assignments, with_overrides
 from spinlock_dist.documents import read_document
-from spinlock_dist.errors import ConfigError
+from spinlock_dist.errors import ConfigError, did_you_mean
 from spinlock_dist.preset import merge, over_preset
 from study.config import SAMPLERS, StoppingConfig, StudyConfig
 
@@ -35,115 +36,136 @@ EXAMPLES = f"""examples:
 """
 
 
+BY_OPTION = {"name": "--name", "runs": "--runs", "seed": "--seed", "space": "--space", "base.seed": "--seed"}
+"""What `--set` leaves to an option, because more than the setting hangs on it."""
+
+
 def _members(text: str) -> int | str:
     if text != "auto" and not re.fullmatch(r"[1-9]\d*", text):
         raise argparse.ArgumentTypeError(f"give 'auto' or a number of trials, found '{text}'")
     return text if text == "auto" else int(text)
 
 
-FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    # flag: the setting it gives, and how it is parsed
-    "--dataset": (
-        "base.prepare.dataset",
-        {"metavar": "FILE", "help": "HDF5, .parquet, .csv or .npz (default: simulated)"},
-    ),
-    "--space": ("space", {"metavar": "NAME|FILE", "help": "search space (default: adaptive_compression)"}),
-    "--trials": ("trials", {"type": int, "metavar": "N", "help": f"trials of the search (default: {TRIALS})"}),
-    "--max-hours": ("until.hours", {"type": float, "metavar": "H", "help": "end the search after so many hours"}),
-    "--max-gpu-hours": ("until.gpu_hours", {"type": float, "metavar": "H", "help": "or hours times GPUs"}),
-    "--target-imbalance": (
-        "until.imbalance",
-        {"type": float, "metavar": "X", "help": "or when a feasible trial has this imbalance"},
-    ),
-    "--no-improvement": (
-        "until.no_improvement",
-        {"type": int, "metavar": "N", "help": "or when so many trials in a row bring none"},
-    ),
-    "--epochs": (
-        "epochs",
-        {"type": int, "metavar": "N", "help": "epochs of a trial (default: the space's, or the base's)"},
-    ),
-    "--tournament": (
-        "tournament",
-        {"action": "store_const", "const": True, "help": "as many trials for each strategy, and rank them"},
-    ),
-    "--objective": (
-        "objective",
-        {
-            "choices": choices("objective"),
-            "help": "imbalance, or a front of it, mean and utilization (default: single)",
-        },
-    ),
-    "--sampler": (
-        "sampler",
-        {"metavar": "NAME", "help": f"{', '.join(SAMPLERS)}, or package.Class of any Optuna sampler (default: tpe)"},
-    ),
-    "--stopping": (
-        "stopping.rule",
-        {"choices": choices("rule", StoppingConfig), "help": "what stops poor trials early (default: asha)"},
-    ),
-    "--seed": ("seed", {"type": int, "metavar": "N", "help": "seed of the sampler and of the trials (default: 0)"}),
-    "--deterministic": (
-        "deterministic",
-        {
-            "action": "store_const",
-            "const": True,
-            "help": "same seed, same trials, whatever the timing; see docs/faults.md",
-        },
-    ),
-    "--warm-start": (
-        "warm_start",
-        {
-            "nargs": "+",
-            "metavar": "STUDY",
-            "help": "learn from earlier studies' trials of the same data and space",
-        },
-    ),
-    "--storage": (
-        "storage",
-        {"metavar": "URL", "help": "Optuna storage of the trials (default: a journal file in the study's folder)"},
-    ),
-    "--name": ("name", {"help": "folder in runs/ (default: the space's name and the time)"}),
-    "--runs": ("runs", {"metavar": "FOLDER", "help": "where studies are kept (default: runs)"}),
-    "--gpus": (
-        "cluster.gpus",
-        {"type": int, "metavar": "N", "help": "GPUs in all, 0 for CPU (default: all there are)"},
-    ),
-    "--gpus-per-trial": ("cluster.gpus_per_trial", {"type": float, "metavar": "X", "help": "0.25: four trials a GPU"}),
-    "--members-per-trial": (
-        "cluster.members_per_trial",
-        {"type": _members, "metavar": "auto|M", "help": "trials a worker trains in lock step (default: auto)"},
-    ),
-    "--cpus-per-trial": (
-        "cluster.cpus_per_trial",
-        {"type": int, "metavar": "N", "help": "cores and threads (default: 1)"},
-    ),
-    "--memory-per-trial": (
-        "cluster.memory_per_trial",
-        {"type": float, "metavar": "GIB", "help": "memory of its node set aside for a trial"},
-    ),
-    "--max-concurrent": (
-        "cluster.max_concurrent",
-        {"type": int, "metavar": "N", "help": "trials at a time (default: as many as fit)"},
-    ),
-    "--address": (
-        "cluster.address",
-        {"metavar": "auto|HOST:PORT", "help": "join a Ray cluster instead of starting one: deploy/README.md"},
-    ),
-    "--wait-for-nodes": (
-        "cluster.wait_for_nodes",
-        {"type": float, "metavar": "SECONDS", "help": "wait for an autoscaling cluster to have what is asked for"},
-    ),
-    "--dashboard-host": (
-        "cluster.dashboard_host",
-        {"metavar": "HOST", "help": "interface of Ray's dashboard (default: 127.0.0.1)"},
-    ),
-    "--tensorboard": (
-        "tensorboard",
-        {"action": "store_const", "const": True, "help": "write TensorBoard files, in runs/<study>/tensorboard"},
-    ),
-    "--no-dashboard": ("cluster.dashboard", {"action": "store_const", "const": False, "help": "no Ray dashboard"}),
+GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    # heading of the help: flag: the setting it gives, and how it is parsed
+    "what is studied": {
+        "--dataset": (
+            "base.prepare.dataset",
+            {"metavar": "FILE", "help": "HDF5, .parquet, .csv or .npz (default: simulated)"},
+        ),
+        "--space": ("space", {"metavar": "NAME|FILE", "help": "search space (default: adaptive_compression)"}),
+        "--epochs": (
+            "epochs",
+            {"type": int, "metavar": "N", "help": "epochs of a trial (default: the space's, or the base's)"},
+        ),
+        "--objective": (
+            "objective",
+            {
+                "choices": choices("objective"),
+                "help": "imbalance, or a front of it, mean and utilization (default: single)",
+            },
+        ),
+        "--tournament": (
+            "tournament",
+            {"action": "store_const", "const": True, "help": "as many trials for each strategy, and rank them"},
+        ),
+        "--seed": ("seed", {"type": int, "metavar": "N", "help": "seed of the sampler and of the trials (default: 0)"}),
+        "--warm-start": (
+            "warm_start",
+            {
+                "nargs": "+",
+                "metavar": "STUDY",
+                "help": "learn from earlier studies' trials of the same data and space",
+            },
+        ),
+    },
+    "how it is searched": {
+        "--sampler": (
+            "sampler",
+            {
+                "metavar": "NAME",
+                "help": f"{', '.join(SAMPLERS)}, or package.Class of any Optuna sampler (default: tpe)",
+            },
+        ),
+        "--stopping": (
+            "stopping.rule",
+            {"choices": choices("rule", StoppingConfig), "help": "what stops poor trials early (default: asha)"},
+        ),
+        "--deterministic": (
+            "deterministic",
+            {
+                "action": "store_const",
+                "const": True,
+                "help": "same seed, same trials, whatever the timing; see docs/faults.md",
+            },
+        ),
+    },
+    "how long": {
+        "--trials": ("trials", {"type": int, "metavar": "N", "help": f"trials of the search (default: {TRIALS})"}),
+        "--max-hours": ("until.hours", {"type": float, "metavar": "H", "help": "end the search after so many hours"}),
+        "--max-gpu-hours": ("until.gpu_hours", {"type": float, "metavar": "H", "help": "or hours times GPUs"}),
+        "--target-imbalance": (
+            "until.imbalance",
+            {"type": float, "metavar": "X", "help": "or when a feasible trial has this imbalance"},
+        ),
+        "--no-improvement": (
+            "until.no_improvement",
+            {"type": int, "metavar": "N", "help": "or when so many trials in a row bring none"},
+        ),
+    },
+    "where it runs": {
+        "--gpus": (
+            "cluster.gpus",
+            {"type": int, "metavar": "N", "help": "GPUs in all, 0 for CPU (default: all there are)"},
+        ),
+        "--gpus-per-trial": (
+            "cluster.gpus_per_trial",
+            {"type": float, "metavar": "X", "help": "0.25: four trials a GPU"},
+        ),
+        "--members-per-trial": (
+            "cluster.members_per_trial",
+            {"type": _members, "metavar": "auto|M", "help": "trials a worker trains in lock step (default: auto)"},
+        ),
+        "--cpus-per-trial": (
+            "cluster.cpus_per_trial",
+            {"type": int, "metavar": "N", "help": "cores and threads (default: 1)"},
+        ),
+        "--memory-per-trial": (
+            "cluster.memory_per_trial",
+            {"type": float, "metavar": "GIB", "help": "memory of its node set aside for a trial"},
+        ),
+        "--max-concurrent": (
+            "cluster.max_concurrent",
+            {"type": int, "metavar": "N", "help": "trials at a time (default: as many as fit)"},
+        ),
+        "--address": (
+            "cluster.address",
+            {"metavar": "auto|HOST:PORT", "help": "join a Ray cluster instead of starting one: deploy/README.md"},
+        ),
+        "--wait-for-nodes": (
+            "cluster.wait_for_nodes",
+            {"type": float, "metavar": "SECONDS", "help": "wait for an autoscaling cluster to have what is asked for"},
+        ),
+    },
+    "where it is kept and watched": {
+        "--name": ("name", {"help": "folder in runs/ (default: the space's name and the time)"}),
+        "--runs": ("runs", {"metavar": "FOLDER", "help": "where studies are kept (default: runs)"}),
+        "--storage": (
+            "storage",
+            {"metavar": "URL", "help": "Optuna storage of the trials (default: a journal file in the study's folder)"},
+        ),
+        "--tensorboard": (
+            "tensorboard",
+            {"action": "store_const", "const": True, "help": "write TensorBoard files, in runs/<study>/tensorboard"},
+        ),
+        "--dashboard-host": (
+            "cluster.dashboard_host",
+            {"metavar": "HOST", "help": "interface of Ray's dashboard (default: 127.0.0.1)"},
+        ),
+        "--no-dashboard": ("cluster.dashboard", {"action": "store_const", "const": False, "help": "no Ray dashboard"}),
+    },
 }
+FLAGS = {flag: given for group in GROUPS.values() for flag, given in group.items()}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -151,16 +173,30 @@ def make_parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "study.launch", "Search the compression ratios that reconstruct every category equally well.", EXAMPLES
     )
-    parser.add_argument("--config", metavar="YAML", help="settings of the study; flags override them")
-    for flag, (setting, options) in FLAGS.items():
-        parser.add_argument(flag, dest=setting, **options)
-    parser.add_argument("--resume", action="store_true", help="go on with the study called --name, or with the newest")
-    parser.add_argument(
-        "--extend", type=_more, metavar="+N", help="go on with a study, however it ended, for N more trials"
+    parser.usage = "%(prog)s [options]"
+    for heading, flags in GROUPS.items():
+        group = parser.add_argument_group(heading)
+        for flag, (setting, options) in flags.items():
+            group.add_argument(flag, dest=setting, **options)
+    group = parser.add_argument_group("any other setting")
+    group.add_argument("--config", metavar="YAML", help="settings of the study; flags override them")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the study, e.g. finals.top=3, or of its trials, e.g. model.hidden=128, as in train --set",
     )
-    parser.add_argument("--quiet", action="store_true", help="print the result and nothing before it")
-    parser.add_argument("--dry-run", action="store_true", help="time two epochs and print what the study will cost")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    group = parser.add_argument_group("going on with a study")
+    group.add_argument("--resume", action="store_true", help="the one called --name, or the newest")
+    group.add_argument("--extend", type=_more, metavar="+N", help="likewise, however it ended, for N more trials")
+    group = parser.add_argument_group("what is printed, and who is told")
+    group.add_argument("--quiet", action="store_true", help="the result and nothing before it")
+    group.add_argument("--dry-run", action="store_true", help="time two epochs and print what the study will cost")
+    group.add_argument("--json", action="store_true", help="the result as JSON and nothing else")
+    group.add_argument(
+        "--notify", metavar="CMD", help="run a shell command when the study ends, however it ends: docs/watching.md"
+    )
     return parser
 
 
@@ -186,8 +222,8 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
     runs = Path(tree.get("runs", StudyConfig.model_fields["runs"].default))
     if args.extend and "trials" in tree:
         raise ConfigError("--extend says how many more trials, --trials how many in all: give one of them")
-    if args.dry_run and (args.resume or args.extend):
-        raise ConfigError("--dry-run tells what a new study costs: leave --resume and --extend out")
+    if args.dry_run and (args.resume or args.extend or args.notify):
+        raise ConfigError("--dry-run tells what a new study costs: leave --resume, --extend and --notify out")
     if args.resume or args.extend:
         name = tree.get("name") or _newest(runs)
         tree = merge(_stored(runs, name), {**tree, "name": name, "runs": str(runs)})
@@ -195,7 +231,47 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
         space = Path(str(tree.get("space", StudyConfig.model_fields["space"].default))).stem
         tree["name"] = f"{space}-{datetime.now():%Y%m%d-%H%M%S}"
     config = parse_config(StudyConfig, tree, args.config or "command line", lines)
+    if args.set:
+        config = _with_settings(config, read_assignments(args.set))
     return _extended(config, args.extend) if args.extend else config
+
+
+def _with_settings(config: StudyConfig, given: Mapping[str, Any]) -> StudyConfig:
+    """The config with what `--set` gives: settings of the study, or of its trials with or without `base.` before them.
+
+    Raises `ConfigError` for one that another option gives, and for one of the trials that the space decides.
+    """
+    settings = {}
+    for name, value in given.items():
+        if name in BY_OPTION:
+            raise ConfigError(f"--set {name}: give it as {BY_OPTION[name]}")
+        first, known = name.split(".")[0], {*StudyConfig.model_fields, *TrialConfig.model_fields}
+        if first not in known:
+            raise ConfigError(f"command line: '{name}' is not a setting{did_you_mean(first, known)}")
+        of_trials = first not in StudyConfig.model_fields
+        settings[f"base.{name}" if of_trials else name] = value
+    _require_free(config, [name.removeprefix("base.") for name in settings if name.startswith("base.")])
+    if any(name.startswith("base.prepare.") for name in settings):
+        config = config.model_copy(update={"fingerprint": None})  # other data is asked for
+    return with_overrides(config, settings, "command line")
+
+
+def _require_free(config: StudyConfig, names: Sequence[str]) -> None:
+    """Raise `ConfigError` for a setting that the search space fixes or varies: the trials would not have it."""
+    from search_spaces import load_space
+
+    if not names:
+        return
+    space = load_space(config.space)
+    for name in names:
+        if name in space.fixed:
+            way_out = "give --epochs" if name == "training.epochs" else "write a space that extends it"
+            raise ConfigError(f"--set {name}: space '{space.name}' fixes it at {space.fixed[name]!r}; {way_out}")
+        searched = [name, name.removesuffix("high") + "span"] if name.endswith(".high") else [name]
+        if any(each in space.parameters for each in searched):
+            raise ConfigError(
+                f"--set {name}: space '{space.name}' varies it; write a space that extends it and removes it there"
+            )
 
 
 def _file(path: str, other_space: bool) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:

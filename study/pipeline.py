@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -22,17 +22,18 @@ from results.verdict.standings import conclude_tournament
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.prepare import prepare
+from spinlock_dist.simulator import cached_dataset
 from spinlock_dist.training.warm_up import warm_up
 from study.cluster.held_devices import gpus_by_node
 from study.cluster.node_checks import check_nodes
 from study.cluster.ray_cluster import Cluster, running
 from study.config import StudyConfig
 from study.context import StudyContext
-from study.events import Broadcast
+from study.events import Broadcast, PhaseStart
 from study.monitor.registry import MonitorSetup, make_monitors
 from study.phases.baseline import run_baseline
 from study.phases.belonging import check_records
-from study.phases.estimate import Forecast, estimate
+from study.phases.estimate import Forecast, estimate, work_ahead
 from study.phases.export import export_best
 from study.phases.finals import run_finals
 from study.phases.search import run_searches
@@ -89,12 +90,13 @@ def run(
     with (
         folder.lock(),
         storage_errors_explained(folder.path),
-        running(study.config.cluster, events.on_message) as cluster,
+        _started(study, events) as cluster,
     ):
         study = study.on_cluster(cluster)
         check_nodes(folder.path, cluster.resources.gpus > 0, events.on_message)
         context = _prepared(study, cluster, objective, events)
         check_records(context)
+        events.on_plan(work_ahead(context, len(study.arms)))
         with _described(study, context):
             _greet(context)
             baseline = run_baseline(context)
@@ -103,7 +105,8 @@ def run(
             finals, verdict, finalists = run_finals(context, searched)
             rows = rank_arms(folder, searched.by_arm, verdict) if context.config.tournament else []
             conclusion = conclude_tournament(rows, verdict) if rows else conclude(searched.records, verdict)
-            best, conclusion = export_best(context, verdict, finalists, baseline, conclusion)
+            with events.phase(PhaseStart(phase="verification", total=config.finals.seeds)):
+                best, conclusion = export_best(context, verdict, finalists, baseline, conclusion)
             write_tables(folder, [*baseline, *searched.warm, *searched.records, *finals, *verification_records(folder)])
         _report(context)
     return StudyResult(
@@ -130,7 +133,7 @@ def dry_run(
     """What a new study will cost. It refuses what `run` would, trains two epochs and leaves no folder."""
     study = validate(config, sampler=sampler)
     events = _monitors(study, console)
-    with running(study.config.cluster, events.on_message) as cluster:
+    with _started(study, events) as cluster:
         return estimate(_prepared(study.on_cluster(cluster), cluster, objective, events), len(study.arms))
 
 
@@ -138,16 +141,30 @@ def _monitors(study: ValidatedStudy, console: Console | None) -> Broadcast:
     return make_monitors(MonitorSetup(study.config, console or Console(quiet=True)))
 
 
+@contextmanager
+def _started(study: ValidatedStudy, events: Broadcast) -> Iterator[Cluster]:
+    """The cluster. Starting Ray takes seconds, waiting for nodes minutes."""
+    with ExitStack() as stack:
+        with events.phase(PhaseStart(phase="start-up")):
+            cluster = stack.enter_context(running(study.config.cluster, events.on_message))
+        yield cluster
+
+
 def _prepared(study: ValidatedStudy, cluster: Cluster, objective: Objective, events: Broadcast) -> StudyContext:
     """Prepare the data, which may take minutes; that the cluster is too small or refuses its token shows before."""
-    events.on_message(f"preparing {study.config.base.prepare.dataset or 'simulated operators'}")
+    asked = study.config.base.prepare
+    events.on_message(f"preparing {asked.dataset or 'simulated operators'}")
     began = time.monotonic()
-    data = prepare(study.config.base.prepare)
-    seconds = time.monotonic() - began
-    study.check_data(data)
-    rows, features = data.values.shape
-    events.on_message(f"  {rows} rows, {features} features in {len(data.categories)} categories")
-    warm_up(study.config.base, events.on_message)
+    if asked.dataset is None:
+        with events.phase(PhaseStart(phase="simulation", total=asked.simulator.samples, unit="operators")):
+            cached_dataset(asked.simulator, events.on_phase_progress)
+    with events.phase(PhaseStart(phase="preparation")):
+        data = prepare(asked)
+        seconds = time.monotonic() - began
+        study.check_data(data)
+        rows, features = data.values.shape
+        events.on_message(f"  {rows} rows, {features} features in {len(data.categories)} categories")
+        warm_up(study.config.base, events.on_message)
     return StudyContext(
         config=study.config,
         space=study.space,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import Counter
 from dataclasses import replace
@@ -27,14 +28,20 @@ EXAMPLES = """examples:
 """
 
 
-@explains_damage
-def main(argv: list[str] | None = None) -> int:
-    """Parse, read, print. Reads only; a study may be running meanwhile."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = command_parser("study.status", "Show where a study stands.", EXAMPLES)
     parser.add_argument("name", nargs="?", help="study; all of them when left out")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies are kept")
     parser.add_argument("--why", type=int, metavar="TRIAL", help="show the story of one trial of the search")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+@explains_damage
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, print. Reads only; a study may be running meanwhile."""
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.why is not None and args.name is None:
         parser.error("--why: name the study too")
@@ -83,12 +90,12 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     from results.analysis.pareto import front
     from results.analysis.trial_summary import count_outcomes
     from results.records.optuna_trials import open_search, read_search
+    from results.records.stage import activity_of, phase_of, search_ends
     from results.records.trial_record import best_record, full_arm, read_records
-    from study.phases.tournament import tournament_arms
-    from study.search.stop_criteria import ENDED
 
     known = folder.read_description()
-    arms = tournament_arms(known["space"]) if known["config"].get("tournament") else [""]
+    ends = search_ends(folder)
+    arms = list(ends)
     studies = {arm: open_search(search) for arm, search in folder.searches.items() if arm in arms}
     search = [
         replace(record, arm=full_arm(arm, record.arm))
@@ -101,16 +108,15 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
         for trial in study.get_trials(deepcopy=False)
         if trial.state.name == "RUNNING"
     ]
-    reasons = [studies[arm].user_attrs.get(ENDED) if arm in studies else None for arm in arms]
-    ended = reasons[-1] if all(reasons) else None
+    ended = ends[arms[-1]] if all(ends.values()) else None
     target = known["config"]["trials"] * len(arms)
     baseline = read_records(folder.records("baseline"))[0] if folder.records("baseline").exists() else None
     best = best_record(search)
     pareto = known["config"].get("objective") == "pareto"
-    done = "done" if folder.verdict.exists() else "finals"
     return {
         "study": folder.name,
-        "phase": "baseline" if baseline is None else done if ended else "search",
+        "state": activity_of(folder),
+        "phase": phase_of(folder),
         "trials": target,
         "ended": ended,
         "states": dict(Counter(record.state for record in search)),
@@ -154,10 +160,15 @@ def _running(trials: list[dict[str, Any]]) -> list[str]:
 
 
 def _text(status: dict[str, Any]) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in status["states"].items()) or "none yet"
+    from results.records.stage import count_in_words, study_in_words
+
+    states = count_in_words(Counter(status["states"]).elements())
     states += f" ({status['collapsed']} collapsed)" if status["collapsed"] else ""
     best = status["best"]
-    lines = [f"{status['study']}: {status['phase']}", f"trials    {states}, of {status['trials']}"]
+    lines = [
+        f"{status['study']}: {study_in_words(status['state'], status['phase'])}",
+        f"trials    {states}, of {status['trials']}",
+    ]
     lines += _running(status["running"])
     lines += [f"search    ended: {status['ended']}"] if status["ended"] else []
     lines += [f"baseline  imbalance {status['baseline']:.2f}x"] if status["baseline"] else []

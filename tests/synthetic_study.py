@@ -26,6 +26,7 @@ from results.analysis.tables import write_tables
 from results.export.best_folder import export_config, export_readme
 from results.records.optuna_distributions import distribution
 from results.records.optuna_trials import ATTEMPTS, CHECKPOINT, DIVERGED, outcome
+from results.records.stage import RANDOM, tournament_arms
 from results.records.study_folder import FORMAT, StudyFolder
 from results.records.trial_record import (
     BASELINE,
@@ -56,7 +57,6 @@ from spinlock_dist.metrics.reference import distance_to_reference
 from study.config import StudyConfig
 from study.phases.finals import arms_and_controls, choose_finalists, terms_of
 from study.phases.search import Searched
-from study.phases.tournament import RANDOM, tournament_arms
 from study.phases.verification import verification_records
 from study.search.constraints import COUNT, Baseline, guards
 from study.search.initial_trials import initial_points

@@ -7,11 +7,11 @@ from typing import Any
 
 from results.analysis.levelling import levelling
 from results.records.guards import excess_in_words
+from results.records.stage import OUTCOMES
 from results.records.trial_record import Attempt, TrialRecord
 from spinlock_dist.metrics.record import Metrics
 
 COLLAPSED, DUPLICATE = "collapsed codebook", "duplicate"
-WORDS = {"pruned": "stopped early", "diverged": "diverged", "refused": "refused", "failed": "failed"}
 
 
 def count_outcomes(records: Sequence[TrialRecord]) -> dict[str, int]:
@@ -19,7 +19,7 @@ def count_outcomes(records: Sequence[TrialRecord]) -> dict[str, int]:
     states = [record.state for record in records]
     return {
         "trials": len(records),
-        **{state: states.count(state) for state in ("complete", "pruned", "diverged", "refused", "failed")},
+        **{state: states.count(state) for state in OUTCOMES},
         "collapsed": sum(record.kind == COLLAPSED for record in records),
         "feasible": sum(record.feasible for record in records),
     }
@@ -30,7 +30,7 @@ def outcomes_in_words(records: Sequence[TrialRecord]) -> str:
     counts = count_outcomes(records)
     complete, feasible, collapsed = counts["complete"], counts["feasible"], counts["collapsed"]
     parts = [f"{complete} of {counts['trials']} trials completed, {feasible} of them feasible"]
-    parts += [f"{counts[state]} {words}" for state, words in WORDS.items() if counts[state]]
+    parts += [f"{counts[state]} {words}" for state, words in OUTCOMES.items() if counts[state] and state != "complete"]
     unfit = f" {collapsed} collapsed and cannot be the best." if collapsed else ""
     return "; ".join(parts) + "." + unfit
 
@@ -42,7 +42,7 @@ def tell_story(record: TrialRecord, baseline: Metrics | None) -> str:
     """A trial's history: how it ended, attempts, scores, guards, levelling and settings."""
     ending = record.reason or ("feasible" if record.feasible else "not feasible")
     kind = f" ({record.kind})" if record.kind else ""
-    lines = [("ended", f"{WORDS.get(record.state, record.state)}{kind}: {ending}")]
+    lines = [("ended", f"{OUTCOMES[record.state]}{kind}: {ending}")]
     lines += attempt_lines(record.attempts)
     if record.metrics is not None:
         lines += _scores(record, record.metrics, baseline)

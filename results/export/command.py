@@ -5,12 +5,13 @@ A study's best trial is written with its checkpoint and what it scores, by itsel
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
-from results.analysis.trial_summary import WORDS
 from results.command import explains_damage, read_named, study_parser
 from results.export.spinlock import EXPORT, FORMAT_LINE, check_sidecars, export_spinlock, scores_in_words
 from results.records.guards import excess_in_words
+from results.records.stage import OUTCOMES
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, arm_of
 from results.verdict.sentences import spoken
@@ -29,9 +30,8 @@ EXAMPLES = """examples:
 """
 
 
-@explains_damage
-def main(argv: list[str] | None = None) -> int:
-    """Parse, read, write; print the files written, and what their format leaves out."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = study_parser(
         "results.export", "Write the config of a trial to a file that needs nothing of the study.", EXAMPLES
     )
@@ -54,7 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="YAML file to write")
     parser.add_argument("--force", action="store_true", help="export a trial even if it is not feasible")
     add_overwrite(parser)
-    args = parser.parse_args(argv)
+    return parser
+
+
+@explains_damage
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, write; print the files written, and what their format leaves out."""
+    args = make_parser().parse_args(argv)
     check_output(args.out, EXPORT, overwrite=args.overwrite)
     if args.format == "spinlock":
         check_sidecars(args.out, args.overwrite, args.with_data)
@@ -113,7 +119,7 @@ def find_trial(study: StudyRecord, name: str | None) -> TrialRecord:
 def shortfall(record: TrialRecord) -> str:
     """Why a trial is not feasible: which guards it breaks and how far, or how it ended."""
     if record.state != "complete":
-        return ": ".join(filter(None, (WORDS[record.state], " ".join(record.reason.split()))))
+        return ": ".join(filter(None, (OUTCOMES[record.state], " ".join(record.reason.split()))))
     broken = f"it breaks {excess_in_words(record.guards)}" if record.broken_guards else ""
     return "; ".join(filter(None, (broken, record.kind)))
 

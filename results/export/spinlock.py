@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from results.records.stage import OUTCOMES
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord, arm_of
 from results.verdict.sentences import spoken
@@ -72,7 +73,7 @@ def _dataset(out: Path) -> Path:
 def scores_in_words(record: TrialRecord) -> str:
     metrics = record.metrics
     if metrics is None:
-        return record.state
+        return OUTCOMES[record.state]
     imbalance, worst, mean = (metrics.in_words(name) for name in ("imbalance", "fvu_worst", "fvu_mean"))
     return f"imbalance {imbalance}, FVU worst {worst} and mean {mean} on the validation rows"
 

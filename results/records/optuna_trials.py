@@ -27,6 +27,8 @@ KIND, ATTEMPTS, CHECKPOINT, PENALTY, TRAINING = "kind", "attempts", "checkpoint"
 PRIOR = "borrowed"
 """Attribute of a prior trial, which this study did not run: where it comes from."""
 DIVERGED = "diverged"
+ENDED = "ended"
+"""Attribute of a study: why its search ended; None until it has."""
 """Constraint of a trial that could not be scored: 1 if it diverged or was refused, 0 otherwise."""
 
 

@@ -6,17 +6,20 @@ a trial did asks here: the answer is the same for both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.records.trial_record import TrialRecord
+from results.records.trial_record import BASELINE, TrialRecord
 from spinlock_dist.compression.strategies import STRATEGIES
-from spinlock_dist.config import TrialConfig
+from spinlock_dist.config import LEVELS, TrialConfig
+from spinlock_dist.given_ratios import MAX_RATIO
 
 STRATEGY, RULE, CAPACITY = CHOICES = ("compression.strategy", "compression.rule", "compression.capacity")
 """The settings that say in words what a trial did."""
 
+UNIFORM = "uniform"
+"""The strategy of the baseline."""
 RATIO_SETTINGS = ("rule", "capacity", "bounds", "sharpness", "min_ratio_range", "feedback")
 """Of `compression`, what only shapes ratios: uniform ones, the baseline's, do not depend on it."""
 
@@ -60,6 +63,57 @@ class TrialSettings:
         names += [name for name in record.params if name not in CHOICES]
         values = [self.value(record, name) for name in names]
         return " ".join(value for value in values if isinstance(value, str))
+
+    def apart(self, records: Sequence[TrialRecord]) -> list[str]:
+        """What each of `records` is in words, and then the numbers in which they differ.
+
+        For example `waterfill codes, learning rate 0.0021, L0 0.21-0.84`. Records whose settings are not the same have
+        not the same text: there are as many digits as that takes.
+        """
+        names = list(dict.fromkeys(name for each in records for name in each.params))
+        known = [self._numbers(record, names) for record in records]
+        differ = [name for name in names if len({numbers.get(name) for numbers in known}) > 1]
+        words = [UNIFORM if record.arm == BASELINE else self.in_words(record) for record in records]
+        values = [tuple(numbers.get(name) for name in differ) for numbers in known]
+        told = words
+        for digits in (2, 3, 4, 6, 17):
+            told = [
+                ", ".join([*filter(None, [each]), *numbers_in_words(dict(zip(differ, own, strict=True)), digits)])
+                for each, own in zip(words, values, strict=True)
+            ]
+            if len(set(told)) == len(set(zip(words, values, strict=True))):
+                break
+        return told
+
+    def _numbers(self, record: TrialRecord, names: Sequence[str]) -> dict[str, float]:
+        """What a trial has of `names` that is a number; of the baseline, what does not shape ratios."""
+        if record.arm == BASELINE:
+            shaping = tuple(f"compression.{name}" for name in RATIO_SETTINGS)
+            found = {name: self.value(record, name) for name in names if not name.startswith(shaping)}
+        else:
+            found = {name: record.params[name] for name in names if name in record.params}
+        return {name: value for name, value in found.items() if isinstance(value, int | float)}
+
+
+def numbers_in_words(numbers: Mapping[str, float | None], digits: int) -> list[str]:
+    """Settings by the last part of their names, e.g. `learning rate 0.0021`; a level's bounds as one range.
+
+    Those that are None are left out.
+    """
+    told = []
+    for name, value in numbers.items():
+        *parts, last = name.split(".")
+        part = parts[-1] if parts else ""
+        low = numbers.get(f"{name.removesuffix('span')}low")
+        if value is None or (last == "low" and numbers.get(f"{name.removesuffix('low')}span") is not None):
+            continue  # the range is told where its span is
+        if last == "span" and low is not None:
+            told.append(f"{part} {low:.{digits}g}-{min(MAX_RATIO, low * value):.{digits}g}")
+        elif part in LEVELS:
+            told.append(f"{part} {last} {value:.{digits}g}")
+        else:
+            told.append(f"{last.replace('_', ' ')} {value:.{digits}g}")
+    return told
 
 
 def setting_in(tree: Mapping[str, Any], name: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from results.records.device_faults import DeviceFaultRecord, read_faults
 from results.records.effect import Effect, stored_effects
 from results.records.settings import TrialSettings
+from results.records.stage import phase_of, study_in_words
 from results.records.standing import standing_of
 from results.records.stored_tables import read_tables
 from results.records.study_folder import FORMAT, StudyFolder
@@ -100,6 +101,14 @@ class StudyRecord:
     def state(self) -> str:
         """`finished`, `running`, or `interrupted` before its verdict."""
         return "running" if self.folder.is_running else "finished" if self.verdict else "interrupted"
+
+    @property
+    def stands(self) -> str:
+        """Where it stands, in words: `finished`, or e.g. `running, search`."""
+        if self.state == "finished":
+            return self.state
+        phase = _read(self, True, lambda: phase_of(self.folder), "its phase")
+        return study_in_words(self.state, phase) if phase else self.state
 
     @cached_property
     def settings(self) -> TrialSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from results.command import explains_damage, study_parser
@@ -17,9 +18,8 @@ EXAMPLES = """examples:
 REPORT = html_page("results.report", "a report", ": study report</title>")
 
 
-@explains_damage
-def main(argv: list[str] | None = None) -> int:
-    """Parse, read, write."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
     description = "Write what a study found as one HTML file; also of a study that runs or was interrupted."
     parser = study_parser("results.report", description, EXAMPLES)
     parser.add_argument("name", help="study")
@@ -27,7 +27,13 @@ def main(argv: list[str] | None = None) -> int:
         "--out", type=Path, metavar="FILE", help="HTML file (default: report.html in the study's folder)"
     )
     add_overwrite(parser)
-    args = parser.parse_args(argv)
+    return parser
+
+
+@explains_damage
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, write."""
+    args = make_parser().parse_args(argv)
     from results.records.study_folder import open_study
     from results.records.study_record import read_study
     from results.report.render import write_report

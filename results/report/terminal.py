@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from functools import partial
 
 from results.analysis.hypotheses import hypotheses
 from results.records.effect import Effect
 from results.records.settings import TrialSettings
+from results.records.stage import outcome_in_words
 from results.records.standing import Standing
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, arm_of, ranking
+from spinlock_dist.fitted_table import Column, FittedTable
 from spinlock_dist.metrics.record import Metrics
+
+CARRIED = "car-\nried"
+COLUMNS = (
+    Column("rank"),
+    Column("trial", left=True),
+    Column("imbalance"),
+    Column("worst", place=2),
+    Column("mean", place=3),
+    Column("util", place=4),
+    Column(CARRIED, place=5),
+    Column("settings", place=1, left=True, wraps=14, eases=24),
+)
+STANDINGS = (
+    Column("rank"),
+    Column("strategy", left=True),
+    Column("imbalance"),
+    Column("worst", place=2),
+    Column("mean", place=4),
+    Column("kept", place=3),
+    Column("verdict", place=1, left=True),
+)
 
 
 def leaderboard(
@@ -24,32 +44,36 @@ def leaderboard(
     rows: int = 8,
     front: Sequence[TrialRecord] = (),
     replicated: Mapping[str, Mapping[str, Effect]] | None = None,
-) -> Table:
+) -> FittedTable:
     """The baseline's first training, then the Pareto front `front`, then the ranking, `rows` trials in all.
 
     Scores are on the validation rows; `replicated` holds, by arm and figure, ratios to the baseline's on the test rows.
-    Only feasible trials have a rank.
+    Only feasible trials have a rank; the others stand below them. Beside its strategy stands what a trial has set
+    differently from others in the table.
     """
-    table = Table(title="validation rows", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    table.caption = _caption(front, replicated)
-    table.caption_justify = "left"
-    for column in ("rank", "trial", "imbalance", "worst", "mean", "util", "car-\nried", "settings"):
-        justify: Any = "left" if column in ("trial", "settings") else "right"
-        table.add_column(column, justify=justify, no_wrap=column != "settings", overflow="fold")
-    table.add_row("", "baseline", *_figures(_score(baseline)), "uniform")
     ranked = ranking(search)
     places = {id(record): str(place) for place, record in enumerate(ranked, start=1) if record.feasible}
     rest = [record for record in ranked if record not in front]
-    for record in [*front, *rest[: max(0, rows - len(front))]]:
-        lines = [settings.in_words(record)]
-        if effects := (replicated or {}).get(record.arm):
-            lines += _on_test_rows(effects)
-        if not record.feasible:
-            lines.append(f"breaks {record.broken_guards}" if record.broken_guards else record.kind)
+    shown = [*front, *rest[: max(0, rows - len(front))]]
+    told = settings.apart([baseline, *shown])
+    ranks = "no rank: not feasible" if any(not each.feasible for each in shown) else ""
+    caption = partial(_caption, front=front, replicated=replicated, ranks=ranks)
+    table = FittedTable(COLUMNS, "validation rows", caption)
+    table.add_row("", "baseline", *_figures(_score(baseline)), told[0], last=True)
+    for place, (record, words) in enumerate(zip(shown, told[1:], strict=True)):
+        effects = (replicated or {}).get(record.arm)
+        lines = [words, *(_on_test_rows(effects) if effects else [])]
+        lines += [] if record.feasible else [outcome_in_words(record)]
         trial = f"{arm_of(record.arm)} {record.number}".strip() + ("*" if record in front else "")
-        style = "" if record.feasible else "dim"
-        place = places.get(id(record), "")
-        table.add_row(place, trial, *_figures(_score(record)), "\n".join(filter(None, lines)), style=style)
+        after = shown[place + 1 : place + 2]
+        table.add_row(
+            places.get(id(record), ""),
+            trial,
+            *_figures(_score(record)),
+            "\n".join(filter(None, lines)),
+            style="" if record.feasible else "dim",
+            last=record.feasible and any(not each.feasible for each in after),
+        )
     return table
 
 
@@ -60,13 +84,21 @@ def _on_test_rows(effects: Mapping[str, Effect]) -> list[str]:
     return [f"{words}x{each.ratio:.2f} ({each.low:.2f}-{each.high:.2f})" for words, each in told.items()]
 
 
-def _caption(front: Sequence[TrialRecord], replicated: Mapping[str, Mapping[str, Effect]] | None) -> str:
-    lines = ["±: half the interval over rows; carried: of the bits paid, by entropy"]
-    if replicated:
+def _caption(
+    names: Sequence[str],
+    front: Sequence[TrialRecord],
+    replicated: Mapping[str, Mapping[str, Effect]] | None,
+    ranks: str,
+) -> str:
+    """What the signs in the columns `names` mean."""
+    lines = ["±: half the interval over rows" + ("; carried: of the bits paid, by entropy" if CARRIED in names else "")]
+    if "settings" not in names:
+        lines.append("settings: in a wider terminal, or with --json")
+    elif replicated:
         lines.append("x: imbalance, worst and mean / the baseline's on the test rows, with intervals")
     if front:
         lines.append("*: the Pareto front: no feasible trial beats these in imbalance, mean and util at once")
-    return "\n".join(lines)
+    return "\n".join(filter(None, [*lines, ranks]))
 
 
 def _figures(metrics: Metrics) -> tuple[str, ...]:
@@ -82,18 +114,13 @@ def _score(record: TrialRecord) -> Metrics:
     return record.metrics
 
 
-def tournament_table(rows: Sequence[Standing]) -> Table:
+def tournament_table(rows: Sequence[Standing]) -> FittedTable:
     """The standings for a terminal."""
-    table = Table(
-        title="test rows: ratio to the baseline, interval",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title_justify="left",
+    table = FittedTable(
+        STANDINGS,
+        "test rows: ratio to the baseline, interval",
+        lambda _: "rank: first and last that the paired differences allow; kept: trials that kept every guard",
     )
-    table.caption = "rank: first and last that the paired differences allow; kept: trials that kept every guard"
-    table.caption_justify = "left"
-    for column in ("rank", "strategy", "imbalance", "worst", "mean", "kept", "verdict"):
-        table.add_column(column, no_wrap=True)
     for row in rows:
         rank = "" if row.ranks is None else "-".join(map(str, dict.fromkeys(row.ranks)))
         mean = f"{row.mean.ratio:.2f}" if row.mean else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from results.records.trial_record import BASELINE, TrialRecord, read_records, write_records
 from study.context import StudyContext
-from study.monitor.terminal import score
+from study.events import PhaseStart
 from study.worker.retry_policy import StudyError
 
 
@@ -15,14 +15,19 @@ def run_baseline(context: StudyContext) -> list[TrialRecord]:
     """
     path = context.folder.records("baseline")
     if path.exists():
-        return read_records(path)
-    seeds, say = context.config.baseline_seeds, context.events.on_message
-    say(f"baseline: uniform ratios, {seeds} seeds")
+        records = read_records(path)
+        for record in records:
+            context.events.on_training_end(record)
+        return records
+    seeds = context.config.baseline_seeds
+    context.events.on_message(f"baseline: uniform ratios, {seeds} seeds")
     trainings = context.trainings("baseline", {BASELINE: (context.uniform, seeds)})
-    records = sorted(context.workers.run(trainings), key=lambda record: record.number)
-    for record in records:
-        if record.metrics is None:
-            raise StudyError(f"the uniform baseline {record.reason}")
-        say(f"  seed {record.seed}: {score(record.metrics)}")
+    records = []
+    with context.events.phase(PhaseStart(phase="baseline", total=seeds)):
+        for record in context.trained(trainings):
+            if record.metrics is None:
+                raise StudyError(f"the uniform baseline {record.reason}")
+            records.append(record)
+    records.sort(key=lambda record: record.number)
     write_records(path, records)
     return records

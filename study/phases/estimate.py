@@ -20,6 +20,7 @@ from spinlock_dist.training.snapshot import Snapshots
 from study.cluster.resources import Resources
 from study.config import StoppingConfig, StudyConfig
 from study.context import StudyContext
+from study.events import PhaseWork
 from study.worker.trainable import WorkerSetup, use_resources
 
 SNAPSHOT_PER_CHECKPOINT = 3
@@ -163,8 +164,6 @@ def forecast(
     training = pilot.start + epochs * pilot.epoch
     together = pilots[members].start + epochs * pilots[members].epoch
     held = resources.gpus or resources.cpus
-    # A control each at most; beside the best there are plain feedback and a uniform trial, which is its own control.
-    arms = 2 * searches + 1 if config.tournament else 2 * (config.finals.top + 1) + 2
 
     def phase(name: str, trainings: int, members: int = 1, seconds: float = training) -> Phase:
         trial_batches = math.ceil(trainings / members)
@@ -174,7 +173,7 @@ def forecast(
     phases = (
         phase("baseline", config.baseline_seeds * folds),
         phase("search", config.trials * searches * folds, members, together),
-        phase("finals", arms * config.finals.replicates),
+        phase("finals", _arms(config, searches) * config.finals.replicates),
         phase("verification", config.finals.seeds * folds),
     )
     kept = max(config.keep_checkpoints, config.finals.top) * searches + 1  # and the copy in best/
@@ -193,6 +192,31 @@ def forecast(
         first_result_seconds=prepare_seconds + phases[0].seconds + together * folds,
         disk=pilot.checkpoint * (kept + 2 * SNAPSHOT_PER_CHECKPOINT * resources.concurrent * members),
     )
+
+
+def work_ahead(context: StudyContext, searches: int) -> tuple[PhaseWork, ...]:
+    """What the phases of a study train, in epochs by the clock, at so many trainings at a time."""
+    config, epochs, concurrent = context.config, context.base.training.epochs, context.cluster.resources.concurrent
+    folds, finals = context.folds, config.finals
+    mean = _mean_epochs(config.stopping, epochs, folds) if config.objective == "single" else epochs * folds
+    trial_batches = math.ceil(config.trials / context.members) * searches
+    first = min(finals.min_replicates, finals.replicates)
+
+    def replicates(count: int) -> float:
+        return epochs * math.ceil(_arms(config, searches) * count / concurrent)
+
+    return (
+        PhaseWork(phase="baseline", epochs=epochs * folds * math.ceil(config.baseline_seeds / concurrent)),
+        PhaseWork(phase="search", epochs=mean * math.ceil(trial_batches / concurrent)),
+        PhaseWork(phase="finals", epochs=replicates(first), maybe=replicates(finals.replicates - first)),
+        PhaseWork(phase="verification", epochs=epochs * folds * math.ceil(finals.seeds / concurrent)),
+    )
+
+
+def _arms(config: StudyConfig, searches: int) -> int:
+    """What the finals train at most: beside the best there are plain feedback, a control each, and a uniform trial,
+    which is its own control."""
+    return 2 * searches + 1 if config.tournament else 2 * (config.finals.top + 1) + 2
 
 
 def _mean_epochs(stopping: StoppingConfig, epochs: int, folds: int) -> float:

@@ -66,7 +66,7 @@ def _trained(context: StudyContext, chosen: Finalist) -> tuple[TrialRecord, Path
     training = Training(
         phase=phase, arm=chosen.arm, number=number, config=chosen.config, data=ray.put(context.data), checkpoint=path
     )
-    [trained] = context.workers.run([training])
+    [trained] = context.trained([training])
     return known or replace(trained, params={STRATEGY: chosen.config.compression.strategy}), path
 
 

@@ -7,14 +7,17 @@ another for whichever finalist is not yet decided, with what it is compared with
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from results.analysis.trial_summary import COLLAPSED
 from results.records.settings import RATIO_SETTINGS, STRATEGY
+from results.records.stage import OUTCOMES
 from results.records.trial_record import BASELINE, TrialRecord, feasible_records, full_arm, read_records, write_records
 from results.verdict.finding import Verdict
 from results.verdict.sentences import spoken
@@ -22,6 +25,7 @@ from results.verdict.verdict import Terms, judge
 from spinlock_dist.config import TrialConfig
 from study.config import StudyConfig
 from study.context import StudyContext
+from study.events import PhaseStart
 from study.phases.search import Searched
 from study.search.initial_trials import UNIFORM
 from study.worker.retry_policy import collapsed
@@ -152,20 +156,36 @@ class Finals:
         """The records by arm and replicate."""
         path = self.context.folder.records("final")
         records = [each for each in (read_records(path) if path.exists() else []) if each.arm in self.arms]
-        references: dict[int, Any] = {}
-        told = False
-        while missing := self._missing(records):
+        if missing := self._missing(records):
+            self._announce(records, missing)
+            with self.context.events.phase(self._start(records, missing)):
+                self._train(missing, records, path)
+        place = {arm: place for place, arm in enumerate(self.arms)}
+        return sorted(records, key=lambda record: (place[record.arm], record.number))
+
+    def _start(self, records: Sequence[TrialRecord], missing: Sequence[tuple[str, int]]) -> PhaseStart:
+        first = all(number < self.terms.first for _, number in missing) and len(self.terms.looks) > 1
+        total = len(records) + len(missing)
+        return PhaseStart(phase="finals", total=total, done=len(records), open_ended=first)
+
+    def _train(self, missing: list[tuple[str, int]], records: list[TrialRecord], path: Path) -> None:
+        """Train what is missing, and what is missing after that; `records` grows, and `path` with it."""
+        events, references = self.context.events, dict[int, Any]()
+        while missing:
             self.context.folder.verdict.unlink(missing_ok=True)
-            if not told:
-                self._announce()
-                told = True
-            for record in self.context.workers.run(self._trainings(missing, references)):
+            left = Counter(number for _, number in missing)
+            total = len(records) + len(missing)
+            events.on_phase_progress(len(records), total)
+            for record in self.context.trained(self._trainings(missing, references)):
                 kind = COLLAPSED if record.test is not None and collapsed(record.test) else ""
                 records.append(replace(record, kind=kind))
                 write_records(path, records)
-            self._show(records, sorted({number for _, number in missing}))
-        place = {arm: place for place, arm in enumerate(self.arms)}
-        return sorted(records, key=lambda record: (place[record.arm], record.number))
+                events.on_phase_progress(len(records), total)
+                left[record.number] -= 1
+                if not left[record.number]:
+                    self._show_replicate(records, record.number)
+            self._show_decided(records)
+            missing = self._missing(records)
 
     def _missing(self, records: Sequence[TrialRecord]) -> list[tuple[str, int]]:
         """What is to be trained next, as (arm, replicate), replicate by replicate."""
@@ -188,7 +208,8 @@ class Finals:
             seeded = config.model_copy(update={"seed": config.seed + 1 + number})
             yield Training(phase="final", arm=arm, number=number, config=seeded, data=references[fold])
 
-    def _announce(self) -> None:
+    def _announce(self, records: Sequence[TrialRecord], missing: Sequence[tuple[str, int]]) -> None:
+        """Say who takes part, and show the replicates that were trained before the study was interrupted."""
         finalists = ", ".join(map(spoken, self.terms.controls))
         controls = len(set(self.terms.controls.values()) - {BASELINE, *self.terms.controls})
         beside = f", {controls} matched control{'s' if controls > 1 else ''}" if controls else ""
@@ -196,17 +217,21 @@ class Finals:
             f"finals: {finalists}{beside} and the baseline on the test rows, "
             f"{' or '.join(map(str, self.terms.looks))} replicates"
         )
+        for number in sorted({record.number for record in records} - {number for _, number in missing}):
+            self._show_replicate(records, number)
 
-    def _show(self, records: Sequence[TrialRecord], numbers: Sequence[int]) -> None:
-        """Print a line a replicate, and who is decided."""
-        ended = {(record.arm, record.number): record for record in records}
-        for number in numbers:
-            told = [f"{spoken(arm)} {_imbalance(ended[arm, number])}" for arm in self.arms if (arm, number) in ended]
-            self.context.events.on_message(f"  {number + 1}: {'   '.join(told)}")
+    def _show_replicate(self, records: Sequence[TrialRecord], number: int) -> None:
+        """Print the line of a replicate: the imbalance of every arm that is trained."""
+        ended = {record.arm: record for record in records if record.number == number}
+        told = [f"{spoken(arm)} {_imbalance(ended[arm])}" for arm in self.arms if arm in ended]
+        self.context.events.on_message(f"  {number + 1}: {'   '.join(told)}")
+
+    def _show_decided(self, records: Sequence[TrialRecord]) -> None:
+        """Print who is decided."""
         words = [f"{spoken(each.arm)}: {each.verdict}" for each in judge(records, self.terms).findings if each.decided]
         if words:
             self.context.events.on_message(f"  decided: {'; '.join(words)}")
 
 
 def _imbalance(record: TrialRecord) -> str:
-    return record.state if record.test is None else f"{record.test.estimate('imbalance'):.2f}x"
+    return OUTCOMES[record.state] if record.test is None else f"{record.test.estimate('imbalance'):.2f}x"

@@ -13,14 +13,14 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from results.analysis.tables import write_tables
-from results.records.optuna_trials import finished_trials, prior_trials, read_search, warm_records
+from results.records.optuna_trials import ENDED, finished_trials, prior_trials, read_search, warm_records
 from results.records.settings import TrialSettings
 from results.records.trial_record import TrialRecord, full_arm
 from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.run import training_hash
 from spinlock_dist.training.member import config_hash
 from study.context import StudyContext
-from study.events import Broadcast, SearchStart
+from study.events import Broadcast, PhaseStart, SearchStart
 from study.phases.tournament import Arm
 from study.samplers.build import guards_notice, make_sampler
 from study.search.checkpoint_retention import CheckpointRetention
@@ -29,7 +29,7 @@ from study.search.optuna_internals import enqueued_params
 from study.search.owner import claim
 from study.search.schedulers import NeverStop, PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
-from study.search.stop_criteria import ENDED, StopCriteria
+from study.search.stop_criteria import StopCriteria
 from study.search.storage import open_storage, release
 from study.search.tune_events import TuneEvents
 from study.search.warm_start import (
@@ -70,7 +70,9 @@ def run_searches(context: StudyContext, arms: Sequence[Arm], baseline: Sequence[
             context.events.on_message(f"tournament: {arm.name}")
         own = replace(context, config=arm.config, space=arm.space, folder=context.folder.arm(arm.name))
         search = Search(own, arm.enqueue_initial)
-        records = [replace(record, arm=full_arm(arm.name, record.arm)) for record in search.run(baseline)]
+        total, done = len(arms) * context.config.trials, len(found.records)
+        with context.events.phase(PhaseStart(phase="search", total=total, done=done, unit="trials")):
+            records = [replace(record, arm=full_arm(arm.name, record.arm)) for record in search.run(baseline)]
         ended = [*filter(None, [found.ended]), f"{arm.name}: {search.reason}" if arm.name else search.reason]
         found = Searched({**found.by_arm, arm.name: records}, found.warm + search.warm, "; ".join(ended))
     return found

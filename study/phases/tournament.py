@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from results.records.stage import RANDOM
 from results.records.standing import Standing
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
@@ -19,9 +19,6 @@ from search_spaces import Categorical, SearchSpace
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
 from study.search.initial_trials import STRATEGY
-
-RANDOM = "random"
-"""Arm that draws from the whole space, initial trials not among its trials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +52,3 @@ def rank_arms(folder: StudyFolder, by_arm: Mapping[str, Sequence[TrialRecord]], 
     rows = standings(by_arm, verdict)
     write_standings(folder, rows)
     return rows
-
-
-def tournament_arms(content: dict[str, Any]) -> list[str]:
-    """The names of the searches of a tournament, from the space in its study.yaml."""
-    return [*map(str, content["parameters"][STRATEGY]["choices"]), RANDOM]

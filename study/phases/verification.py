@@ -19,9 +19,9 @@ def verify_export(context: StudyContext, best: TrialRecord, exported: Path) -> V
     records = verification_records(context.folder)
     if not any(record.arm == best.arm for record in records):
         context.events.on_message(f"verification: {spoken(best.arm)} from {exported.parent.name}/{exported.name}")
-        arms = {best.arm: (load_config(exported), context.config.finals.seeds)}
-        trained = context.workers.run(context.trainings("verification", arms))
-        records = [replace(record, params=best.params) for record in trained]
+        seeds = context.config.finals.seeds
+        trainings = context.trainings("verification", {best.arm: (load_config(exported), seeds)})
+        records = [replace(record, params=best.params) for record in context.trained(trainings)]
         write_records(path, records)
     return verify(best, records)
 

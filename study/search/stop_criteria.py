@@ -15,9 +15,6 @@ from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
 from study.events import StudyEvents
 
-ENDED = "ended"
-"""Attribute of a study: why its search ended; None until it has."""
-
 
 class StopCriteria(StudyEvents):
     """The limits of a search, over all runs of a study; `reason` says which is reached.

@@ -25,6 +25,7 @@ CORE = (
     (
         "errors",
         "shown",
+        "fitted_table",
         "cores",
         "command",
         "seeding",
@@ -78,8 +79,8 @@ ROOMS = {
         ("phases",),
         ("validate",),
         ("pipeline",),
-        ("launch_options",),
-        ("launch", "program", "status", "dashboard"),
+        ("launch_options", "notification"),
+        ("launch", "program", "status", "dashboard", "check"),
     ),
 }
 ENGINES = {"ray", "optuna"}

@@ -298,7 +298,7 @@ def test_a_limit_ends_the_search_now_and_after_a_resume_and_an_extension_goes_on
     assert 1 <= len(first.search) < 30
     assert re.fullmatch(r"trial \d+ has imbalance .*x, the target is 100x", first.ended)
     status = read_status(first.folder)
-    assert (status["phase"], status["ended"]) == ("done", first.ended)
+    assert (status["state"], status["ended"]) == ("finished", first.ended)
     again = run(config, resume=True, objective=make_toy())
     assert (again.search, again.finals, again.ended) == (first.search, first.finals, first.ended)
 
@@ -358,7 +358,7 @@ def test_finals_that_were_cut_off_go_on_with_what_is_missing(config):
     assert len(arms) >= 3
     assert len(result.finals) == 2 * len(arms)
     status = read_status(folder)
-    assert (status["phase"], set(status["verdict"]) < arms) == ("done", True)
+    assert (status["state"], set(status["verdict"]) < arms) == ("finished", True)
 
 
 def test_a_tournament_gives_every_strategy_the_same_and_is_not_run_twice(config):
@@ -371,7 +371,7 @@ def test_a_tournament_gives_every_strategy_the_same_and_is_not_run_twice(config)
     assert (first.folder.best / "checkpoint" / "device").exists()
     assert {finding.arm for finding in first.verdict.findings} < {record.arm for record in first.finals}
     status = read_status(first.folder)
-    assert (status["phase"], status["trials"], status["states"]) == ("done", 6, {"complete": 6})
+    assert (status["state"], status["trials"], status["states"]) == ("finished", 6, {"complete": 6})
     with pytest.raises(ConfigError, match="each strategy of a tournament has a trial 1"):
         read_story(first.folder, 1)
     with pytest.raises(ConfigError, match="--resume --trials N"):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from study.events import Broadcast, StudyEvents, TrialReport
+from study.events import Broadcast, PhaseStart, StudyEvents, TrialReport
 from study.search.tune_events import TuneEvents
 
 EVENTS = [name for name in vars(StudyEvents) if name.startswith("on_")]
@@ -20,12 +20,19 @@ class Noted(StudyEvents):
         self.messages: list[str] = []
         self.reports: list[TrialReport] = []
         self.running: list[list[list[int]]] = []
+        self.phases: list[str] = []
 
     def on_message(self, text: str) -> None:
         self.messages.append(text)
 
     def on_trial_report(self, report: TrialReport) -> None:
         self.reports.append(report)
+
+    def on_phase_start(self, start: PhaseStart) -> None:
+        self.phases.append(start.phase)
+
+    def on_phase_end(self) -> None:
+        self.phases.append("end")
 
     def on_running(self, batches) -> None:
         self.running.append(batches)
@@ -46,7 +53,7 @@ class Failing(StudyEvents):
 def test_every_event_is_sent_on_to_parts_and_then_to_monitors(event):
     got = []
     part, monitor = (SimpleNamespace(**{event: lambda *a, name=name: got.append(name)}) for name in ("part", "monitor"))
-    arguments = [] if event == "on_search_end" else ["x"]
+    arguments = {"on_search_end": [], "on_phase_end": [], "on_phase_progress": [1, 2]}.get(event, ["x"])
     getattr(Broadcast({"m": monitor}, [part]), event)(*arguments)
     assert got == ["part", "monitor"]
 
@@ -61,6 +68,13 @@ def test_a_monitor_that_fails_is_reported_once_and_left_out():
     assert noted.messages == ["monitor 'graphite' failed and is left out from now on: OSError: no route to host"]
     assert failing.called == 1
     assert [report.epoch for report in noted.reports] == [1, 2, 3]
+
+
+def test_a_phase_ends_also_when_it_fails():
+    noted = Noted()
+    with pytest.raises(OSError, match="no space"), Broadcast({"terminal": noted}).phase(PhaseStart(phase="baseline")):
+        raise OSError("no space left on device")
+    assert noted.phases == ["baseline", "end"]
 
 
 def test_a_part_that_fails_ends_the_study():

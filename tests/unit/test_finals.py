@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from search_spaces import load_space
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
+from study.events import PhaseStart, StudyEvents
 from study.phases.finals import Finals, arms_and_controls, choose_finalists, matched_control, terms_of
 from study.phases.search import Searched
 
@@ -105,6 +108,77 @@ def test_a_uniform_finalist_is_the_control_of_whoever_trains_like_it(context, ma
     ]
     _, controls = arms_and_controls(context, choose_finalists(context, searched(*records)))
     assert controls["trial-3"] == "trial-4"
+
+
+class Study(StudyEvents):
+    """What of a study its finals act on: it trains at once, the given score an arm, and notes what is told."""
+
+    def __init__(self, folder: StudyFolder, make: Any, scores: dict[str, tuple[float, float]], last: int | None = None):
+        self.folder, self.events, self.folds = folder, self, 3
+        self.data = SimpleNamespace(fold=lambda number: number)
+        self.make, self.scores, self.left = make, scores, last
+        self.lines: list[str] = []
+        self.progress: list[tuple[int, int]] = []
+
+    def on_message(self, text: str) -> None:
+        self.lines.append(text)
+
+    def on_phase_progress(self, done: int, total: int) -> None:
+        self.progress.append((done, total))
+
+    def phase(self, start: PhaseStart) -> Any:
+        self.progress.append((start.done, start.total or 0))
+        return nullcontext()
+
+    def trained(self, trainings: Any) -> Iterator[TrialRecord]:
+        for each in trainings:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left = None if self.left is None else self.left - 1
+            yield self.make(each.number, each.arm, self.scores[each.arm])
+
+
+@pytest.fixture
+def finals_of(monkeypatch, tmp_path, context, make_record, make_metrics):
+    """Return a function that begins or resumes finals, for `last` trainings or to their end."""
+    monkeypatch.setattr("study.phases.finals.ray.put", lambda data: data)
+    scores = {"baseline": (0.5, 0.1), "trial-1": (0.3, 0.1)}
+    terms = Terms(controls={"trial-1": "baseline"}, overlap=0.0, first=2, last=6)
+
+    def make(number: int, arm: str, score: tuple[float, float]) -> TrialRecord:
+        noise = 1 + (number + len(arm)) % 3 / 2
+        test = make_metrics(score[0] * noise, score[1], split="test")
+        return make_record(number, phase="final", arm=arm, test=test)
+
+    def begin(last: int | None = None) -> Study:
+        study = Study(StudyFolder(tmp_path), make, scores, last)
+        finals = Finals(study, dict.fromkeys(scores, context.uniform), terms)  # type: ignore[arg-type]
+        with suppress(KeyboardInterrupt):
+            finals.run()
+        return study
+
+    return begin
+
+
+def replicates(lines: Sequence[str]) -> list[int]:
+    return [
+        int(found[1]) for line in lines if (found := re.match(r"  (\d+): baseline [\d.]+x   trial 1 [\d.]+x$", line))
+    ]
+
+
+def test_every_replicate_has_a_line_as_soon_as_all_its_arms_are_trained(finals_of):
+    study = finals_of()
+    assert replicates(study.lines) == [1, 2, 3, 4, 5, 6]
+    assert study.progress[0] == (0, 4) and study.progress[-1] == (12, 12)
+
+
+@pytest.mark.parametrize("last", range(1, 12))
+def test_interrupted_anywhere_every_replicate_has_its_line_in_the_first_run_or_the_next(finals_of, last):
+    first = finals_of(last)
+    assert replicates(first.lines) == list(range(1, last // 2 + 1))
+    second = finals_of()
+    assert replicates(second.lines) == [1, 2, 3, 4, 5, 6]
+    assert second.progress[0][0] == last
 
 
 def test_only_who_is_not_decided_gets_more_replicates(context, make_record, make_metrics):

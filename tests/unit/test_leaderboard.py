@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from results.leaderboard import main
+from results.records.settings import TrialSettings
 from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
 from results.records.trial_record import ranking
+from results.report.sections.config import section
 from results.verdict.finding import WORDS
 from spinlock_dist.errors import ConfigError
 from tests.driven import driven
@@ -42,7 +44,7 @@ def test_it_ranks_the_feasible_and_names_what_the_others_break(folder, capsys, m
     for figure, words in (("imbalance", "x"), ("fvu_worst", "worst x"), ("fvu_mean", "mean x")):
         effect = study.effects[study.best.arm][figure]
         assert re.search(rf"{words}{effect.ratio:.2f}\s+\({effect.low:.2f}-{effect.high:.2f}\)", out)
-    assert "breaks fvu_" in out
+    assert "breaks fvu_" in out and "no rank: not feasible" in out
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
     assert not err
@@ -70,7 +72,7 @@ def test_a_study_that_runs_is_shown_as_far_as_it_is(tmp_path, capsys):
     folder = build_study(tmp_path, "s", 10, finished=False, running=2)
     with driven(folder):
         out, _ = shown(folder, capsys)
-    assert out.startswith("s: running, 2 trials running or waiting\n")
+    assert out.startswith("s: running, search; 2 trials running or waiting\n")
     assert "of 8 trials completed" in out
     folder.records("baseline").unlink()
     out, _ = shown(folder, capsys)
@@ -83,7 +85,7 @@ def test_a_tournament_shows_its_standings_and_names_searches(tmp_path, capsys):
     out, _ = shown(folder, capsys, "--rows", "50")
     assert "ratio to the baseline, interval" in out
     assert re.search(r"^ +\d+ +balanced \d ", out, re.MULTILINE)
-    assert len(json.loads(shown(folder, capsys, "--json")[0])["standings"]) == 7
+    assert len(json.loads(shown(folder, capsys, "--json")[0])["standings"]) == 8
     folder.tournament.write_text('[{"arm": "balanced"}]')
     out, err = shown(folder, capsys)
     assert "ratio to the baseline, interval" not in out
@@ -106,3 +108,54 @@ def test_what_is_not_there_is_refused(folder, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["s", "--rows", "0"])
     assert stopped.value.code == 2
+
+
+# ---------------------------------------------------------------- widths
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The words of each line of the table that begins a trial."""
+    return [line.split() for line in text.splitlines() if re.match(r" *(\d+ +)?(\d+|baseline) +[\d.]+x", line)]
+
+
+@pytest.mark.parametrize("width", [40, 55, 80, 200])
+def test_a_narrow_terminal_has_fewer_columns_and_every_figure_whole(folder, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    out, _ = shown(folder, capsys, "--rows", "100")
+    table = out[: out.index("±: half")]
+    assert max(map(len, out.splitlines())) <= width
+    study = read_study(folder)
+    headings = {"worst": "fvu_worst", "mean": "fvu_mean"}
+    present = [name for name in headings if re.search(rf"^rank.* {name} ", table, re.MULTILINE)]
+    assert len(present) == (0 if width == 40 else 1 if width == 55 else 2)
+    rows = table_rows(table)
+    assert len(rows) == 1 + len(ranking(study.search))
+    for row, record in zip(rows, [study.baseline, *ranking(study.search)], strict=True):
+        for name in ("imbalance", *(headings[each] for each in present)):
+            assert record.metrics.in_words(name).split()[0] in row
+    assert "\x1b" not in out
+
+
+def test_rows_that_differ_read_differently(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    out, _ = shown(folder, capsys, "--rows", "100")
+    study = read_study(folder)
+    told = study.settings.apart([study.baseline, *ranking(study.search)])
+    assert len(set(told[1:])) == len({json.dumps(each.params, sort_keys=True) for each in ranking(study.search)})
+    assert told[0] == "uniform, learning rate 0.005, commitment 3"
+    assert all(text in out for text in told)
+    assert any(re.search(r"L0 [\d.]+-[\d.]+", text) for text in told)
+
+
+def test_what_all_rows_have_is_not_said(make_record):
+    records = [make_record(n, 0.5, 0.1, params={"loss.commitment": 3.0, "seed": 1 + n / 1000}) for n in range(2)]
+    assert TrialSettings({}).apart(records) == ["seed 1", "seed 1.001"]
+
+
+def test_only_feasible_trials_have_a_rank_in_the_report_too(folder):
+    [table] = [each for each in section(read_study(folder)).tables if "rank" in each.heads]
+    study = read_study(folder)
+    ranks = [row[0] and row[0].sort for row in table.rows]
+    assert ranks == [n if each.feasible else None for n, each in enumerate(ranking(study.search), start=1)]
+    assert None in ranks
+    assert len({row[-2] for row in table.rows}) == len(table.rows)

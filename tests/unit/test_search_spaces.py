@@ -316,7 +316,8 @@ def test_an_inherited_fault_is_reported_where_it_stands(tmp_path: Path) -> None:
         ("fixed: {}\n", "child.yaml", ["line 2", "'child.yaml' is this space, or extends it in turn"]),
         ("fixed: {}\n", "[quick]", ["line 2", "extends must name one"]),
         (
-            "remove: [compression.strategy, compression.rule, compression.capacity, compression.bounds.L0.span]\n",
+            "remove: [compression.strategy, compression.rule, compression.capacity, compression.bounds.L0.span, "
+            "training.learning_rate]\n",
             "quick",
             ["no parameter is left to search"],
         ),

@@ -16,7 +16,7 @@ from rich.table import Table
 from results.report.figures import figure_json
 from results.report.figures.style import BOLD, BOLD_END, BREAK
 from spinlock_dist.errors import SpinlockError, run_command
-from spinlock_dist.shown import plain, terminal_console
+from spinlock_dist.shown import LastingStream, plain, terminal_console
 from tests.synthetic_study import build_study
 
 ACTING = "a\x1b[2Jb\x1b]0;title\x07c\x9bd\u202ee\u2028f\r\ud83d"
@@ -130,3 +130,11 @@ def test_a_stream_without_a_file_is_written_to() -> None:
         assert sys.stdout.getvalue() == "[x]\n"
     finally:
         sys.stdout = out
+
+
+def test_the_farewell_of_a_library_is_no_text():
+    out = io.StringIO()
+    stream = LastingStream(out)
+    stream.write("\x1b[0m")
+    stream.write("a\x1b[0m")
+    assert out.getvalue() == "\x1b[0ma\\x1b[0m"

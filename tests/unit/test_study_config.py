@@ -21,7 +21,7 @@ from spinlock_dist.errors import ConfigError
 from spinlock_dist.prepare import PreparedData
 from spinlock_dist.preset import merge
 from study.config import StudyConfig, UntilConfig
-from study.launch_options import FLAGS, make_parser, study_config
+from study.launch_options import FLAGS, GROUPS, make_parser, study_config
 from study.provenance import study_space
 from study.validate import check_rerun
 
@@ -291,3 +291,49 @@ def test_help_needs_neither_torch_nor_ray_nor_optuna():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "examples:" in done.stdout
+
+
+# ---------------------------------------------------------------- --set
+
+
+def test_set_gives_any_setting_of_the_study_and_of_its_trials():
+    config = parsed(
+        "--name", "n", "--set", "finals.top=3", "--set", "model.hidden=128", "--set", "guards.utilization=0.8"
+    )
+    assert (config.finals.top, config.base.model.hidden, config.guards.utilization) == (3, 128, 0.8)
+    assert parsed("--name", "n", "--set", "base.model.hidden=128").base.model.hidden == 128
+
+
+def test_set_overrides_a_file_and_the_study_that_it_describes(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("name: n\nfinals: {top: 4}\nbase: {model: {hidden: 64}}\nfingerprint: f\n")
+    config = parsed("--config", str(path), "--set", "finals.top=3")
+    assert (config.finals.top, config.base.model.hidden, config.fingerprint) == (3, 64, "f")
+    assert parsed("--config", str(path), "--set", "prepare.max_samples=500").fingerprint is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("finals.tob=3", "command line: 'finals.tob' is not a setting; did you mean 'top'"),
+        ("modle.hidden=3", "'modle.hidden' is not a setting; did you mean 'model'"),
+        ("model.hidden=many", "command line: base.model.hidden: input should be a valid integer.*'many'"),
+        ("finals.top", "--set finals.top: expected NAME=VALUE"),
+        ("finals.top=[", "--set finals.top=\\[, line 2: not valid YAML"),
+        ("name=x", "--set name: give it as --name"),
+        ("training.epochs=3", "space 'adaptive_compression' fixes it at 20; give --epochs"),
+        ("base.loss.commitment=3", "space 'adaptive_compression' varies it; write a space that extends it"),
+        ("compression.bounds.L0.high=3", "varies it"),
+    ],
+)
+def test_set_refuses_what_train_refuses_and_what_the_space_decides(given, message):
+    with pytest.raises(ConfigError, match=message):
+        parsed("--name", "n", "--set", given)
+
+
+def test_every_option_of_the_help_stands_under_a_heading():
+    text = make_parser().format_help()
+    headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert {f"{heading}:" for heading in GROUPS} <= {*headings}
+    general = text.split("options:\n")[1].split("\n\n")[0]
+    assert general.split() == ["-h,", "--help", "show", "this", "help", "message", "and", "exit"]

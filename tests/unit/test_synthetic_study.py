@@ -47,5 +47,5 @@ def test_one_that_was_interrupted_has_trials_that_run(tmp_path: Path):
 def test_a_tournament_has_a_search_a_strategy(tmp_path: Path):
     study = read_study(build_study(tmp_path, "s", 3, space="quick", tournament=True))
     assert {record.arm.split("/")[0] for record in study.search} == {row["arm"] for row in study.standings}
-    assert len(study.search) == 21
+    assert len(study.search) == 24
     assert not study.problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from results.records.stage import tournament_arms
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import BASELINE
 from results.report.terminal import tournament_table
@@ -19,7 +21,7 @@ from search_spaces.space import space_content
 from spinlock_dist.atomic_files import read_json
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
-from study.phases.tournament import arms, tournament_arms
+from study.phases.tournament import arms
 
 
 def final(arm: str) -> str:
@@ -76,7 +78,7 @@ def test_the_table_fits_a_terminal(rows):
     console.print(tournament_table(rows))
     text = console.export_text()
     assert "1-2" in text
-    assert "0/3   no trial" in text
+    assert re.search("0/3 +no trial", text)
     assert "not shown" in text
     assert "…" not in text
     assert "dimensionality" in text

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from results.records.stage import outcome_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from spinlock_dist.metrics.record import Metrics
@@ -53,7 +54,7 @@ def group_of(record: TrialRecord) -> str:
 
 def told(record: TrialRecord, study: StudyRecord) -> str:
     """The text shown when pointing at a trial."""
-    lines = [f"{BOLD}{record.arm.replace('-', ' ')}{BOLD_END}, {record.state}"]
+    lines = [f"{BOLD}{record.arm.replace('-', ' ')}{BOLD_END}, {outcome_in_words(record)}"]
     if record.metrics is not None:
         lines.append(
             f"imbalance {record.metrics.in_words('imbalance')}, worst {record.metrics.in_words('fvu_worst')}, "

@@ -35,5 +35,5 @@ def about(study: StudyRecord) -> str:
     )
     dataset = config.get("base", {}).get("prepare", {}).get("dataset") or "simulated operators"
     parts += [f"data: {dataset}", f"search space: {config.get('space')}", f"sampler: {config.get('sampler')}"]
-    parts += [f"started {study.description.get('started', '?')}", study.state]
+    parts += [f"started {study.description.get('started', '?')}", study.stands]
     return ", ".join(parts)

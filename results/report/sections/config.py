@@ -7,10 +7,12 @@ import shlex
 
 from results.analysis.levelling import levelling
 from results.records.settings import CHOICES, RATIO_SETTINGS, RULE, setting_in
+from results.records.stage import outcome_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, ranking
 from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
 from results.verdict.sentences import spoken
+from spinlock_dist.command import typed
 from spinlock_dist.errors import SpinlockError
 
 ONLY_RATIOS = tuple(f"compression.{name}" for name in RATIO_SETTINGS)
@@ -25,7 +27,7 @@ def section(study: StudyRecord) -> Section:
     texts = [f"{name[0].upper()}{name[1:]}: {choices}."]
     code = ""
     if (study.folder.best / "config.yaml").exists():
-        code = f"python -m spinlock_dist.train --config {shlex.quote(str(study.folder.best / 'config.yaml'))}"
+        code = f"{typed('spinlock_dist.train')} --config {shlex.quote(str(study.folder.best / 'config.yaml'))}"
     return Section(
         title="Which config?",
         texts=texts,
@@ -54,29 +56,33 @@ def _settings(study: StudyRecord, best: TrialRecord) -> Table:
 
 def _trials(study: StudyRecord) -> Table:
     ranked = ranking(study.search)[:MOST_ROWS]
-    rows = [_trial(place, record, study) for place, record in enumerate(ranked, start=1)]
+    settings = study.settings.apart(ranked)
+    rows = [
+        _trial(place if record.feasible else None, record, settings[place - 1], study)
+        for place, record in enumerate(ranked, start=1)
+    ]
     heads = ("rank", "trial", "imbalance", "worst", "mean", "util", "carried", "help", "hurt", "settings", "feasible")
     caption = (
-        "Completed trials on the validation rows, feasible ones first. The imbalance fell by the factor help x hurt: "
-        "help because the worst category improved, hurt because the best one got worse. Carried: entropy of the tokens "
-        "on these rows / the bits paid for them."
+        "Completed trials on the validation rows, feasible ones first; only these have a rank. The imbalance fell by "
+        "the factor help x hurt: help because the worst category improved, hurt because the best one got worse. "
+        "Carried: entropy of the tokens on these rows / the bits paid for them."
     )
     return Table(caption, heads, rows, words=(1, 9, 10))
 
 
-def _trial(place: int, record: TrialRecord, study: StudyRecord) -> list[Cell | str | None]:
+def _trial(place: int | None, record: TrialRecord, settings: str, study: StudyRecord) -> list[Cell | str | None]:
     metrics = record.metrics
     assert metrics is not None
     gain = levelling(metrics, study.baseline.metrics) if study.baseline and study.baseline.metrics else None
     helped, hurt = (10**gain.worst_helped, 10**gain.best_hurt) if gain else (math.nan, math.nan)
     return [
-        Cell(str(place), place),
+        None if place is None else Cell(str(place), place),
         spoken(record.arm),
         *(Cell(metrics.in_words(name), metrics.estimate(name)) for name in ("imbalance", "fvu_worst", "fvu_mean")),
         Cell(f"{metrics.utilization:.1%}", metrics.utilization),
         None if metrics.carried_share is None else Cell(f"{metrics.carried_share:.0%}", metrics.carried_share),
         Cell(f"{helped:.2f}", helped) if gain else None,
         Cell(f"{hurt:.2f}", hurt) if gain else None,
-        study.settings.in_words(record),
-        "yes" if record.feasible else f"breaks {record.broken_guards}" if record.broken_guards else record.kind,
+        settings,
+        "yes" if record.feasible else outcome_in_words(record),
     ]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from results.analysis.trial_summary import outcomes_in_words
+from results.records.stage import OUTCOMES
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
@@ -33,7 +34,13 @@ def section(study: StudyRecord) -> Section:
 
 def _failures(search: Sequence[TrialRecord]) -> Table:
     rows: list[list[Cell | str | None]] = [
-        [spoken(each.arm), each.state, each.kind, Cell(str(len(each.attempts)), len(each.attempts)), each.reason]
+        [
+            spoken(each.arm),
+            OUTCOMES[each.state],
+            each.kind,
+            Cell(str(len(each.attempts)), len(each.attempts)),
+            each.reason,
+        ]
         for each in search
         if each.state not in ("complete", "pruned") or each.kind
     ]

@@ -1,0 +1,71 @@
+"""Whether files can be used: every kind of file that a person hands over."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study.check import main
+from tests.synthetic_study import build_study
+
+FILES = {
+    "trial.yaml": ("training: {epochs: 3}", "a trial config, on simulated operators"),
+    "preset.yaml": ("preset: spinlock", "a trial config"),
+    "study.yaml": (
+        "trials: 5\nbase: {training: {epochs: 3}}",
+        "a study config: 5 trials of space adaptive_compression",
+    ),
+    "space.yaml": ("extends: quick\ndescription: mine", "a search space: continuous, "),
+    "categories.yaml": ("a: [f0, f1]\nb: [f2]", "a mapping of 2 categories"),
+    "misspelt.yaml": ("training:\n  epoch: 3", "cannot be used: line 2: unknown setting 'training.epoch'"),
+    "no_space.yaml": ("extends: quik", "cannot be used"),
+    "far.yaml": (
+        "trials: 5\nbase: {prepare: {dataset: far.h5}}",
+        "cannot be used: prepare.dataset: far.h5 is not there",
+    ),
+    "damaged.json": ("{", "cannot be used: line 1: not valid JSON"),
+    "table.csv": ("a,b\n1,2", "cannot be used"),
+    "notes.txt": ("", "cannot be used: not known by its name"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, (text, _) in FILES.items():
+        Path(name).write_text(text)
+    rng = np.random.default_rng(0)
+    columns = {f"summary::f{n}": rng.normal(size=60) for n in range(8)}
+    pd.DataFrame(columns).to_parquet("table.parquet")
+    return tmp_path
+
+
+def test_a_line_says_what_each_file_is_and_what_is_wrong_with_it(folder, capsys):
+    assert main([*FILES, "table.parquet", "missing.yaml", "."]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    for line, (name, (_, told)) in zip(lines, FILES.items(), strict=False):
+        assert line.startswith(f"{name}: {told}")
+    table, missing, here = lines[len(FILES) :]
+    assert table.startswith("table.parquet: a dataset: 60 rows, 8 columns in ")
+    assert missing.startswith("missing.yaml: cannot be used: no such file")
+    assert here.startswith(".: cannot be used") and "does not describe a study" in here
+
+
+def test_what_can_be_used_is_no_failure(folder, capsys):
+    assert main(["trial.yaml", "space.yaml", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["usable"] for each in told] == [True, True]
+
+
+def test_a_study_is_checked_file_by_file(tmp_path, capsys):
+    study = build_study(tmp_path, "s", 6)
+    assert main([str(study.path)]) == 0
+    assert "a study: finished; " in capsys.readouterr().out
+    os.truncate(study.trials, 100)
+    assert main([str(study.path)]) == 1
+    assert "cannot be used: trials.parquet" in capsys.readouterr().out
