@@ -19,7 +19,8 @@ class LoadedStudy:
     """A study as it was when it was read. Units are the same everywhere.
 
     FVU: fraction of variance unexplained, 0 perfect, 1 = the training mean. imbalance: largest FVU of a category / the
-    smallest. bits: per sample. seconds: wall time of one training. mse_raw, scale: squared raw units of the features.
+    smallest. bits: per sample. seconds: wall time of one training. mse_raw: squared raw units; scale: the mean variance
+    of a category's features, in the same.
     Metrics are on the validation rows unless their column begins with `test.` or a column `split` says otherwise.
     """
 
@@ -39,7 +40,7 @@ class LoadedStudy:
     @cached_property
     def categories(self) -> pd.DataFrame:
         """A row a trial and category, with FVU, raw error, bits and sizes: `results.analysis.tables.category_table`."""
-        return category_table(self.record.records, self.record.features)
+        return category_table(self.record.records, self.record.features, self.record.scales)
 
     @cached_property
     def figures(self) -> dict[str, go.Figure]:

@@ -55,14 +55,16 @@ def curve_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     return pd.DataFrame([_name(record) | report for record in records for report in record.curve])
 
 
-def category_table(records: Sequence[TrialRecord], features: Mapping[str, int]) -> pd.DataFrame:
+def category_table(
+    records: Sequence[TrialRecord], features: Mapping[str, int], scales: Mapping[str, float]
+) -> pd.DataFrame:
     """One row per trial and category; finals and verification have one for each of their splits.
 
-    `features` are counts by category; of one that is not there `features` and `bits_per_feature` are missing. Columns:
-    phase, arm, number, split, category, features, fvu, mse_raw, scale = mse_raw / fvu (missing where fvu is 0),
-    reference_fvu, bits, bits_carried, bits_per_feature, and for each level `dim.<level>` and `codes.<level>`: its
-    latent dimensions, and the codes of its codebooks multiplied, so that their log2 is its bits; 0 and 1 where it is
-    switched off.
+    `features` are counts by category, `scales` mean raw variances; of a category that is not there `features` and
+    `bits_per_feature`, or `scale`, are missing. Columns: phase, arm, number, split, category, features, fvu, mse_raw,
+    scale, reference_fvu, bits, bits_carried, bits_per_feature, and for each level `dim.<level>` and `codes.<level>`:
+    its latent dimensions, and the codes of its codebooks multiplied, so that their log2 is its bits; 0 and 1 where it
+    is switched off.
     """
     import pandas as pd
 
@@ -72,7 +74,7 @@ def category_table(records: Sequence[TrialRecord], features: Mapping[str, int]) 
             for record in records
             for metrics in (record.metrics, record.test)
             if metrics is not None
-            for row in _category_rows(metrics, features)
+            for row in _category_rows(metrics, features, scales)
         ]
     )
 
@@ -126,7 +128,9 @@ def _levelling(record: TrialRecord, baselines: Mapping[tuple[Phase, int], TrialR
     return {f"levelling.{name}": value for name, value in asdict(levelling(ours, theirs)).items()}
 
 
-def _category_rows(metrics: Metrics, features: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _category_rows(
+    metrics: Metrics, features: Mapping[str, int], scales: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
     sizes = {(category, level): [0, 1] for category in metrics.fvu for level in LEVELS}
     bits = dict.fromkeys(metrics.fvu, 0.0)
     for book in metrics.codebooks:
@@ -141,7 +145,7 @@ def _category_rows(metrics: Metrics, features: Mapping[str, int]) -> Iterator[di
             "features": count,
             "fvu": fvu,
             "mse_raw": metrics.mse_raw[category],
-            "scale": metrics.mse_raw[category] / fvu if fvu else None,
+            "scale": scales.get(category),
             "reference_fvu": metrics.reference_fvu.get(category),
             "bits": bits[category],
             "bits_carried": metrics.bits_carried.get(category),

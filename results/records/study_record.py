@@ -83,6 +83,12 @@ class StudyRecord:
         found = self.prepared.get("characteristics") or {}
         return {category: scores["features"] for category, scores in found.items()}
 
+    @property
+    def scales(self) -> dict[str, float]:
+        """Mean variance of each category's features, in squared raw units; empty in studies of earlier versions."""
+        found = self.prepared.get("characteristics") or {}
+        return {name: each["mean_variance"] for name, each in found.items() if each.get("mean_variance")}
+
     @cached_property
     def categories(self) -> dict[str, list[str]]:
         """The features of each category, `family::name`; empty if categories.json is missing or damaged."""

@@ -176,7 +176,7 @@ def test_damage_is_named_and_the_rest_is_shown(runs, capsys):
     assert "trials.parquet" in told and "prepared/summary.json" in told
     page = Page(folder.report.read_text(encoding="utf-8"))
     assert "prepared/summary.json: cannot be read" in page.text
-    assert set(FIGURES) - set(page.figures) == {"rate_distortion"}  # it needs the sizes of the categories
+    assert set(FIGURES) - set(page.figures) == {"rate_distortion", "raw_decomposition"}  # sizes and scales
 
 
 def test_a_space_that_is_lost_costs_only_what_needs_it(study):

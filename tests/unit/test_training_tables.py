@@ -37,7 +37,7 @@ def test_a_category_has_its_error_its_scale_and_its_share_of_the_bits(folder):
     study = results.load(str(folder.path))
     table = study.categories
     assert list(table.columns[:5]) == ["phase", "arm", "number", "split", "category"]
-    np.testing.assert_allclose(table["scale"] * table["fvu"], table["mse_raw"])
+    assert table.groupby("category")["scale"].first().to_dict() == pytest.approx(study.record.scales)
     np.testing.assert_allclose(table["bits_per_feature"] * table["features"], table["bits"])
     sizes = np.log2(table[["codes.L0", "codes.L1", "codes.L2"]]).sum(axis=1)
     np.testing.assert_allclose(sizes, table["bits"])
@@ -54,7 +54,7 @@ def test_codebooks_of_a_level_multiply_and_a_level_that_is_off_has_one_code(make
         {"category": "c0", "level": "L2", "dim": 4, "codes": 2, "used": 2, "perplexity": 2.0},
     ]
     record = make_record(0, metrics=make_metrics(0.5, 0.0, codebooks=books))
-    table = category_table([record, make_record(1, state="failed")], {"c0": 14}).set_index("category")
+    table = category_table([record, make_record(1, state="failed")], {"c0": 14}, {"c0": 9.0}).set_index("category")
     assert table.loc["c0", ["dim.L0", "codes.L0", "dim.L1", "codes.L1", "codes.L2"]].tolist() == [8, 64, 0, 1, 2]
     assert table.loc["c0", ["bits", "bits_per_feature"]].tolist() == [7, 0.5]
     assert pd.isna(table.loc["c1", "scale"]) and pd.isna(table.loc["c1", "bits_per_feature"])
