@@ -15,6 +15,7 @@ from results.records.standing import Standing
 from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
 from results.records.trial_record import TrialRecord
+from results.report.diagnoses import write_diagnoses
 from results.report.render import write_report
 from results.verdict.finding import Verdict
 from results.verdict.sentences import conclude
@@ -193,8 +194,11 @@ def _greet(context: StudyContext) -> None:
 
 
 def _report(context: StudyContext) -> None:
-    """Write the report. A study whose trials are all kept does not fail for want of it."""
+    """Write the report and the diagnoses it leads to. A study whose trials are kept does not fail for want of them."""
     try:
-        write_report(context.folder.report, read_study(context.folder))
+        study = read_study(context.folder)
+        for problem in write_diagnoses(study):
+            context.events.on_message(problem)
+        write_report(context.folder.report, study)
     except (OSError, SpinlockError) as error:
         context.events.on_message(f"no report was written: {error}")

@@ -107,6 +107,11 @@ class StudyRecord:
         """`finished`, `running`, or `interrupted` before its verdict."""
         return "running" if self.folder.is_running else "finished" if self.verdict else "interrupted"
 
+    @property
+    def so_far(self) -> str:
+        """` yet` while a study may still go on, nothing once it has ended: what it lacks it will not have."""
+        return "" if self.state == "finished" else " yet"
+
     @cached_property
     def settings(self) -> TrialSettings:
         """The settings of the trials; only the searched ones if study.yaml does not say what the trials share."""

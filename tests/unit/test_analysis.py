@@ -137,12 +137,12 @@ def test_strategies_are_listed_by_their_best_trial(make_record):
 
 def test_what_decides_the_imbalance_is_found(study):
     space = study.space()
-    found = importances(study.search, space)
+    found = importances(study.search, space, study.settings)
     assert set(found) == {"imbalance", "worst"}
     assert max(found["imbalance"], key=found["imbalance"].__getitem__) == "compression.strategy"
     assert sum(found["imbalance"].values()) == pytest.approx(1)
     few = scored(study.search)[: LEAST_TRIALS - 1]
-    assert importances(few, space) == {}
+    assert importances(few, space, study.settings) == {}
 
 
 def test_of_trials_that_differ_by_rounding_nothing_is_said(make_record):
@@ -150,15 +150,15 @@ def test_of_trials_that_differ_by_rounding_nothing_is_said(make_record):
     space = SearchSpace(name="one", description="", parameters={"compression.sharpness": sharpness})
     values = np.linspace(0.5, 2, LEAST_TRIALS)
     records = [make_record(0, 0.4 + 1e-9 * value, 0.1, params={"compression.sharpness": value}) for value in values]
-    assert importances(records, space) == {}
+    assert importances(records, space, SEARCHED) == {}
     records = [make_record(0, 0.4 + value, 0.1, params={"compression.sharpness": value}) for value in values]
-    assert importances(records, space)["worst"] == {"compression.sharpness": pytest.approx(1)}
+    assert importances(records, space, SEARCHED)["worst"] == {"compression.sharpness": pytest.approx(1)}
 
 
 def test_trials_of_another_space_are_left_out(study, make_record):
     trials = [*scored(study.search)[:3], make_record(9, 0.5, 0.1, params={"no.such": 1})]
-    assert len(in_memory(trials, study.space()).trials) == 3
-    assert in_memory([], load_space("quick")).trials == []
+    assert len(in_memory(trials, study.space(), SEARCHED).trials) == 3
+    assert in_memory([], load_space("quick"), SEARCHED).trials == []
 
 
 # ---------------------------------------------------------------- suspects
