@@ -79,7 +79,7 @@ ROOMS = {
         ("validate",),
         ("pipeline",),
         ("launch_options",),
-        ("launch", "program", "status", "dashboard"),
+        ("launch", "program", "status", "dashboard", "dashboard_view"),
     ),
 }
 ENGINES = {"ray", "optuna"}
