@@ -23,6 +23,7 @@ from results.verdict.standings import conclude_tournament
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.prepare import prepare
+from spinlock_dist.shown import terminal_console
 from spinlock_dist.training.warm_up import warm_up
 from study.cluster.held_devices import gpus_by_node
 from study.cluster.ray_cluster import Cluster, running
@@ -68,6 +69,9 @@ class StudyResult:
     """With `tournament`, its arms in order; else none."""
     conclusion: str
 
+    def __repr__(self) -> str:
+        return f"<study {self.folder.name}: {self.conclusion}>"
+
 
 def run(
     config: StudyConfig,
@@ -79,6 +83,7 @@ def run(
 ) -> StudyResult:
     """Run a study, or resume one, and return what it found; everything is kept in its folder.
 
+    Progress is shown on `console`; by default below the cell of a notebook, and elsewhere not at all.
     `sampler` is any Optuna sampler, or a function that makes one from a seed, in the place of `config.sampler`.
 
     Uses the Ray cluster this process is connected to, joins the one at `config.cluster.address`, or starts its own.
@@ -136,7 +141,13 @@ def dry_run(
 
 
 def _monitors(study: ValidatedStudy, console: Console | None) -> Broadcast:
-    return make_monitors(MonitorSetup(study.config, console or Console(quiet=True)))
+    return make_monitors(MonitorSetup(study.config, console or _notebook() or Console(quiet=True)))
+
+
+def _notebook() -> Console | None:
+    """A console that shows lines below a notebook's cell; None elsewhere."""
+    console = terminal_console()
+    return console if console.is_jupyter else None
 
 
 def _prepared(study: ValidatedStudy, cluster: Cluster, objective: Objective, events: Broadcast) -> StudyContext:

@@ -24,13 +24,16 @@ from spinlock_dist.metrics.record import Metrics
 if TYPE_CHECKING:
     import pandas as pd
 
+ESTIMATED = ("imbalance", "fvu_worst", "fvu_mean")
+
 
 def trial_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     """One row per trial.
 
     Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, device, model (of the device), kind,
     reason, attempts (how many), story (the attempts as JSON text), front (whether it is on the Pareto front of
-    imbalance, mean FVU and utilization), the scalar validation metrics by name, `test.<metric>`, `fvu.<category>`,
+    imbalance, mean FVU and utilization), the scalar validation metrics by name, `estimate.<figure>` (imbalance,
+    fvu_worst, fvu_mean: what trials are ranked by) with `.low` and `.high`, `test.<metric>`, `fvu.<category>`,
     `guard.<name>` (excess, at most 0 if kept),
     `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance against the baseline; of finals on the
     test rows, against the same replicate's), `param.<setting>` of what was searched, as JSON text (the settings of one
@@ -106,7 +109,7 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     row: dict[str, Any] = _name(record) | {name: getattr(record, name) for name in plain}
     row |= {"attempts": len(record.attempts), "story": json.dumps([asdict(attempt) for attempt in record.attempts])}
     if record.metrics is not None:
-        row |= record.metrics.scalars()
+        row |= record.metrics.scalars() | _estimates(record.metrics)
         row |= {f"fvu.{category}": value for category, value in record.metrics.fvu.items()}
     if record.test is not None:
         row |= {f"test.{name}": value for name, value in record.test.scalars().items()}
@@ -115,6 +118,16 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     content = {**record.to_json(), "curve": []}
     books = {part: content[part].pop("codebooks") for part in ("metrics", "test") if content[part] is not None}
     return row | {"record": json.dumps(content), "codebooks": json.dumps(books)}
+
+
+def _estimates(metrics: Metrics) -> dict[str, float]:
+    """What trials are ranked by: figures with the bias of few rows taken off, and their intervals where known."""
+    row = {}
+    for name in ESTIMATED:
+        row[f"estimate.{name}"] = metrics.estimate(name)
+        if (found := metrics.estimates.get(name)) is not None:
+            row |= {f"estimate.{name}.low": found.low, f"estimate.{name}.high": found.high}
+    return row
 
 
 def _levelling(record: TrialRecord, baselines: Mapping[tuple[Phase, int], TrialRecord]) -> dict[str, float]:

@@ -51,6 +51,9 @@ class StudyRecord:
     problems: list[str] = field(default_factory=list)
     """Damaged or missing files, a line each."""
 
+    def __repr__(self) -> str:
+        return f"<study {self.name}, {self.state}: {len(self.records)} trainings, {len(self.search)} of the search>"
+
     @property
     def name(self) -> str:
         """Name of the study."""

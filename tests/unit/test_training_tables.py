@@ -10,6 +10,7 @@ import pytest
 
 import results
 from results.analysis.tables import category_table
+from results.dataframes import STORED, LoadedStudy
 from results.records.stored_tables import read_tables
 from results.records.study_folder import StudyFolder
 from spinlock_dist.errors import ConfigError
@@ -24,8 +25,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 def test_a_loaded_study_has_the_tables_on_disk(folder):
     study = results.load(folder.path)
     assert not study.record.problems
-    pd.testing.assert_frame_equal(study.trials, pd.read_parquet(folder.trials), check_dtype=False)
-    pd.testing.assert_frame_equal(study.curves, pd.read_parquet(folder.curves), check_dtype=False)
+    stored = pd.read_parquet(folder.trials).drop(columns=list(STORED))
+    plain = [name for name in stored if not name.startswith("param.")]
+    pd.testing.assert_frame_equal(study.trials[plain], stored[plain], check_dtype=False)
+    assert list(study.trials) == list(stored)
+    pd.testing.assert_frame_equal(study.curves.drop(columns="folds"), pd.read_parquet(folder.curves), check_dtype=False)
+    assert set(study.curves["folds"]) == {1}
+
+
+def test_settings_are_numbers_and_words(folder):
+    study = results.load(folder.path)
+    for record, (_, row) in zip(study.record.records, study.trials.iterrows(), strict=True):
+        found = {name.removeprefix("param."): value for name, value in row.items() if name.startswith("param.")}
+        assert {name: value for name, value in found.items() if not pd.isna(value)} == record.params
+    kinds = study.trials.dtypes
+    assert pd.api.types.is_float_dtype(kinds["param.training.learning_rate"])
+    assert pd.api.types.is_string_dtype(kinds["param.compression.strategy"])
+    assert not any(
+        isinstance(value, str) and value.startswith(('"', "{", "[")) for value in study.trials.to_numpy().ravel()
+    )
+
+
+def test_a_study_and_its_parts_are_shown_in_a_few_words(folder):
+    study = results.load(folder.path)
+    assert len(repr(study)) < 1200 and len(study._repr_html_()) < 2500
+    assert study.record.verdict["conclusion"].split(". ")[0] in repr(study)
+    best = study.record.best
+    for shown in (repr(study), study._repr_html_()):
+        assert f"trial {best.number}" in shown and best.metrics.in_words("imbalance") in shown and ".trials" in shown
+    assert len(repr(study.record)) < 200
+    assert max(len(repr(record)) for record in study.record.records) < 200
+    assert all(len(repr(record.metrics)) < 200 for record in study.record.records)
+
+
+def test_what_is_shown_of_a_study_that_has_nothing_yet(folder):
+    bare = LoadedStudy(replace(results.load(folder.path).record, records=[], verdict=None, problems=["<b>lost</b>"]))
+    assert "1 of its files are damaged or missing" in repr(bare)
+    assert "<table>" not in bare._repr_html_() and "<b>" not in bare._repr_html_()
 
 
 def test_a_study_is_loaded_from_within_its_folder(folder, monkeypatch):
