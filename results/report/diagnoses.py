@@ -33,8 +33,10 @@ def write_diagnoses(study: StudyRecord) -> list[str]:
     names = {"best": f"{best} of study {study.name}", "baseline": f"the uniform baseline of study {study.name}"}
     problems, table = [], None
     for name, (checkpoint, page) in diagnosed(study.folder).items():
-        if page.exists() and page.stat().st_mtime >= (checkpoint / META).stat().st_mtime:
+        # When it came here: a copied checkpoint keeps the time at which it was trained.
+        if page.exists() and page.stat().st_mtime >= (checkpoint / META).stat().st_ctime:
             continue
+        page.unlink(missing_ok=True)  # of another checkpoint
         try:
             tokenizer = load_checkpoint(checkpoint, device="cpu")
             source = tokenizer.config.prepare

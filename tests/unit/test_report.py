@@ -21,6 +21,7 @@ from results.analysis.importance import importances
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord, read_study
 from results.report.command import main
+from results.report.diagnoses import write_diagnoses
 from results.report.figures import FIGURES, figure_json, figures
 from results.report.figures.style import COLOURS, PALETTE_ON_DARK, SYMBOLS, log_axis, ratio_axis
 from results.report.render import render_report
@@ -162,6 +163,18 @@ def test_a_report_leads_to_the_diagnoses_wherever_it_lies(finished, study, tmp_p
         assert addresses(render_report(study)) == ["diagnosis/best.html"]
         [elsewhere] = addresses(render_report(study, beside=tmp_path))
         assert (tmp_path / elsewhere).resolve() == page.resolve()
+    finally:
+        shutil.rmtree(page.parent)
+
+
+def test_a_page_of_another_checkpoint_is_not_kept(finished, study):
+    page = finished.diagnosis("best")
+    page.parent.mkdir()
+    try:
+        page.write_text("of the best before this one")
+        os.utime(page, (0, 0))
+        assert len(write_diagnoses(study)) == 1, "the synthetic study's checkpoint has no weights"
+        assert not page.exists()
     finally:
         shutil.rmtree(page.parent)
 
