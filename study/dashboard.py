@@ -41,10 +41,12 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     from results.records.stage import tournament_arms
     from results.records.study_folder import open_study
+    from results.records.study_record import read_study
 
     folder = open_study(args.runs, args.name)
-    if (known := folder.read_description())["config"].get("tournament"):
-        folder = folder.arm(_arm(args.arm, tournament_arms(known["space"])))
+    study = read_study(folder, details=False)
+    if study.description["config"].get("tournament"):
+        folder = folder.arm(_arm(args.arm, tournament_arms(study.description["space"])))
     elif args.arm is not None:
         raise ConfigError(f"--arm: study '{folder.name}' is no tournament; leave it out")
     if folder.elsewhere.exists():
@@ -56,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
         raise SpinlockError(f"study '{folder.name}' has no trials yet: its search begins after the baseline")
     if find_spec("optuna_dashboard") is None:
         raise SpinlockError(f"the Optuna dashboard is not installed: {tool('pip')} install optuna-dashboard")
-    serve(folder.journal, args.port)
+    from study.dashboard_view import dashboard_application
+
+    serve(dashboard_application(folder.journal, study), args.port)
     return 0
 
 
@@ -67,18 +71,13 @@ def _arm(given: str | None, arms: list[str]) -> str:
     return given
 
 
-def serve(journal: Path, port: int) -> None:
-    """Serve until interrupted, on the loopback interface, every request in a thread of its own.
+def serve(app: Any, port: int) -> None:
+    """Serve a WSGI application until interrupted, on the loopback interface, every request in a thread of its own.
 
     Raises `SpinlockError` if the port cannot be used.
     """
     from socketserver import ThreadingMixIn
     from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
-
-    from optuna.storages import JournalStorage
-    from optuna_dashboard import wsgi
-
-    from results.records.optuna_trials import ReadOnlyBackend
 
     class Threaded(ThreadingMixIn, WSGIServer):
         daemon_threads = True  # a connection that is idle neither blocks others nor the end
@@ -89,9 +88,8 @@ def serve(journal: Path, port: int) -> None:
         def log_message(self, format: str, *args: object) -> None:
             """Print no line for every request."""
 
-    app = own_pages_only(wsgi(JournalStorage(ReadOnlyBackend(str(journal)))))
     try:
-        server = make_server(HOST, port, app, server_class=Threaded, handler_class=Silent)
+        server = make_server(HOST, port, own_pages_only(app), server_class=Threaded, handler_class=Silent)
     except (OSError, OverflowError) as error:
         raise SpinlockError(f"port {port} cannot be used: {error}; name another with --port") from None
     print(f"Optuna dashboard: http://{HOST}:{server.server_port} (Ctrl-C ends it; the study continues)", flush=True)

@@ -15,6 +15,7 @@ from results.records.standing import Standing
 from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
 from results.records.trial_record import TrialRecord
+from results.report.diagnoses import write_diagnoses
 from results.report.render import write_report
 from results.verdict.finding import Verdict
 from results.verdict.sentences import conclude
@@ -22,6 +23,7 @@ from results.verdict.standings import conclude_tournament
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.prepare import prepare
+from spinlock_dist.shown import terminal_console
 from spinlock_dist.simulator import cached_dataset
 from spinlock_dist.training.warm_up import warm_up
 from study.cluster.held_devices import gpus_by_node
@@ -68,6 +70,9 @@ class StudyResult:
     """With `tournament`, its arms in order; else none."""
     conclusion: str
 
+    def __repr__(self) -> str:
+        return f"<study {self.folder.name}: {self.conclusion}>"
+
 
 def run(
     config: StudyConfig,
@@ -79,6 +84,7 @@ def run(
 ) -> StudyResult:
     """Run a study, or resume one, and return what it found; everything is kept in its folder.
 
+    Progress is shown on `console`; by default below the cell of a notebook, and elsewhere not at all.
     `sampler` is any Optuna sampler, or a function that makes one from a seed, in the place of `config.sampler`.
 
     Uses the Ray cluster this process is connected to, joins the one at `config.cluster.address`, or starts its own.
@@ -138,7 +144,13 @@ def dry_run(
 
 
 def _monitors(study: ValidatedStudy, console: Console | None) -> Broadcast:
-    return make_monitors(MonitorSetup(study.config, console or Console(quiet=True)))
+    return make_monitors(MonitorSetup(study.config, console or _notebook() or Console(quiet=True)))
+
+
+def _notebook() -> Console | None:
+    """A console that shows lines below a notebook's cell; None elsewhere."""
+    console = terminal_console()
+    return console if console.is_jupyter else None
 
 
 @contextmanager
@@ -210,8 +222,11 @@ def _greet(context: StudyContext) -> None:
 
 
 def _report(context: StudyContext) -> None:
-    """Write the report. A study whose trials are all kept does not fail for want of it."""
+    """Write the report and the diagnoses it leads to. A study whose trials are kept does not fail for want of them."""
     try:
-        write_report(context.folder.report, read_study(context.folder))
+        study = read_study(context.folder)
+        for problem in write_diagnoses(study):
+            context.events.on_message(problem)
+        write_report(context.folder.report, study)
     except (OSError, SpinlockError) as error:
         context.events.on_message(f"no report was written: {error}")

@@ -10,11 +10,11 @@ import numpy as np
 from scipy import stats
 
 from results.analysis.capacity import realized_ratios, spread
-from results.analysis.raw_error import split_raw
 from results.records.settings import TrialSettings
 from results.records.study_record import StudyRecord
 from results.records.trial_record import BASELINE, TrialRecord
 from results.verdict.sentences import spoken
+from spinlock_dist.metrics.raw_imbalance import split_raw_imbalance
 
 Word = Literal["supported", "not supported", "ruled out", "cannot be told"]
 
@@ -40,7 +40,7 @@ def hypotheses(study: StudyRecord) -> list[Hypothesis]:
         _epochs(study),
         _clustering(study),
         _timid(study, baseline),
-        _scale(baseline),
+        _scale(study, baseline),
     ]
 
 
@@ -146,14 +146,16 @@ def _wide_and_worse(study: StudyRecord, baseline: TrialRecord) -> TrialRecord | 
     return widest[0] if widest[0].metrics.estimate("imbalance") > baseline.metrics.estimate("imbalance") else None
 
 
-def _scale(baseline: TrialRecord) -> Hypothesis:
-    assert baseline.metrics is not None
-    split = split_raw(baseline.metrics)
+def _scale(study: StudyRecord, baseline: TrialRecord) -> Hypothesis:
+    name, metrics = "feature scale", baseline.metrics
+    assert metrics is not None
+    if not metrics.mse_raw.keys() <= study.scales.keys():
+        return Hypothesis(name, "cannot be told", "An earlier version prepared the data and did not keep its scales.")
+    split = split_raw_imbalance(metrics.mse_raw, study.scales)
     why = (
-        f"In raw units the uniform baseline's imbalance is {split.raw.imbalance:.3g}x ({split.raw.worst} over "
-        f"{split.raw.best}): a scale ratio of {split.scale:.3g}x times an FVU ratio of {split.fvu:.3g}x. On a "
-        f"logarithmic scale {split.scale_share:.0%} of it is scale. On normalized features it is "
-        f"{baseline.metrics.estimate('imbalance'):.3g}x."
+        f"In raw units the uniform baseline's imbalance is {10**split.log10_imbalance:.3g}x ({split.worst} over "
+        f"{split.best}): a scale ratio of {10**split.log10_scale:.3g}x times an error ratio of "
+        f"{10**split.log10_fvu:.3g}x. On a logarithmic scale {split.scale_share:.0%} of it is scale. On normalized "
+        f"features it is {metrics.estimate('imbalance'):.3g}x."
     )
-    word: Word = "supported" if split.scale_share > 0.5 else "not supported"
-    return Hypothesis("feature scale", word, why)
+    return Hypothesis(name, "supported" if split.scale_share > 0.5 else "not supported", why)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from results.analysis.trial_summary import DUPLICATE
+from results.records.settings import TrialSettings
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR
@@ -27,23 +29,26 @@ MOST_TRIALS = 100
 
 
 def scored(search: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that completed with a score."""
-    return [record for record in search if record.state == "complete" and record.metrics is not None]
+    """The trials that completed with a score of their own: duplicates of another have that one's."""
+    completed = [record for record in search if record.state == "complete" and record.metrics is not None]
+    return [record for record in completed if record.kind != DUPLICATE]
 
 
 @lru_cache(maxsize=1)  # a report asks three times, and forests take a second to grow
 def study_importances(study: StudyRecord) -> dict[str, dict[str, float]]:
     """The importances of a study's settings. Raises `SpinlockError` if its search space cannot be read."""
-    return importances(study.search, study.space())
+    return importances(study.search, study.space(), study.settings)
 
 
-def importances(search: Sequence[TrialRecord], space: SearchSpace) -> dict[str, dict[str, float]]:
+def importances(
+    search: Sequence[TrialRecord], space: SearchSpace, settings: TrialSettings
+) -> dict[str, dict[str, float]]:
     """Share of the variance that each setting explains, of the log10 of `imbalance` and of `worst`, the worst FVU.
 
     By fANOVA over a random forest. Empty with too few trials; a score in which all trials are alike is left out, and so
-    are settings that apply only to some trials.
+    are settings that made no difference to some trials, because their strategies do not read them.
     """
-    study = in_memory(search, space)
+    study = in_memory(search, space, settings)
     if len(study.trials) < LEAST_TRIALS:
         return {}
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -60,11 +65,11 @@ def importances(search: Sequence[TrialRecord], space: SearchSpace) -> dict[str, 
     return found
 
 
-def in_memory(search: Sequence[TrialRecord], space: SearchSpace) -> optuna.Study:
+def in_memory(search: Sequence[TrialRecord], space: SearchSpace, settings: TrialSettings) -> optuna.Study:
     """Completed trials as an in-memory Optuna study for its analyses: at most `MOST_TRIALS`, evenly spaced.
 
-    The attribute `scores` of a trial holds the log10 of its imbalance and worst FVU. Trials of another space are
-    left out.
+    The attribute `scores` of a trial holds the log10 of its imbalance and worst FVU. Trials of another space are left
+    out, and so are a trial's settings that made no difference to it.
     """
     import optuna
     from optuna.trial import TrialState, create_trial
@@ -78,12 +83,13 @@ def in_memory(search: Sequence[TrialRecord], space: SearchSpace) -> optuna.Study
         record = trials[place]
         assert record.metrics is not None
         worst = max(record.metrics.estimate("fvu_worst"), IMBALANCE_FLOOR)
+        live = settings.live(record)
         scores = [math.log10(record.metrics.estimate("imbalance")), math.log10(worst)]
         known = create_trial(
             state=TrialState.COMPLETE,
             value=scores[0],
-            params=record.params,
-            distributions={name: distribution(space.parameters[name]) for name in record.params},
+            params=live,
+            distributions={name: distribution(space.parameters[name]) for name in live},
             user_attrs={"scores": scores},
         )
         study.add_trial(known)

@@ -5,10 +5,11 @@ They are those at the end of Spinlock's own comparison of uniform and adaptive r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.analysis.capacity import bits_of
+from results.analysis.category_words import described
 from results.analysis.hypotheses import hypotheses
 from results.analysis.strategies import by_strategy
 from results.records.study_record import StudyRecord
@@ -71,23 +72,15 @@ def _least(search: Sequence[TrialRecord], study: StudyRecord, strategy: str) -> 
 
 def _worst(study: StudyRecord, baseline: Metrics) -> str:
     name = baseline.worst_category
-    features = _features(study.categories, name)
-    text = f"Under uniform ratios that is {name}{features}, with FVU {baseline.fvu[name]:.3f} at "
-    text += f"{bits_of(baseline)[name]:.1f} bits."
+    features = described(study.categories.get(name, ()), most=MOST_FEATURES)
+    text = f"Under uniform ratios that is {name}{f' ({features})' if features else ''}, "
+    text += f"with FVU {baseline.fvu[name]:.3f} at {bits_of(baseline)[name]:.1f} bits."
     best = study.best
     if best is not None and best.metrics is not None and name in best.metrics.fvu:
         text += (
             f" In trial {best.number} it has {best.metrics.fvu[name]:.3f} at {bits_of(best.metrics)[name]:.1f} bits."
         )
     return text
-
-
-def _features(categories: Mapping[str, Sequence[str]], name: str) -> str:
-    found = list(categories.get(name, ()))
-    if not found:
-        return ""
-    more = f" and {len(found) - MOST_FEATURES} more" if len(found) > MOST_FEATURES else ""
-    return f" ({', '.join(found[:MOST_FEATURES])}{more})"
 
 
 def _same_length(study: StudyRecord, baseline: TrialRecord) -> str:

@@ -24,13 +24,16 @@ from spinlock_dist.metrics.record import Metrics
 if TYPE_CHECKING:
     import pandas as pd
 
+ESTIMATED = ("imbalance", "fvu_worst", "fvu_mean")
+
 
 def trial_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     """One row per trial.
 
     Columns: phase, arm, number, state, feasible, seed, epochs, seconds, node, device, model (of the device), kind,
     reason, attempts (how many), story (the attempts as JSON text), front (whether it is on the Pareto front of
-    imbalance, mean FVU and utilization), the scalar validation metrics by name, `test.<metric>`, `fvu.<category>`,
+    imbalance, mean FVU and utilization), the scalar validation metrics by name, `estimate.<figure>` (imbalance,
+    fvu_worst, fvu_mean: what trials are ranked by) with `.low` and `.high`, `test.<metric>`, `fvu.<category>`,
     `guard.<name>` (excess, at most 0 if kept),
     `levelling.worst_helped` and `levelling.best_hurt` (gains in log10 imbalance against the baseline; of finals on the
     test rows, against the same replicate's), `param.<setting>` of what was searched, as JSON text (the settings of one
@@ -55,14 +58,16 @@ def curve_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     return pd.DataFrame([_name(record) | report for record in records for report in record.curve])
 
 
-def category_table(records: Sequence[TrialRecord], features: Mapping[str, int]) -> pd.DataFrame:
+def category_table(
+    records: Sequence[TrialRecord], features: Mapping[str, int], scales: Mapping[str, float]
+) -> pd.DataFrame:
     """One row per trial and category; finals and verification have one for each of their splits.
 
-    `features` are counts by category; of one that is not there `features` and `bits_per_feature` are missing. Columns:
-    phase, arm, number, split, category, features, fvu, mse_raw, scale = mse_raw / fvu (missing where fvu is 0),
-    reference_fvu, bits, bits_carried, bits_per_feature, and for each level `dim.<level>` and `codes.<level>`: its
-    latent dimensions, and the codes of its codebooks multiplied, so that their log2 is its bits; 0 and 1 where it is
-    switched off.
+    `features` are counts by category, `scales` mean raw variances; of a category that is not there `features` and
+    `bits_per_feature`, or `scale`, are missing. Columns: phase, arm, number, split, category, features, fvu, mse_raw,
+    scale, reference_fvu, bits, bits_carried, bits_per_feature, and for each level `dim.<level>` and `codes.<level>`:
+    its latent dimensions, and the codes of its codebooks multiplied, so that their log2 is its bits; 0 and 1 where it
+    is switched off.
     """
     import pandas as pd
 
@@ -72,7 +77,7 @@ def category_table(records: Sequence[TrialRecord], features: Mapping[str, int]) 
             for record in records
             for metrics in (record.metrics, record.test)
             if metrics is not None
-            for row in _category_rows(metrics, features)
+            for row in _category_rows(metrics, features, scales)
         ]
     )
 
@@ -104,7 +109,7 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     row: dict[str, Any] = _name(record) | {name: getattr(record, name) for name in plain}
     row |= {"attempts": len(record.attempts), "story": json.dumps([asdict(attempt) for attempt in record.attempts])}
     if record.metrics is not None:
-        row |= record.metrics.scalars()
+        row |= record.metrics.scalars() | _estimates(record.metrics)
         row |= {f"fvu.{category}": value for category, value in record.metrics.fvu.items()}
     if record.test is not None:
         row |= {f"test.{name}": value for name, value in record.test.scalars().items()}
@@ -113,6 +118,16 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     content = {**record.to_json(), "curve": []}
     books = {part: content[part].pop("codebooks") for part in ("metrics", "test") if content[part] is not None}
     return row | {"record": json.dumps(content), "codebooks": json.dumps(books)}
+
+
+def _estimates(metrics: Metrics) -> dict[str, float]:
+    """What trials are ranked by: figures with the bias of few rows taken off, and their intervals where known."""
+    row = {}
+    for name in ESTIMATED:
+        row[f"estimate.{name}"] = metrics.estimate(name)
+        if (found := metrics.estimates.get(name)) is not None:
+            row |= {f"estimate.{name}.low": found.low, f"estimate.{name}.high": found.high}
+    return row
 
 
 def _levelling(record: TrialRecord, baselines: Mapping[tuple[Phase, int], TrialRecord]) -> dict[str, float]:
@@ -126,7 +141,9 @@ def _levelling(record: TrialRecord, baselines: Mapping[tuple[Phase, int], TrialR
     return {f"levelling.{name}": value for name, value in asdict(levelling(ours, theirs)).items()}
 
 
-def _category_rows(metrics: Metrics, features: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _category_rows(
+    metrics: Metrics, features: Mapping[str, int], scales: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
     sizes = {(category, level): [0, 1] for category in metrics.fvu for level in LEVELS}
     bits = dict.fromkeys(metrics.fvu, 0.0)
     for book in metrics.codebooks:
@@ -141,7 +158,7 @@ def _category_rows(metrics: Metrics, features: Mapping[str, int]) -> Iterator[di
             "features": count,
             "fvu": fvu,
             "mse_raw": metrics.mse_raw[category],
-            "scale": metrics.mse_raw[category] / fvu if fvu else None,
+            "scale": scales.get(category),
             "reference_fvu": metrics.reference_fvu.get(category),
             "bits": bits[category],
             "bits_carried": metrics.bits_carried.get(category),

@@ -49,6 +49,22 @@ class TrialSettings:
         strategy = STRATEGIES.get(self.strategy(record))
         return strategy is None or strategy.has_rule
 
+    def is_inert(self, record: TrialRecord, name: str) -> bool:
+        """Whether a setting made no difference to a trial: one that shapes ratios in a way its strategy never reads.
+
+        False where the strategy is not known.
+        """
+        section, _, part = name.partition(".")
+        setting = part.partition(".")[0]
+        known = STRATEGIES.get(self.strategy(record))
+        if section != "compression" or setting not in RATIO_SETTINGS or known is None:
+            return False
+        return setting not in known.reads(str(self.value(record, RULE) or "graded"))
+
+    def live(self, record: TrialRecord) -> dict[str, Any]:
+        """The searched settings of a trial that could make a difference to it."""
+        return {name: value for name, value in record.params.items() if not self.is_inert(record, name)}
+
     def follows_published_rule(self, record: TrialRecord) -> bool:
         """Whether a trial used one of Spinlock's strategies under its published rule."""
         known = self.strategy(record) in STRATEGIES

@@ -141,6 +141,15 @@ class StudyFolder:
         """report.html: what the study found, for people."""
         return self.path / "report.html"
 
+    def diagnosis(self, name: str) -> Path:
+        """The diagnosis of `best` or `baseline` as a page."""
+        return self.path / "diagnosis" / f"{name}.html"
+
+    @property
+    def baseline_checkpoint(self) -> Path:
+        """Folder of the checkpoint of the uniform baseline's first training."""
+        return self.tune / "checkpoints" / "baseline"
+
     @property
     def best(self) -> Path:
         """Folder of the exported best config."""

@@ -52,6 +52,9 @@ class StudyRecord:
     problems: list[str] = field(default_factory=list)
     """Damaged or missing files, a line each."""
 
+    def __repr__(self) -> str:
+        return f"<study {self.name}, {self.state}: {len(self.records)} trainings, {len(self.search)} of the search>"
+
     @property
     def name(self) -> str:
         """Name of the study."""
@@ -84,6 +87,12 @@ class StudyRecord:
         found = self.prepared.get("characteristics") or {}
         return {category: scores["features"] for category, scores in found.items()}
 
+    @property
+    def scales(self) -> dict[str, float]:
+        """Mean variance of each category's features, in squared raw units; empty in studies of earlier versions."""
+        found = self.prepared.get("characteristics") or {}
+        return {name: each["mean_variance"] for name, each in found.items() if each.get("mean_variance")}
+
     @cached_property
     def categories(self) -> dict[str, list[str]]:
         """The features of each category, `family::name`; empty if categories.json is missing or damaged."""
@@ -109,6 +118,11 @@ class StudyRecord:
             return self.state
         phase = _read(self, True, lambda: phase_of(self.folder), "its phase")
         return study_in_words(self.state, phase) if phase else self.state
+
+    @property
+    def so_far(self) -> str:
+        """` yet` while a study may still go on, nothing once it has ended: what it lacks it will not have."""
+        return "" if self.state == "finished" else " yet"
 
     @cached_property
     def settings(self) -> TrialSettings:

@@ -99,6 +99,13 @@ class TrialRecord:
     identity: str = ""
     """Of config and data (`results.records.identity`); those of the search have it in their parameters and storage."""
 
+    def __repr__(self) -> str:
+        name = self.arm if self.phase == "search" else f"{self.phase} {self.arm} {self.number}"
+        known = [name, self.kind or self.state, self.broken_guards and "infeasible"]
+        if self.metrics is not None:
+            known.append(f"imbalance {self.metrics.in_words('imbalance')}, worst {self.metrics.in_words('fvu_worst')}")
+        return f"<{', '.join(filter(None, known))}>"
+
     @property
     def feasible(self) -> bool:
         """Whether the trial completed, not collapsed and with every guard kept."""

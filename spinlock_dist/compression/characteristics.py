@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Characteristics:
-    """Scores of one category; all but `features`, `median_variance` and `spectrum` lie in [0, 1]."""
+    """Scores of one category; all but `features`, the two variances and `spectrum` lie in [0, 1]."""
 
     features: int
     median_variance: float
@@ -21,12 +21,15 @@ class Characteristics:
     """Eigenvalues `[F]` of the correlation matrix, descending; their sum is the number of features that vary."""
     name: str = ""
     """Of the category; empty in files of earlier versions."""
+    mean_variance: float = 0.0
+    """The scale of its features, which the raw imbalance is split by; 0 in files of earlier versions."""
 
 
 def characterize(x_NF: np.ndarray, name: str = "") -> Characteristics:
     """The characteristics of the features `[N, F]` of the category `name`.
 
-    median_variance: median over features of the variance, in squared raw units; variance: that, clipped to [0, 1].
+    median_variance, mean_variance: of the features' variances, in squared raw units; variance: the median, clipped to
+    [0, 1].
     dimensionality: log10(F + 1) / log10(101), clipped to 1.
     information: share of variance explained by the first min(5, F) principal components; 0.5 if F = 1.
     correlation: mean |off-diagonal correlation|; 0 if F = 1. Pairs with a constant feature count as uncorrelated.
@@ -47,6 +50,7 @@ def characterize(x_NF: np.ndarray, name: str = "") -> Characteristics:
         correlation=_mean_off_diagonal(np.abs(correlations)),
         spectrum=_spectrum(unit, correlations),
         name=name,
+        mean_variance=float(variances.mean()),
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from math import floor, log10
 from statistics import median
 
-from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis, FeatureDiagnosis, RawImbalance
+from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis, FeatureDiagnosis
+from spinlock_dist.metrics.raw_imbalance import RawImbalance
 from spinlock_dist.metrics.reconstruction import COLLAPSED_FVU, RAW_FLOOR
 
 DEAD_SHARE = 0.1

@@ -20,10 +20,10 @@ from spinlock_dist.diagnosis.record import (
     CodebookDiagnosis,
     Diagnosis,
     FeatureDiagnosis,
-    RawImbalance,
 )
 from spinlock_dist.errors import DataError
 from spinlock_dist.metrics.codebook_usage import CodebookUsage, codebook_usage
+from spinlock_dist.metrics.raw_imbalance import split_raw_imbalance
 from spinlock_dist.metrics.reconstruction import IMBALANCE_FLOOR, RAW_FLOOR, fraction_unexplained, imbalance
 from spinlock_dist.model.hierarchical_vqvae import stack_tokens
 from spinlock_dist.prepare import fingerprint
@@ -71,26 +71,10 @@ def diagnose(
         fvu_mean=scores.fvu(range(values_ND.shape[1])),
         imbalance=imbalance(category.fvu for category in categories),
         bits_per_feature=tokenizer.plan.bits_per_sample / values_ND.shape[1],
-        raw=split_raw_imbalance(categories),
+        raw=split_raw_imbalance(
+            {each.name: each.mse_raw for each in categories}, {each.name: each.variance_raw for each in categories}
+        ),
         categories=categories,
-    )
-
-
-def split_raw_imbalance(categories: Sequence[CategoryDiagnosis]) -> RawImbalance:
-    """How much of the raw imbalance between the worst and the best category is scale and how much FVU."""
-    worst = max(categories, key=lambda category: category.mse_raw)
-    best = min(categories, key=lambda category: category.mse_raw)
-    total, scale, fvu = (
-        float(np.log10(max(getattr(worst, name), RAW_FLOOR) / max(getattr(best, name), RAW_FLOOR)))
-        for name in ("mse_raw", "variance_raw", "fvu_raw")
-    )
-    return RawImbalance(
-        worst=worst.name,
-        best=best.name,
-        log10_imbalance=total,
-        log10_scale=scale,
-        log10_fvu=fvu,
-        scale_share=scale / total if total > 0 else 0.0,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spinlock_dist.metrics.raw_imbalance import RawImbalance
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureDiagnosis:
@@ -77,27 +79,6 @@ class CategoryDiagnosis:
     raw_share: float
     """Share of the sum of `mse_raw` over categories, 0 to 1."""
     codebooks: tuple[CodebookDiagnosis, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawImbalance:
-    """The ratio of the largest to the smallest raw error, taken apart.
-
-    As mse_raw = variance_raw x fvu_raw in every category, `log10_imbalance = log10_scale + log10_fvu` exactly,
-    whatever the normalization.
-    """
-
-    worst: str
-    """Category with the largest mse_raw."""
-    best: str
-    """Category with the smallest mse_raw."""
-    log10_imbalance: float
-    log10_scale: float
-    """log10 of the ratio of variance_raw, worst over best."""
-    log10_fvu: float
-    """log10 of the ratio of fvu_raw, worst over best."""
-    scale_share: float
-    """log10_scale / log10_imbalance; above 1 if fvu_raw works against it, 0 if there is no imbalance."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,15 +16,15 @@ from spinlock_dist.errors import ConfigError
 PAGE = Path(__file__).parent / "page"
 
 
-def write_page(path: Path, diagnosis: Diagnosis, drawn: Sequence[Drawn] = ()) -> None:
-    """Write the page. Raises `ConfigError` if the path cannot be written."""
+def write_page(path: Path, diagnosis: Diagnosis, drawn: Sequence[Drawn] = (), of: str = "a tokenizer") -> None:
+    """Write the page of what is called `of`. Raises `ConfigError` if the path cannot be written."""
     try:
-        write_text(path, render_page(diagnosis, drawn))
+        write_text(path, render_page(diagnosis, drawn, of))
     except OSError as error:
         raise ConfigError(f"--html {path}: cannot be written: {error.strerror}") from None
 
 
-def render_page(diagnosis: Diagnosis, drawn: Sequence[Drawn] = ()) -> str:
+def render_page(diagnosis: Diagnosis, drawn: Sequence[Drawn] = (), of: str = "a tokenizer") -> str:
     """The page: all categories, the worst first, the figures, then each category with its causes, codebooks and
     features."""
     environment = jinja2.Environment(
@@ -36,6 +36,7 @@ def render_page(diagnosis: Diagnosis, drawn: Sequence[Drawn] = ()) -> str:
 
     return environment.get_template("diagnosis.html").render(
         diagnosis=diagnosis,
+        of=of,
         head=(
             f"{diagnosis.row_count} {diagnosis.rows} rows of {diagnosis.source}. FVU mean {diagnosis.fvu_mean:.4f}, "
             f"imbalance {diagnosis.imbalance:.2f}x, {diagnosis.bits_per_feature:.2f} bits per feature."

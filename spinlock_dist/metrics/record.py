@@ -105,6 +105,11 @@ class Metrics:
         """The estimate of `imbalance`, `fvu_worst` or `fvu_mean`; as measured where an earlier version made none."""
         return self.estimates[name].value if name in self.estimates else float(getattr(self, name))
 
+    def __repr__(self) -> str:
+        figures = {"imbalance": "imbalance", "fvu_worst": "worst", "fvu_mean": "mean"}
+        told = ", ".join(f"{words} {self.in_words(name)}" for name, words in figures.items())
+        return f"<metrics of {len(self.fvu)} categories on the {self.split} rows: {told}>"
+
     def in_words(self, name: str) -> str:
         """The estimate of a figure with half its interval, in per cent: `2.35x ±9%` or `0.112 ±6%`."""
         text = f"{self.estimate(name):.2f}x" if name in ("imbalance", "spread") else f"{self.estimate(name):.3f}"

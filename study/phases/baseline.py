@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from results.records.trial_record import BASELINE, TrialRecord, read_records, write_records
 from study.context import StudyContext
 from study.events import PhaseStart
@@ -9,7 +11,7 @@ from study.worker.retry_policy import StudyError
 
 
 def run_baseline(context: StudyContext) -> list[TrialRecord]:
-    """Train the uniform baseline, or read its records if that is done. The first has the trials' seed.
+    """Train the uniform baseline, or read its records if that is done. The first has the trials' seed, and is kept.
 
     Raises `StudyError` if a training diverges: nothing could be compared with it.
     """
@@ -21,7 +23,10 @@ def run_baseline(context: StudyContext) -> list[TrialRecord]:
         return records
     seeds = context.config.baseline_seeds
     context.events.on_message(f"baseline: uniform ratios, {seeds} seeds")
-    trainings = context.trainings("baseline", {BASELINE: (context.uniform, seeds)})
+    trainings = (
+        replace(each, checkpoint=context.folder.baseline_checkpoint) if each.number == 0 else each
+        for each in context.trainings("baseline", {BASELINE: (context.uniform, seeds)})
+    )
     records = []
     with context.events.phase(PhaseStart(phase="baseline", total=seeds)):
         for record in context.trained(trainings):

@@ -232,6 +232,7 @@ class Search:
                 stop=StopWhenGivenUp(searcher),
                 callbacks=[TuneEvents(events, searcher.on_death, searcher.keeps_device)],
                 verbose=0,
+                progress_reporter=_Silent(),
             ),
         )
 
@@ -260,6 +261,17 @@ class Search:
             return NeverStop(chosen) if enqueued_params(study.trials[number]) is not None else chosen
 
         return PerTrialScheduler(rule_of)
+
+
+class _Silent(tune.ProgressReporter):
+    """In the place of Tune's own, which clears the cell of a notebook and with it what the study has shown there."""
+
+    def should_report(self, trials: Sequence[tune.experiment.Trial], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: Sequence[tune.experiment.Trial], done: bool, *sys_info: str) -> None:
+        """Is not called."""
 
 
 def _trial_name(trial: tune.experiment.Trial) -> str:

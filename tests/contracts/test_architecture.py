@@ -80,7 +80,7 @@ ROOMS = {
         ("validate",),
         ("pipeline",),
         ("launch_options", "notification"),
-        ("launch", "program", "status", "dashboard", "check"),
+        ("launch", "program", "status", "dashboard", "dashboard_view", "check"),
     ),
 }
 ENGINES = {"ray", "optuna"}

@@ -148,5 +148,5 @@ def test_every_fault_of_a_trial_is_survived(nodes: Nodes, dataset: Path, tmp_pat
     assert not list(result.folder.snapshots.iterdir())
     assert {path.name for path in result.folder.tune.iterdir()} == {"checkpoints", "snapshots"}  # no clutter of Tune's
     best = sorted(f"trial-{record.number:04d}" for record in feasible_records(result.search)[:5])
-    assert sorted(path.name for path in (result.folder.tune / "checkpoints").iterdir()) == best
+    assert sorted(path.name for path in (result.folder.tune / "checkpoints").iterdir()) == ["baseline", *best]
     assert result.verdict.choice is not None

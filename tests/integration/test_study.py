@@ -95,6 +95,10 @@ def test_a_study_exports_configs_that_train_to_the_same_metrics(config, tmp_path
 
     assert {path.name for path in (result.folder.best / "checkpoint").iterdir()} == {"model.safetensors", "meta.json"}
     assert result.conclusion in (result.folder.best / "README.md").read_text()
+    report = result.folder.report.read_text()
+    for name, of in (("best", result.best.arm.replace("-", " ")), ("baseline", "the uniform baseline")):
+        assert f'href="diagnosis/{name}.html"' in report
+        assert f"Diagnosis of {of} of study" in result.folder.diagnosis(name).read_text()
     assert {record.test.split for record in result.finals if record.test} == {"test"}
     assert {"baseline", "plain-feedback"} < {record.arm for record in result.finals}
     found = json.loads(result.folder.verdict.read_text())
@@ -116,7 +120,7 @@ def test_a_study_exports_configs_that_train_to_the_same_metrics(config, tmp_path
 
 
 def devices(folder: Path) -> list[str]:
-    return [path.read_text() for path in folder.glob("tune/checkpoints/*/device")]
+    return [path.read_text() for path in folder.glob("tune/checkpoints/trial-*/device")]
 
 
 def meet_another(folder: Path):

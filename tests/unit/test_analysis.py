@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from results.analysis.capacity import AtLimit, at_limit, bits_of, realized_ratios, spread
 from results.analysis.hypotheses import hypotheses
 from results.analysis.importance import LEAST_TRIALS, importances, in_memory, scored
-from results.analysis.raw_error import extremes, split_raw
 from results.analysis.strategies import by_strategy
 from results.records.settings import TrialSettings
 from results.records.study_record import StudyRecord, read_study
@@ -21,6 +17,7 @@ from results.records.trial_record import TrialRecord
 from search_spaces import Float, SearchSpace, load_space
 from spinlock_dist.compression.strategies import UNIFORM_RATIOS
 from spinlock_dist.config import CompressionConfig
+from spinlock_dist.metrics.raw_imbalance import split_raw_imbalance
 from spinlock_dist.metrics.record import Metrics
 from tests.synthetic_study import build_study
 
@@ -47,23 +44,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     [(ADAPTIVE, 4_247_114, "cluster_2", "cluster_5"), (BASELINE, 46_578, "cluster_2", "cluster_4")],
 )
 def test_the_published_diagnostics_are_reproduced(published, imbalance, worst, best):
-    found = extremes({f"cluster_{place}": value for place, value in enumerate(published, start=1)})
-    assert found.imbalance == pytest.approx(imbalance, rel=1e-4)  # the published errors are rounded to 4 digits
+    errors = {f"cluster_{place}": value for place, value in enumerate(published, start=1)}
+    found = split_raw_imbalance(errors, dict.fromkeys(errors, 1.0))
+    assert 10**found.log10_imbalance == pytest.approx(imbalance, rel=1e-4)  # the published errors have 4 digits
     assert (found.worst, found.best) == (worst, best)
-
-
-@given(st.lists(st.tuples(st.floats(1e-5, 1), st.floats(1e-9, 1e9)), min_size=2, max_size=8))
-def test_a_raw_imbalance_is_scale_times_fvu(make_metrics, pairs):
-    metrics = make_metrics(*(fvu for fvu, _ in pairs))
-    raw = {name: fvu * scale for name, (fvu, scale) in zip(metrics.fvu, pairs, strict=True)}
-    split = split_raw(replace(metrics, mse_raw=raw))
-    assert split.scale * split.fvu == pytest.approx(split.raw.imbalance)
-    assert split.raw.imbalance == pytest.approx(max(raw.values()) / min(raw.values()))
-    scales = dict(zip(metrics.fvu, (scale for _, scale in pairs), strict=True))
-    assert split.scale == pytest.approx(scales[split.raw.worst] / scales[split.raw.best])
-    if split.raw.imbalance > 1:
-        share = math.log(split.scale) / math.log(split.raw.imbalance)
-        assert split.scale_share == pytest.approx(share, abs=1e-6)
 
 
 # ---------------------------------------------------------------- ratios
@@ -153,12 +137,12 @@ def test_strategies_are_listed_by_their_best_trial(make_record):
 
 def test_what_decides_the_imbalance_is_found(study):
     space = study.space()
-    found = importances(study.search, space)
+    found = importances(study.search, space, study.settings)
     assert set(found) == {"imbalance", "worst"}
     assert max(found["imbalance"], key=found["imbalance"].__getitem__) == "compression.strategy"
     assert sum(found["imbalance"].values()) == pytest.approx(1)
     few = scored(study.search)[: LEAST_TRIALS - 1]
-    assert importances(few, space) == {}
+    assert importances(few, space, study.settings) == {}
 
 
 def test_of_trials_that_differ_by_rounding_nothing_is_said(make_record):
@@ -166,15 +150,15 @@ def test_of_trials_that_differ_by_rounding_nothing_is_said(make_record):
     space = SearchSpace(name="one", description="", parameters={"compression.sharpness": sharpness})
     values = np.linspace(0.5, 2, LEAST_TRIALS)
     records = [make_record(0, 0.4 + 1e-9 * value, 0.1, params={"compression.sharpness": value}) for value in values]
-    assert importances(records, space) == {}
+    assert importances(records, space, SEARCHED) == {}
     records = [make_record(0, 0.4 + value, 0.1, params={"compression.sharpness": value}) for value in values]
-    assert importances(records, space)["worst"] == {"compression.sharpness": pytest.approx(1)}
+    assert importances(records, space, SEARCHED)["worst"] == {"compression.sharpness": pytest.approx(1)}
 
 
 def test_trials_of_another_space_are_left_out(study, make_record):
     trials = [*scored(study.search)[:3], make_record(9, 0.5, 0.1, params={"no.such": 1})]
-    assert len(in_memory(trials, study.space()).trials) == 3
-    assert in_memory([], load_space("quick")).trials == []
+    assert len(in_memory(trials, study.space(), SEARCHED).trials) == 3
+    assert in_memory([], load_space("quick"), SEARCHED).trials == []
 
 
 # ---------------------------------------------------------------- suspects
@@ -218,7 +202,9 @@ def test_scale_is_to_blame_for_a_raw_imbalance_that_it_makes(study, make_record,
     metrics = make_metrics(0.5, 0.1)
     raw = {"c0": 0.5 * scale, "c1": 0.1}
     baseline = make_record(0, metrics=replace(metrics, mse_raw=raw), phase="baseline", arm="baseline")
-    assert words(of(study, baseline))["feature scale"] == word
+    scales = {"c0": {"mean_variance": scale}, "c1": {"mean_variance": 1.0}}
+    assert words(replace(of(study, baseline), prepared={"characteristics": scales}))["feature scale"] == word
+    assert words(replace(of(study, baseline), prepared={}))["feature scale"] == "cannot be told"
 
 
 def test_a_strategy_was_too_timid_if_a_bolder_one_gained(study, make_record, make_metrics):

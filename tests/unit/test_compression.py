@@ -317,3 +317,21 @@ def test_a_folder_without_ratios_is_refused(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text("{}")
     with pytest.raises(ValueError, match="holds no ratios"):
         CompressionConfig.model_validate({"given": str(tmp_path)})
+
+
+@pytest.mark.parametrize("rule", ["graded", "spinlock"])
+@pytest.mark.parametrize("name", [name for name in sorted(STRATEGIES) if name not in ("given", "feedback")])
+@given(found=categories)
+def test_what_a_strategy_does_not_read_changes_nothing(name: str, rule: str, found: list[Characteristics]) -> None:
+    others: dict[str, Any] = {
+        "rule": "spinlock" if rule == "graded" else "graded",
+        "capacity": "latent",
+        "bounds": {"L0": {"low": 0.2, "high": 1.9}},
+        "sharpness": 2.5,
+        "min_ratio_range": 1.3,
+    }
+    base = {"strategy": name, "rule": rule}
+    unread = {setting: value for setting, value in others.items() if setting not in get_strategy(name).reads(rule)}
+    plan, changed = (plan_capacity(CompressionConfig(**given), found, 4000) for given in (base, base | unread))
+    for part in ("ratios", "dims", "codes"):
+        np.testing.assert_array_equal(getattr(plan, part), getattr(changed, part))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from spinlock_dist.diagnose import main
 from spinlock_dist.diagnosis.measure import diagnose, kurtosis, outlier_share
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis
 from spinlock_dist.errors import CheckpointError, ConfigError, DataError
-from spinlock_dist.prepare import prepare
+from spinlock_dist.prepare import fitted_rows, prepare
 from spinlock_dist.run import TrialOutcome, run_trial
+from spinlock_dist.split import split_rows
 from tests.synthetic import write_table
 
 
@@ -108,6 +110,14 @@ def test_raw_imbalance_is_exactly_scale_times_fvu(tmp_path: Path, normalization:
     for category in diagnosis.categories:
         assert category.mse_raw == pytest.approx(category.variance_raw * category.fvu_raw, rel=1e-12)
     assert sum(category.raw_share for category in diagnosis.categories) == pytest.approx(1)
+
+
+def test_a_study_keeps_the_scales_that_a_diagnosis_measures(outcome: TrialOutcome, table: FeatureTable) -> None:
+    """So that both split a raw imbalance alike; the study's are of the rows its data was fitted on."""
+    split = split_rows(len(table), outcome.config.prepare.split)
+    measured = diagnose(outcome.tokenizer, table, "train", replace(split, train=fitted_rows(split)))
+    kept = {each.name: each.mean_variance for each in outcome.tokenizer.characteristics}
+    assert {each.name: each.variance_raw for each in measured.categories} == pytest.approx(kept, rel=1e-5)
 
 
 def test_raw_fvu_weighs_normalized_errors_by_scale(outcome: TrialOutcome, diagnosis: Diagnosis) -> None:

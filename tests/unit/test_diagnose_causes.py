@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinlock_dist.diagnosis.causes import RULES, causes, changed_data, raw_imbalance
-from spinlock_dist.diagnosis.measure import split_raw_imbalance
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, CodebookDiagnosis, Diagnosis, FeatureDiagnosis
+from spinlock_dist.metrics.raw_imbalance import split_raw_imbalance
+
+RAW = ("mse_raw", "variance_raw")
 
 
 def feature(name: str, family: str = "summary", **given: float) -> FeatureDiagnosis:
@@ -56,7 +58,7 @@ def among_healthy(category: CategoryDiagnosis) -> Diagnosis:
         fvu_mean=0.1,
         imbalance=category.fvu / HEALTHY.fvu,
         bits_per_feature=1.5,
-        raw=split_raw_imbalance([category, *others]),
+        raw=split_raw_imbalance(*({each.name: getattr(each, name) for each in (category, *others)} for name in RAW)),
         categories=(category, *others),
     )
 
@@ -169,12 +171,7 @@ errors = st.tuples(st.floats(1e-12, 1e12), st.floats(1e-12, 1e12))
 
 @given(st.lists(errors, min_size=1, max_size=6))
 def test_the_split_of_the_raw_imbalance_is_exact(drawn: list[tuple[float, float]]) -> None:
-    raw = split_raw_imbalance(
-        [
-            replace(HEALTHY, name=f"c{index}", mse_raw=mse, variance_raw=variance, fvu_raw=mse / variance)
-            for index, (mse, variance) in enumerate(drawn)
-        ]
-    )
+    raw = split_raw_imbalance(*({f"c{index}": pair[part] for index, pair in enumerate(drawn)} for part in (0, 1)))
     assert raw.log10_imbalance == pytest.approx(raw.log10_scale + raw.log10_fvu, abs=1e-9)
     assert raw.log10_imbalance >= 0
     assert 10**raw.log10_imbalance == pytest.approx(max(drawn)[0] / min(drawn)[0])

@@ -31,8 +31,8 @@ def test_all_five_are_answered_from_the_studys_own_figures(study: StudyRecord) -
     assert f"{study.settings.strategy(best)} {ratio:.2f} and " in bolder
     assert "uniform" not in bolder
     name = baseline.metrics.worst_category
-    first = study.categories[name][0]
-    assert worst.startswith(f"Under uniform ratios that is {name} ({first}")
+    first = study.categories[name][0].rpartition("::")[2]
+    assert worst.startswith(f"Under uniform ratios that is {name} (") and f": {first}, " in worst
     assert f"FVU {baseline.metrics.fvu[name]:.3f} at " in worst
     assert f"In trial {best.number} it has {best.metrics.fvu[name]:.3f} at " in worst
     completed = sum(record.state == "complete" for record in study.search)

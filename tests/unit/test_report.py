@@ -7,6 +7,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -14,13 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from results.analysis.importance import importances
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord, read_study
 from results.report.command import main
+from results.report.diagnoses import write_diagnoses
 from results.report.figures import FIGURES, figure_json, figures
-from results.report.figures.style import COLOURS, PALETTE_ON_DARK, SYMBOLS, log_axis
+from results.report.figures.style import COLOURS, PALETTE_ON_DARK, SYMBOLS, log_axis, ratio_axis
 from results.report.render import render_report
-from results.report.sections import SECTIONS, sections
+from results.report.sections import SECTIONS, about, sections
+from results.report.sections.parts import moment
 from spinlock_dist.errors import ConfigError
 from tests.synthetic_study import build_study
 
@@ -118,6 +124,107 @@ def test_every_colour_has_one_for_the_dark_and_a_sign_beside_it():
     assert len(set(SYMBOLS.values())) == len(SYMBOLS)
 
 
+# ---------------------------------------------------------------- the first screen
+
+
+def test_the_first_screen_says_which_config_and_why_with_names_of_features(study):
+    outcome = sections(study)["outcome"]
+    assert study.best is not None and study.best.metrics and study.baseline and study.baseline.metrics
+    strategy = study.settings.strategy(study.best)
+    assert outcome.texts[0].startswith(f"Trial {study.best.number}: strategy {strategy}, which gives more to ")
+    worst = study.baseline.metrics.worst_category
+    first = study.categories[worst][0].rpartition("::")[2]
+    why = outcome.reasons[0]
+    assert why.startswith(f"Why: worst under uniform ratios was {worst} ({len(study.categories[worst])} features")
+    assert first in why and " bits where uniform ratios give " in why and "codes " in why
+    assert f"FVU {study.baseline.metrics.fvu[worst]:.3f} to {study.best.metrics.fvu[worst]:.3f}" in why
+    listed = next(table for table in sections(study)["config"].tables if table.heads[-1] == "features")
+    assert {row[0] for row in listed.rows} == set(study.categories)
+
+
+def test_a_best_trial_with_uniform_ratios_is_said_to_have_them(study):
+    assert study.best is not None
+    uniform = replace(study.best, params={**study.best.params, "compression.strategy": "uniform"})
+    study.records[study.records.index(study.best)] = uniform
+    outcome = sections(study)["outcome"]
+    assert "the same ratios for every category" in outcome.texts[0]
+    assert outcome.reasons == ["Its ratios are uniform too: what differs is how it is trained."]
+
+
+def test_a_report_leads_to_the_diagnoses_wherever_it_lies(finished, study, tmp_path):
+    def addresses(page: str) -> list[str]:
+        return [value for name, value in Page(page).attributes if name == "href" and not value.startswith("#")]
+
+    assert addresses(render_report(study)) == [], "nothing was diagnosed"
+    page = finished.diagnosis("best")
+    page.parent.mkdir()
+    try:
+        page.write_text("a page")
+        assert addresses(render_report(study)) == ["diagnosis/best.html"]
+        [elsewhere] = addresses(render_report(study, beside=tmp_path))
+        assert (tmp_path / elsewhere).resolve() == page.resolve()
+    finally:
+        shutil.rmtree(page.parent)
+
+
+def test_a_page_of_another_checkpoint_is_not_kept(finished, study):
+    page = finished.diagnosis("best")
+    page.parent.mkdir()
+    try:
+        page.write_text("of the best before this one")
+        os.utime(page, (0, 0))
+        assert len(write_diagnoses(study)) == 1, "the synthetic study's checkpoint has no weights"
+        assert not page.exists()
+    finally:
+        shutil.rmtree(page.parent)
+
+
+def test_a_checkpoint_that_cannot_be_diagnosed_is_named_and_costs_no_report(finished, runs, capsys):
+    assert main([finished.name, "--runs", str(runs), "--diagnose"]) == 0  # the synthetic study's has no weights
+    assert "no diagnosis of trial" in capsys.readouterr().out
+    assert finished.report.exists()
+
+
+# ---------------------------------------------------------------- while a study runs
+
+
+def test_a_live_report_reloads_itself_and_the_last_one_does_not(study):
+    live = render_report(study, reload_seconds=7)
+    assert '<html lang="en" data-reload="7" data-written="' in live
+    assert "this page renews itself" in Page(live).text
+    assert '<html lang="en">' in render_report(study)
+
+
+def test_live_ends_when_the_study_does(runs, capsys):
+    folder = build_study(runs, "lively", 8, finished=False, running=1)
+    driver = f"""
+import sys
+from results.records.study_folder import StudyFolder
+from pathlib import Path
+with StudyFolder(Path({str(folder.path)!r})).lock():
+    print("drives", flush=True)
+    sys.stdin.readline()
+"""
+    process = subprocess.Popen([sys.executable, "-c", driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    assert process.stdout.readline() == "drives\n"
+    written: list[str] = []
+
+    def end_the_study() -> None:
+        while not folder.report.exists():
+            time.sleep(0.05)
+        written.append(folder.report.read_text(encoding="utf-8"))
+        process.communicate("end\n")
+
+    watcher = threading.Thread(target=end_the_study)
+    watcher.start()
+    assert main(["lively", "--runs", str(runs), "--live", "1"]) == 0
+    watcher.join()
+    assert "data-reload" in written[0]
+    assert '<html lang="en">' in folder.report.read_text(encoding="utf-8")
+    assert "anew every 1 s while the study runs" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- in every state
 
 
@@ -160,6 +267,37 @@ def test_a_study_with_nothing_but_a_baseline_has_a_report(study):
     assert "The uniform baseline has not been trained yet." in Page(render_report(study)).text
 
 
+def test_a_study_that_has_ended_does_not_say_yet(study):
+    assert study.state == "finished"
+    for record in study.search:
+        study.records[study.records.index(record)] = replace(record, guards={"bits": 1.0})
+    study.verdict = {"findings": [], "conclusion": "No finalist was compared with uniform ratios."}
+    assert sections(study)["config"].texts == ["None: no trial is feasible."]
+    assert " yet" not in Page(render_report(study)).text
+
+
+def test_times_are_for_people(study):
+    assert "started 1 January 2026, 00:00 UTC" in about(study)
+    assert moment("2026-05-03T23:30:00-02:00") == "4 May 2026, 01:30 UTC"
+    assert moment("2026-05-03T23:30:00") == "3 May 2026, 23:30"
+    assert moment("some day") == "some day"
+
+
+def test_a_finalist_that_is_its_own_control_has_no_tiles_that_say_1(study):
+    exported = next(each for each in study.verdict["findings"] if each["arm"] == study.verdict["exported"])
+    exported["control"] = exported["arm"]
+    same = {"ratio": 1.0, "low": 1.0, "high": 1.0, "confidence": 0.95}
+    exported["against_control"] = {name: dict(same) for name in exported["effects"]}
+    outcome = sections(study)["outcome"]
+    assert [tile.label for tile in outcome.tiles] == [
+        "imbalance / baseline's",
+        "worst category / baseline's",
+        "mean error / baseline's",
+    ]
+    [row] = [row for row in outcome.tables[0].rows if row[0] == exported["arm"].replace("-", " ")]
+    assert row[5:8] == [None, None, None]
+
+
 def test_a_tournament_has_its_standings(runs):
     study = read_study(build_study(runs, "cup", 6, tournament=True))
     page = Page(render_report(study))
@@ -176,7 +314,7 @@ def test_damage_is_named_and_the_rest_is_shown(runs, capsys):
     assert "trials.parquet" in told and "prepared/summary.json" in told
     page = Page(folder.report.read_text(encoding="utf-8"))
     assert "prepared/summary.json: cannot be read" in page.text
-    assert set(FIGURES) - set(page.figures) == {"rate_distortion"}  # it needs the sizes of the categories
+    assert set(FIGURES) - set(page.figures) == {"rate_distortion", "raw_decomposition"}  # sizes and scales
 
 
 def test_a_space_that_is_lost_costs_only_what_needs_it(study):
@@ -187,6 +325,91 @@ def test_a_space_that_is_lost_costs_only_what_needs_it(study):
 
 
 # ---------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize("reach", [(0.5, 0.9), (0.98, 0.99), (1.0, 1.0), (1.2, 1.4), (0.3, 40.0)])
+def test_a_forest_plot_has_a_tick_on_either_side_of_1(reach):
+    axis = ratio_axis(reach)
+    low, high = (10**end for end in axis["range"])
+    assert low <= min(reach) and high >= max(reach)
+    ticks = [tick for tick in axis["tickvals"] if low <= tick <= high]
+    assert min(ticks) < 1 < max(ticks)
+
+
+def test_finalists_lie_beside_each_other_in_the_forest_plot(study):
+    figure = FIGURES["effects"].draw(study)
+    assert list(figure.layout.yaxis.ticktext) == ["imbalance", "worst category's error", "mean error"]
+    assert len({y for trace in figure.data for y in trace.y}) == sum(len(trace.y) for trace in figure.data)
+
+
+def test_trials_have_their_own_numbers(study):
+    scored = [record for record in study.search if record.metrics is not None]
+    numbers = [record.number for record in scored]
+    assert numbers != list(range(len(numbers))), "some failed: places and numbers differ"
+    marks = [trace for trace in FIGURES["history"].draw(study).data if trace.mode == "markers"]
+    assert sorted(x for trace in marks for x in trace.x) == numbers
+
+
+def test_every_seed_of_the_baseline_is_drawn(study):
+    seeds = study.phase("baseline")
+    assert len(seeds) == 2
+    levels = {record.metrics.estimate("imbalance") for record in seeds}
+    name = "uniform baseline, 2 seeds"
+
+    def trace(figure: str):
+        return next(trace for trace in FIGURES[figure].draw(study).data if trace.name == name)
+
+    assert set(trace("pareto").x) == levels
+    assert len(trace("categories").x) == 2 * len(study.categories)
+    assert trace("curves").x.count(None) == 1  # two curves, with a gap
+    for figure in ("history", "strategies"):
+        assert {shape.y0 for shape in FIGURES[figure].draw(study).layout.shapes} == levels
+
+
+def test_the_best_quarter_is_of_feasible_trials(study):
+    trials = [record for record in study.search if record.state == "complete"]
+    least = min(trials, key=lambda record: record.metrics.estimate("imbalance"))
+    study.records[study.records.index(least)] = replace(least, guards={"fvu_mean": 0.5})
+    feasible = sum(record.feasible for record in study.search)
+    lines = {trace.name: trace.y for trace in FIGURES["parallel"].draw(study).data}
+    counts = {name: sum(y is None for y in values) for name, values in lines.items()}
+    assert counts["best quarter of the feasible trials"] == -(-feasible // 4)
+    assert counts["infeasible"] == len(trials) - feasible
+    ends = {name: [y for y, gap in pairwise(values) if gap is None] for name, values in lines.items()}
+    assert min(ends["infeasible"]) == 0, "the lowest imbalance of all"
+    assert min(ends["best quarter of the feasible trials"]) > 0
+
+
+def test_settings_without_effect_are_drawn_nowhere(study):
+    """As where a space draws every setting for every trial: those that a strategy does not read say nothing."""
+    drawn = {"compression.rule": "graded", "compression.sharpness": 2.0}
+    for record in study.search:
+        record.params.update({name: value for name, value in drawn.items() if name not in record.params})
+    deaf = [record for record in study.search if study.settings.strategy(record) in ("uniform", "feedback")]
+    assert deaf and all(study.settings.is_inert(record, name) for record in deaf for name in drawn)
+    figure = FIGURES["slices"].draw(study)
+    place = [title.text for title in figure.layout.annotations].index("compression.sharpness") + 1
+    axis = "x" if place == 1 else f"x{place}"
+    shown = {text for trace in figure.data if trace.xaxis == axis for text in trace.text}
+    assert shown and not shown & {f"trial {record.number}" for record in deaf}
+    assert not set(drawn) & set(importances(study.search, study.space(), study.settings)["imbalance"])
+    study.verdict["exported"] = deaf[0].arm
+    [table] = [each for each in sections(study)["config"].tables if each.heads == ("setting", "best", "baseline")]
+    assert {row[0]: row[1] for row in table.rows}["compression.sharpness"] == "no effect"
+
+
+def test_a_duplicate_is_not_drawn_as_infeasible(study):
+    twin = next(record for record in study.search if record.feasible)
+    study.records[study.records.index(twin)] = replace(twin, kind="duplicate")
+    places = {trace.name: list(trace.x) for trace in FIGURES["history"].draw(study).data if trace.mode == "markers"}
+    assert [name for name, numbers in places.items() if twin.number in numbers] == ["duplicate"]
+
+
+def test_categories_are_named_by_their_features(study):
+    figure = FIGURES["categories"].draw(study)
+    names = sorted(study.categories, key=study.baseline.metrics.fvu.get)
+    for name, label in zip(names, figure.layout.yaxis.ticktext, strict=True):
+        assert label.startswith(f"{name}: {study.categories[name][0].rpartition('::')[2]}")
 
 
 def test_lanes_of_the_timeline_do_not_overlap(study):

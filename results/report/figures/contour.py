@@ -19,7 +19,7 @@ def draw(study: StudyRecord) -> go.Figure | None:
         return None
     from optuna.visualization import plot_contour
 
-    figure = plot_contour(in_memory(study.search, space), params=numbers, target_name="log10 imbalance")
+    figure = plot_contour(in_memory(study.search, space, study.settings), params=numbers, target_name="log10 imbalance")
     arrange(figure, 420)
     figure.update_layout(title=None)
     figure.update_traces(colorscale="Cividis", reversescale=False, selector={"type": "contour"})

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import COLOURS, blank, grouped, log_axis
+from results.report.figures.style import COLOURS, baseline_name, blank, grouped, log_axis
 
 
 def draw(study: StudyRecord) -> go.Figure | None:
@@ -23,14 +23,15 @@ def draw(study: StudyRecord) -> go.Figure | None:
         line = {"color": COLOURS[group], "width": 1, "dash": "dot" if group == "stopped" else "solid"}
         opacity = 0.35 if group == "stopped" else 0.7
         figure.add_scatter(x=x, y=y, mode="lines", name=group, line=line, opacity=opacity, hoverinfo="skip")
-    looks = [("uniform baseline", study.baseline, "baseline"), ("best", best, "best")]
-    for label, record, colour in looks:
-        if record is not None and record.learning_curve:
-            x, y = _joined([record])
+    looks = ((baseline_name(study), study.phase("baseline"), "baseline"), ("best", [best] if best else [], "best"))
+    for label, looked_at, colour in looks:
+        x, y = _joined([record for record in looked_at if record.learning_curve])
+        if x:
             line = {"color": COLOURS[colour], "width": 3, "dash": "dash" if colour == "baseline" else "solid"}
             figure.add_scatter(x=x, y=y, mode="lines", name=label, line=line)
     figure.update_xaxes(title={"text": "epochs of its own training (pilots not counted)"})
-    worst = [report.get("fvu_worst") for record in trials for report in record.learning_curve]
+    shown = [*trials, *study.phase("baseline")]
+    worst = [report.get("fvu_worst") for record in shown for report in record.learning_curve]
     figure.update_yaxes(title={"text": "FVU of the worst category"}, **log_axis(worst))
     return figure
 

@@ -1,9 +1,10 @@
-"""Every completed trial as a line through its settings and its imbalance: best quarter, middle, worst quarter.
+"""Every completed trial as a line through its settings and its imbalance: the best feasible ones, the rest, infeasible.
 
 Plotly's own kind for this needs WebGL, which a browser without a graphics card may lack, and does not print."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,21 +20,25 @@ from search_spaces import Categorical
 
 def draw(study: StudyRecord) -> go.Figure | None:
     trials, space = scored(study.search), study.space()
-    names = [name for name in space.parameters if trials and all(name in record.params for record in trials)]
+    live = [study.settings.live(record) for record in trials]
+    names = [name for name in space.parameters if trials and all(name in each for each in live)]
     if len(trials) < LEAST_TRIALS or not names:
         return None
     axes = [_places([record.params[name] for record in trials], space.parameters[name]) for name in names]
     axes.append(_places(imbalances(trials), None))
     places = np.array([places for places, _, _ in axes]).T
-    order = np.argsort(places[:, -1])
-    quarters = np.array_split(order, 4)
+    order = np.argsort(places[:, -1], kind="stable")
+    feasible = [row for row in order if trials[row].feasible]
+    best = math.ceil(len(feasible) / 4)
     figure = blank(height=460)
     looks = (
-        ("worst quarter", quarters[3], "baseline", "dot", 1),
-        ("middle", np.concatenate(quarters[1:3]), "stopped", "solid", 1),
-        ("best quarter", quarters[0], "best", "solid", 2),
+        ("infeasible", [row for row in order if not trials[row].feasible], "infeasible", "dot", 1),
+        ("other feasible trials", feasible[best:], "stopped", "solid", 1),
+        ("best quarter of the feasible trials", feasible[:best], "best", "solid", 2),
     )
     for label, rows, colour, dash, width in looks:
+        if not rows:
+            continue
         x = [place for _ in rows for place in (*range(len(axes)), None)]
         y = [value for row in rows for value in (*places[row], None)]
         line = {"color": COLOURS[colour], "dash": dash, "width": width}
@@ -65,7 +70,8 @@ def _places(values: Sequence[Any], parameter: Any) -> tuple[list[float], str, st
 
 FIGURE = Figure(
     title="Settings of good and bad trials",
-    caption="Look for an axis where the best quarter bunches together; each axis names its two ends.",
+    caption="Look for an axis where the best quarter bunches together; each axis names its two ends. Only settings "
+    "that all these trials use have one.",
     section="learned",
     draw=draw,
     wide=True,

@@ -8,7 +8,7 @@ from results.analysis.importance import scored
 from results.analysis.pareto import front
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
-from results.report.figures.style import COLOURS, blank, grouped, imbalances, log_axis, marker, told
+from results.report.figures.style import COLOURS, baseline_name, blank, grouped, imbalances, log_axis, marker, told
 
 
 def draw(study: StudyRecord) -> go.Figure | None:
@@ -41,15 +41,15 @@ def draw(study: StudyRecord) -> go.Figure | None:
         name="Pareto front",
         hoverinfo="skip",
     )
-    if study.baseline is not None and study.baseline.metrics is not None:
+    if seeds := [record.metrics for record in study.phase("baseline") if record.metrics]:
         figure.add_scatter(
-            x=[study.baseline.metrics.estimate("imbalance")],
-            y=[study.baseline.metrics.estimate("fvu_mean")],
+            x=[metrics.estimate("imbalance") for metrics in seeds],
+            y=[metrics.estimate("fvu_mean") for metrics in seeds],
             mode="markers",
-            name="uniform baseline",
+            name=baseline_name(study),
             marker={"symbol": "star", "size": 14, "color": COLOURS["baseline"]},
         )
-    figure.update_xaxes(title={"text": "imbalance"}, **log_axis(imbalances(trials)))
+    figure.update_xaxes(title={"text": "imbalance"}, **log_axis(imbalances([*trials, *study.phase("baseline")])))
     figure.update_yaxes(title={"text": "mean FVU"})
     return figure
 

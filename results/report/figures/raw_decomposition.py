@@ -1,15 +1,13 @@
-"""Log10 of the raw imbalance as the sum of scale and FVU, of baseline and best trial."""
+"""Log10 of the raw imbalance as the sum of scale and error, of baseline and best trial."""
 
 from __future__ import annotations
 
-import math
-
 import plotly.graph_objects as go
 
-from results.analysis.raw_error import split_raw
 from results.records.study_record import StudyRecord
 from results.report.figures.figure import Figure
 from results.report.figures.style import COLOURS, best_and_baseline, best_name, blank
+from spinlock_dist.metrics.raw_imbalance import split_raw_imbalance
 
 
 def draw(study: StudyRecord) -> go.Figure | None:
@@ -18,14 +16,16 @@ def draw(study: StudyRecord) -> go.Figure | None:
     arms = {"uniform baseline": study.baseline.metrics}
     if (pair := best_and_baseline(study)) is not None:
         arms[best_name(study)] = pair[0]
-    splits = {name: split_raw(metrics) for name, metrics in arms.items()}
+    if not all(metrics.mse_raw.keys() <= study.scales.keys() for metrics in arms.values()):
+        return None
+    splits = {name: split_raw_imbalance(metrics.mse_raw, study.scales) for name, metrics in arms.items()}
     figure = blank(height=220, barmode="relative")
-    parts = (("scale of the features", "baseline", "scale"), ("FVU, normalized error", "best", "fvu"))
+    parts = (("scale of the features", "baseline", "log10_scale"), ("unexplained raw variance", "best", "log10_fvu"))
     for label, colour, part in parts:
         figure.add_bar(
             y=list(splits),
-            x=[math.log10(getattr(split, part)) for split in splits.values()],
-            text=[f"{getattr(split, part):.3g}x" for split in splits.values()],
+            x=[getattr(split, part) for split in splits.values()],
+            text=[f"{10 ** getattr(split, part):.3g}x" for split in splits.values()],
             name=label,
             orientation="h",
             textposition="inside",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from results.analysis.trial_summary import DUPLICATE
 from results.records.stage import outcome_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
@@ -29,6 +30,7 @@ COLOURS = {
     "infeasible": "#cc79a7",
     "stopped": "#8a939b",
     "failed": "#e69f00",
+    "duplicate": "#8a939b",
 }
 """By meaning, on a light background."""
 PALETTE_ON_DARK = {
@@ -40,13 +42,24 @@ PALETTE_ON_DARK = {
     "#e69f00": "#f5c04a",
 }
 """The same colours on a dark background."""
-SYMBOLS = {"feasible": "circle", "infeasible": "x", "stopped": "triangle-down", "failed": "square-open"}
-PATTERNS = {"feasible": "", "infeasible": "x", "stopped": "/", "failed": "."}
+SYMBOLS = {
+    "feasible": "circle",
+    "infeasible": "x",
+    "stopped": "triangle-down",
+    "failed": "square-open",
+    "duplicate": "circle-open",
+}
+PATTERNS = {"feasible": "", "infeasible": "x", "stopped": "/", "failed": ".", "duplicate": "-"}
 """Of bars."""
 
 
 def group_of(record: TrialRecord) -> str:
-    """How a trial is drawn: `feasible`, `infeasible`, `stopped` early or `failed` (diverged, refused, lost)."""
+    """How a trial is drawn: `feasible`, `infeasible`, `stopped` early or `failed` (diverged, refused, lost).
+
+    Or as a `duplicate`, which was told from another trial.
+    """
+    if record.kind == DUPLICATE:
+        return "duplicate"
     if record.state == "complete":
         return "feasible" if record.feasible else "infeasible"
     return "stopped" if record.state == "pruned" else "failed"
@@ -101,6 +114,15 @@ def log_axis(values: Iterable[float | None]) -> dict[str, Any]:
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:.4g}" for tick in ticks]}
 
 
+def ratio_axis(values: Iterable[float]) -> dict[str, Any]:
+    """A logarithmic axis over ratios to a reference: 1 and a labelled tick on either side of it are always in sight."""
+    low, high = min([*values, 1.0]), max([*values, 1.0])
+    axis = log_axis((min(low, 1 / 1.1), max(high, 1.1)))
+    below = max(tick for tick in axis["tickvals"] if tick < min(low, 1 - 1e-9) * (1 + 1e-9))
+    above = min(tick for tick in axis["tickvals"] if tick > max(high, 1 + 1e-9) * (1 - 1e-9))
+    return {**axis, "range": [math.log10(below) - 0.01, math.log10(above) + 0.01]}
+
+
 def imbalances(records: Iterable[TrialRecord]) -> list[float]:
     return [record.metrics.estimate("imbalance") for record in records if record.metrics is not None]
 
@@ -135,15 +157,21 @@ def best_name(study: StudyRecord) -> str:
     return study.best.arm.replace("-", " ")
 
 
+def baseline_name(study: StudyRecord) -> str:
+    """What the baseline's marks are called: each is one training."""
+    seeds = len(study.phase("baseline"))
+    return f"uniform baseline, {seeds} seeds" if seeds > 1 else "uniform baseline"
+
+
 def baseline_line(figure: go.Figure, study: StudyRecord) -> None:
-    """Draw the imbalance of the baseline across a figure with the logarithm of the imbalance upwards."""
-    if study.baseline is None or study.baseline.metrics is None:
-        return
-    level, colour = study.baseline.metrics.estimate("imbalance"), COLOURS["baseline"]
-    across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level}
-    figure.add_shape(**across, line={"dash": "dash", "color": colour})
-    beside = {"xref": "paper", "x": 1, "xanchor": "right", "y": math.log10(level), "yanchor": "bottom"}
-    figure.add_annotation(**beside, text="uniform baseline", showarrow=False, font={"color": colour})
+    """Draw the imbalance of each seed of the baseline across a figure with the log of the imbalance upwards."""
+    levels, colour = imbalances(study.phase("baseline")), COLOURS["baseline"]
+    for level in levels:
+        across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level}
+        figure.add_shape(**across, line={"dash": "dash", "color": colour})
+    if levels:
+        beside = {"xref": "paper", "x": 1, "xanchor": "right", "y": math.log10(max(levels)), "yanchor": "bottom"}
+        figure.add_annotation(**beside, text=baseline_name(study), showarrow=False, font={"color": colour})
 
 
 def add_imbalances(

@@ -21,22 +21,59 @@
     };
   };
 
+  // Plotly breaks no title, and cuts off what does not fit.
+  const broken = (text, most) => {
+    const lines = [""];
+    for (const word of text.split(" ")) {
+      const last = lines.length - 1;
+      if (lines[last] && lines[last].length + word.length >= most) lines.push(word);
+      else lines[last] = lines[last] ? `${lines[last]} ${word}` : word;
+    }
+    return lines.join("<br>");
+  };
+
+  const narrowed = (layout, width) => {
+    layout.margin = { ...layout.margin, l: 40, r: 8 };
+    layout.legend = { ...layout.legend, font: { size: 10 } };
+    for (const [name, axis] of Object.entries(layout)) {
+      if (!/^[xy]axis/.test(name)) continue;
+      if (axis.title?.text) axis.title = { ...axis.title, font: { size: 11 }, text: broken(axis.title.text, width / 12) };
+      if (axis.type === "category") delete axis.ticktext, delete axis.tickvals;  // names alone, without their features
+    }
+  };
+
   const draw = (isDark) => Promise.all(figures.map(({ place, source }) => {
     let text = source;
     if (isDark) for (const [light, shade] of Object.entries(onDark)) text = text.replaceAll(light, shade);
     const figure = JSON.parse(text);
     figure.layout.template = template(isDark);
-    if (place.clientWidth < 560) {
-      figure.layout.margin = { ...figure.layout.margin, l: 40, r: 8 };
-      figure.layout.legend = { ...figure.layout.legend, font: { size: 10 } };
-    }
+    if (place.clientWidth < 560) narrowed(figure.layout, place.clientWidth);
     return Plotly.react(place, figure.data, figure.layout, { responsive: true, displaylogo: false, displayModeBar: false });
   })).then(() => { document.documentElement.dataset.drawn = figures.length; });
 
-  draw(dark.matches);
+  const drawn = draw(dark.matches);
   dark.addEventListener("change", () => draw(dark.matches));
   window.addEventListener("beforeprint", () => draw(false));
   window.addEventListener("afterprint", () => draw(dark.matches));
+
+  // A page of a study that runs: it comes back where it was read, and rests when nobody renews it any more.
+  const { reload, written } = document.documentElement.dataset;
+  if (reload) {
+    const kept = (act) => { try { return act(window.sessionStorage); } catch { return null; } };
+    const place = `spinlock-report ${location.pathname}`;
+    drawn.then(() => {
+      const at = kept((storage) => storage.getItem(place));
+      if (at !== null && !location.hash) window.scrollTo({ top: Number(at), behavior: "instant" });
+    });
+    if (Date.now() / 1000 - Number(written) < 20 * Number(reload) + 600) {
+      window.setTimeout(() => {
+        kept((storage) => storage.setItem(place, String(window.scrollY)));
+        location.reload();
+      }, 1000 * Number(reload));
+    } else {
+      document.getElementById("live").textContent += " Nothing has renewed it for a while.";
+    }
+  }
 
   const value = (cell) => {
     const given = cell.dataset.sort ?? cell.textContent.trim();

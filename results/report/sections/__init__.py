@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from results.records.study_record import StudyRecord
-from results.report.sections.parts import Section
+from results.report.sections.parts import Section, moment
 from spinlock_dist.registry import Registry
 
 SECTIONS: Registry[Callable[[StudyRecord], Section]] = Registry(
@@ -35,5 +35,5 @@ def about(study: StudyRecord) -> str:
     )
     dataset = config.get("base", {}).get("prepare", {}).get("dataset") or "simulated operators"
     parts += [f"data: {dataset}", f"search space: {config.get('space')}", f"sampler: {config.get('sampler')}"]
-    parts += [f"started {study.description.get('started', '?')}", study.stands]
+    parts += [f"started {moment(str(study.description.get('started', '?')))}", study.stands]
     return ", ".join(parts)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import shlex
 
+from results.analysis.category_words import described, moves
+from results.analysis.config_words import config_in_words
 from results.analysis.levelling import levelling
-from results.records.settings import CHOICES, RATIO_SETTINGS, RULE, setting_in
+from results.records.settings import CHOICES, RATIO_SETTINGS, setting_in
 from results.records.stage import outcome_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, ranking
@@ -16,15 +18,19 @@ from spinlock_dist.command import typed
 from spinlock_dist.errors import SpinlockError
 
 ONLY_RATIOS = tuple(f"compression.{name}" for name in RATIO_SETTINGS)
+NO_EFFECT = "no effect"
+MOST_FEATURES = 4
+"""Of a category, by name."""
 
 
 def section(study: StudyRecord) -> Section:
     """The best config, its settings, and the ranking it leads."""
     best = study.best
     if best is None:
-        return Section(title="Which config?", texts=["None yet: no trial is feasible."], tables=[_trials(study)])
-    name, choices = spoken(best.arm), study.settings.in_words(best)
-    texts = [f"{name[0].upper()}{name[1:]}: {choices}."]
+        none = f"None{study.so_far}: no trial is feasible."
+        return Section(title="Which config?", texts=[none], tables=[_trials(study)])
+    name = spoken(best.arm)
+    texts = [f"{name[0].upper()}{name[1:]}: {config_in_words(study, best)}."]
     code = ""
     if (study.folder.best / "config.yaml").exists():
         code = f"{typed('spinlock_dist.train')} --config {shlex.quote(str(study.folder.best / 'config.yaml'))}"
@@ -32,7 +38,7 @@ def section(study: StudyRecord) -> Section:
         title="Which config?",
         texts=texts,
         code=code,
-        tables=[_settings(study, best), _trials(study)],
+        tables=[_settings(study, best), _categories(study, best), _trials(study)],
     )
 
 
@@ -41,17 +47,41 @@ def _settings(study: StudyRecord, best: TrialRecord) -> Table:
         base = study.config().model_dump()
     except SpinlockError:
         base = {}
-    names = [name for name in CHOICES if name != RULE or study.settings.has_rule(best)]
+    inert = study.settings.is_inert
+    names = [name for name in CHOICES if name in best.params or not inert(best, name)]
     names += [name for name in best.params if name not in CHOICES]
     rows: list[list[Cell | str | None]] = [
         [
             name,
-            plain(study.settings.value(best, name)),
-            None if name.startswith(ONLY_RATIOS) else plain(setting_in(base, name)),
+            NO_EFFECT if inert(best, name) else plain(study.settings.value(best, name)),
+            NO_EFFECT if name.startswith(ONLY_RATIOS) else plain(setting_in(base, name)),
         ]
         for name in names
     ]
-    return Table("The best config's settings beside the baseline's", ("setting", "best", "baseline"), rows, (0,))
+    caption = f"The best config's settings beside the baseline's; {NO_EFFECT}: its strategy does not read it"
+    return Table(caption, ("setting", "best", "baseline"), rows, (0, 1, 2))
+
+
+def _categories(study: StudyRecord, best: TrialRecord) -> Table:
+    """What every category is, has and comes to, under uniform ratios and in the best trial."""
+    base = study.baseline
+    found = moves(base.metrics, best.metrics) if base and base.metrics and best.metrics else []
+    rows: list[list[Cell | str | None]] = [
+        [
+            each.category,
+            *(Cell(f"{bits:.1f}", bits) for bits in each.bits),
+            *each.codes,
+            *(Cell(f"{fvu:.3f}", fvu) for fvu in each.fvu),
+            described(study.categories.get(each.category, ()), most=MOST_FEATURES),
+        ]
+        for each in found
+    ]
+    heads = ("category", "bits, uniform", "bits", "codes, uniform", "codes", "FVU, uniform", "FVU", "features")
+    caption = (
+        "Every category, the worst under uniform ratios first: bits per sample, codes of L0, L1 and L2 (64x8: two "
+        "codebooks), and FVU on the validation rows, under uniform ratios and in the best trial"
+    )
+    return Table(caption, heads, rows, words=(0, 7))
 
 
 def _trials(study: StudyRecord) -> Table:

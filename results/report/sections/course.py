@@ -9,7 +9,7 @@ from results.analysis.trial_summary import outcomes_in_words
 from results.records.stage import OUTCOMES
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord
-from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
+from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, moment, plain
 from results.verdict.sentences import spoken
 
 
@@ -50,7 +50,8 @@ def _failures(search: Sequence[TrialRecord]) -> Table:
 
 def _device_faults(study: StudyRecord) -> Table:
     rows: list[list[Cell | str | None]] = [
-        [each.when, each.node, each.device, each.model, each.training, each.reason] for each in study.device_faults
+        [moment(each.when), each.node, each.device, each.model, each.training, each.reason]
+        for each in study.device_faults
     ]
     heads = ("when", "node", "device", "model", "training", "reason")
     return Table("Devices that failed", heads, rows[:MOST_ROWS], words=(0, 1, 2, 3, 4, 5))

@@ -16,10 +16,8 @@ def section(study: StudyRecord) -> Section:
     rows = [row for row in by_strategy(study.search, study.settings) if row.strategy]
     found = [row for row in rows if row.best is not None]
     if found and found[0].best is not None and found[0].best.metrics is not None:
-        first, scores = found[0], found[0].best.metrics
-        texts.append(
-            f"Of the feasible trials, the lowest imbalance came from {first.strategy}: {scores.imbalance:.2f}x."
-        )
+        first, least = found[0], found[0].best.metrics.estimate("imbalance")
+        texts.append(f"Of the feasible trials, the lowest imbalance came from {first.strategy}: {least:.2f}x.")
         if len(rows) > 1:
             texts[-1] += (
                 " A sampler gives most trials to whatever did well early, so these counts do not rank the strategies; "
@@ -32,7 +30,10 @@ def section(study: StudyRecord) -> Section:
         texts.append(f"Which settings mattered cannot be computed: {error}.")
     if shares:
         told = ", ".join(f"{name} ({share:.0%})" for name, share in list(shares.items())[:3])
-        texts.append(f"The imbalance of the completed trials depends most on {told}.")
+        texts.append(
+            f"The imbalance of the completed trials depends most on {told}. Settings that some strategies do not read "
+            "have no share: to those trials they made no difference."
+        )
     elif study.search:
         texts.append("Too few trials completed, or all scored alike, to tell which settings mattered.")
     table = Table(

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from results.analysis.category_words import described, moves
+from results.analysis.config_words import config_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import BASELINE
-from results.report.sections.parts import Cell, Section, Table, Tile
+from results.report.diagnoses import diagnosed
+from results.report.sections.parts import Cell, Link, Section, Table, Tile
 from results.verdict.sentences import spoken
+
+LEAST_BITS = 0.05
+"""A category that has fewer more or less counts as having as many."""
 
 
 def section(study: StudyRecord) -> Section:
     """The verdict, or what there is before one."""
     choice = _choice(study)
     told = study.verdict or {}
-    texts = [told["conclusion"]] if "conclusion" in told else []
     word = choice["verdict"] if choice else ""
     heading = {
         "better": "Yes: the best config is shown to be better than uniform ratios.",
@@ -22,14 +27,15 @@ def section(study: StudyRecord) -> Section:
         "no difference shown": "Not shown: the difference from uniform ratios may be luck.",
         "worse": "No: the best config is shown to be worse than uniform ratios.",
     }.get(word, "Not decided: no finalist has been compared with the baseline on the test rows.")
-    if not told:
-        texts.append(_so_far(study))
     return Section(
         title="Did anything beat uniform ratios?",
         verdict=heading,
         tone={"better": "better", "more even, but worse": "worse", "worse": "worse"}.get(word, ""),
-        texts=texts,
+        texts=[*_config(study, choice), *([] if told else [_so_far(study)])],
         tiles=_effect_tiles(choice) if choice and choice["effects"] else _tiles(study),
+        reasons=_reasons(study),
+        links=_links(study),
+        notes=[told["conclusion"]] if "conclusion" in told else [],
         tables=[_finalists(study)],
     )
 
@@ -41,13 +47,55 @@ def _choice(study: StudyRecord) -> dict[str, Any] | None:
     return next((each for each in findings if each["arm"] == exported), findings[0] if findings else None)
 
 
+def _config(study: StudyRecord, choice: dict[str, Any] | None) -> list[str]:
+    """Which config it is, and how surely it was measured."""
+    best = study.best
+    if best is None:
+        return []
+    words = spoken(best.arm)
+    text = f"{words[0].upper()}{words[1:]}: {config_in_words(study, best)}."
+    if choice and choice["arm"] == best.arm and choice["effects"]:
+        text += f" Measured on {choice['replicates']} replicates beside uniform ratios, on rows that steered nothing."
+    return [text]
+
+
+def _reasons(study: StudyRecord) -> list[str]:
+    """Where the best trial has other bits than uniform ratios, and what came of it, with the names of features."""
+    best, base = study.best, study.baseline
+    if best is None or best.metrics is None or base is None or base.metrics is None:
+        return []
+    if study.settings.strategy(best) == "uniform":
+        return ["Its ratios are uniform too: what differs is how it is trained."]
+    found = moves(base.metrics, best.metrics)
+    if not found or not best.metrics.codebooks:
+        return []
+    worst, gained = found[0], [each.bits[1] - each.bits[0] for each in found]
+    texts = [f"Why: worst under uniform ratios was {worst.in_words(study)}."]
+    if (given := sum(change for change in gained if change > 0)) >= LEAST_BITS:
+        donor = found[gained.index(min(gained))]
+        takers = sum(change >= LEAST_BITS for change in gained)
+        texts[0] += f" In all, {given:.0f} bits moved, to {takers} of {len(found)} categories."
+        texts.append(f"The most was given up by {donor.in_words(study)}.")
+    if (now := best.metrics.worst_category) != worst.category:
+        features = described(study.categories.get(now, ()))
+        texts.append(f"Worst is now {now}{f' ({features})' if features else ''}, FVU {best.metrics.fvu[now]:.3f}.")
+    return texts
+
+
+def _links(study: StudyRecord) -> list[Link]:
+    """The diagnoses that lie in the study's folder."""
+    names = {"best": "Diagnosis of the best config", "baseline": "Diagnosis of uniform ratios"}
+    pages = {name: page for name, (_, page) in diagnosed(study.folder).items() if page.exists()}
+    return [Link(names[name], f"{page.parent.name}/{page.name}") for name, page in pages.items()]
+
+
 def _so_far(study: StudyRecord) -> str:
     best, base = study.best, study.baseline
     if base is None or base.metrics is None:
-        return "The uniform baseline has not been trained yet."
+        return f"The uniform baseline has not been trained{study.so_far}."
     if best is None or best.metrics is None:
         baseline = base.metrics.in_words("imbalance")
-        return f"No trial keeps every guard yet. The uniform baseline's imbalance is {baseline}."
+        return f"No trial keeps every guard{study.so_far}. The uniform baseline's imbalance is {baseline}."
     return (
         f"So far, on the validation rows, trial {best.number} has imbalance {best.metrics.estimate('imbalance'):.2f}x "
         f"against the baseline's {base.metrics.estimate('imbalance'):.2f}x; the FVU of its worst category is "
@@ -63,7 +111,7 @@ LABELS = {"imbalance": "imbalance", "fvu_worst": "worst category", "fvu_mean": "
 def _effect_tiles(choice: dict[str, Any]) -> list[Tile]:
     """Ratios to the baseline's, then those to the control's where it is trained apart."""
     references = {"baseline's": choice["effects"]}
-    if choice.get("against_control") and choice.get("control") != BASELINE:
+    if choice.get("against_control") and choice.get("control") not in (BASELINE, choice["arm"]):
         references["control's"] = choice["against_control"]
     return [
         Tile(
@@ -85,7 +133,7 @@ def _finalists(study: StudyRecord) -> Table:
             spoken(each["arm"]),
             each["verdict"],
             *(_cell(each["effects"], name) for name in LABELS),
-            *(_cell(each["against_control"], name) for name in LABELS),
+            *(None if each["control"] == each["arm"] else _cell(each["against_control"], name) for name in LABELS),
             Cell(str(each["replicates"]), each["replicates"]),
         ]
         for each in findings
@@ -94,9 +142,9 @@ def _finalists(study: StudyRecord) -> Table:
     heads += (*(f"{label} / control's" for label in LABELS.values()), "replicates")
     caption = (
         "Finalists on the test rows. A control has the finalist's training settings and uniform ratios: what it gains "
-        "too is no gain by compression. Where the finalist's ratios are uniform it has no other control than itself."
+        "too is no gain by compression. A finalist with uniform ratios is its own control."
     )
-    return Table(caption, heads, rows, words=(0, 1))
+    return Table(caption, heads, rows, words=(0, 1), wraps=True)
 
 
 def _cell(effects: dict[str, Any], name: str) -> Cell | None:

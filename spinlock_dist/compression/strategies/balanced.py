@@ -25,4 +25,4 @@ def need(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.mean([scaled(each) for each in needs], axis=0)
 
 
-BALANCED = Strategy(need, published)
+BALANCED = Strategy(need, published, idea="larger, more varied and less redundant categories")

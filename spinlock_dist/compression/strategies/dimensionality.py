@@ -24,4 +24,4 @@ def need(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.log(1.0 + np.array([category.features for category in categories]))
 
 
-DIMENSIONALITY = Strategy(need, published)
+DIMENSIONALITY = Strategy(need, published, idea="categories of more features")

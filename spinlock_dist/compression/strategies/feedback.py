@@ -8,7 +8,10 @@ import numpy as np
 
 from spinlock_dist.compression.strategies.strategy import Measured, Strategy
 
-FEEDBACK = Strategy(measured=Measured("spinlock_dist.baselines.pilots:plan_by_pilots"))
+FEEDBACK = Strategy(
+    measured=Measured("spinlock_dist.baselines.pilots:plan_by_pilots"),
+    idea="categories in which pilots measured more error",
+)
 
 Point = tuple[float, float]
 """Bits of a category, and log2 of the error measured with them."""

@@ -29,4 +29,4 @@ def need(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.array([1.0 - redundancy(category) for category in categories])
 
 
-INFORMATION = Strategy(need, published)
+INFORMATION = Strategy(need, published, idea="categories that few components do not explain")

@@ -49,11 +49,31 @@ class Strategy:
     factor: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
     stated: Callable[[CompressionConfig, Sequence[Characteristics]], np.ndarray] | None = None
     measured: Measured | None = None
+    idea: str = ""
+    """In a few words, for people: which categories get more capacity than under uniform ratios."""
 
     @property
     def has_rule(self) -> bool:
         """Whether `compression.rule` makes a difference: a need and a published rule to choose between."""
         return self.need is not None and self.published is not None
+
+    def reads(self, rule: str) -> tuple[str, ...]:
+        """The settings of `compression` that can change its ratios, or what they buy, under `compression.rule`.
+
+        Of those that only shape ratios and are not named, none makes a difference.
+        """
+        if self.measured is not None:
+            return ("feedback",)
+        if self.stated is not None:
+            return ("given", "capacity")
+        spread = ("capacity", "bounds", "sharpness", "min_ratio_range")
+        if self.factor is not None:
+            return spread
+        if self.need is None:
+            return ()
+        if self.published is None:
+            return spread[:3]
+        return ("rule", *spread[:3]) if rule == "graded" else ("rule", "capacity", "sharpness", "min_ratio_range")
 
 
 def scaled(needs: np.ndarray) -> np.ndarray:

@@ -24,4 +24,4 @@ def need(categories: Sequence[Characteristics]) -> np.ndarray:
     return np.log2(1.0 + np.array([category.median_variance for category in categories]))
 
 
-VARIANCE = Strategy(need, published)
+VARIANCE = Strategy(need, published, idea="categories of larger raw variance")
