@@ -47,10 +47,16 @@ def _has_its_files_only(folder: Path) -> bool:
 
 def _is_checkpoint(folder: Path) -> bool:
     try:
-        return _has_its_files_only(folder) and bool(read_meta(folder))
+        return _has_its_files_only(folder) and (folder / STATE).exists() and bool(read_meta(folder))
     except CheckpointError:
         return False
 
 
-CHECKPOINT = OutputKind(name="a checkpoint", is_ours=_is_checkpoint, resembles=_has_its_files_only, is_folder=True)
-"""The folder that `spinlock_dist.train --out` writes."""
+CHECKPOINT = OutputKind(
+    name="a checkpoint",
+    is_ours=_is_checkpoint,
+    resembles=_has_its_files_only,
+    others="of a study, of an earlier version, or a damaged one",
+    is_folder=True,
+)
+"""The folder that `spinlock_dist.train --out` writes: with the state of its training, which a study does not keep."""
