@@ -154,7 +154,8 @@ def _declared(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
     wanted = int(np.prod(shape, dtype=object)) * kind.itemsize
     if min(shape, default=0) < 0 or held != wanted:
         raise DataError(
-            f"{path}: '{name}' {list(shape)} {kind} would be {wanted} bytes, and there are {held}; copy or write it again"
+            f"{path}: '{name}' {list(shape)} {kind} would be {wanted} bytes, and there are {held}; "
+            "copy or write it again"
         )
     return shape, kind
 

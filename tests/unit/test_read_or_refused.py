@@ -1,4 +1,4 @@
-"""Files that are odd rather than broken: read with the right values, or refused in a line; never read as another table."""
+"""Files that are odd rather than broken: read with the right values, or refused in a line; never another table."""
 
 from __future__ import annotations
 
