@@ -65,11 +65,18 @@ class Hdf5Source:
             return self._table(file, self._chosen(file), slice(0, self.max_samples))
 
     def rows(self) -> int:
-        """How many there are. Raises `DataError` as `whole` does, and if families have different numbers of them."""
+        """How many there are: of initial fields, where no family is there that is asked for.
+
+        Raises `DataError` as `whole` does, if there are none, and if families have different numbers of them.
+        """
         with opened_hdf5(self.path) as file:
-            counts = {name: len(dataset) for name, dataset in self._chosen(file).items() if dataset.shape}
+            chosen = self._chosen(file)
+            counts = {name: len(dataset) for name, dataset in chosen.items() if dataset.shape}
+            fields = None if chosen else _fields(file, self.path, slice(None), self.linked)
         require_same_rows(counts, str(self.path))
-        there = min(counts.values(), default=0)
+        there = min(counts.values(), default=0) if fields is None else len(fields)
+        if not there:
+            raise DataError(f"{self.path}: there are no rows of features; add some")
         return there if self.max_samples is None else min(there, self.max_samples)
 
     def batches(self, size: int) -> Iterator[FeatureTable]:
@@ -234,7 +241,7 @@ def _listed_names(file: h5py.File, dataset: h5py.Dataset, path: Path) -> tuple[s
     A list, or one text: JSON, or names separated by commas or line ends. None if there are none.
     """
     group = dataset.parent
-    beside = None if group.name == "/" else node_at(group, NAMES, path, linked=False)
+    beside = None if group.name == "/" else node_at(group, NAMES, path, linked=None)
     found: tuple[Any, ...] = (dataset.attrs.get(NAMES), group.attrs.get(NAMES) if group.name != "/" else None, beside)
     for listed in found:
         if isinstance(listed, h5py.Dataset):

@@ -51,7 +51,7 @@ def require_memory_for(dataset: h5py.Dataset, path: Path, rows: int | None) -> N
     )
 
 
-def require_written(dataset: h5py.Dataset, path: Path, rows: int | None, linked: bool) -> None:
+def require_written(dataset: h5py.Dataset, path: Path, rows: int | None, linked: bool | None) -> None:
     """Raise `DataError` unless the first `rows` rows of a dataset, all if None, were written and can be unpacked."""
     _check_filters(dataset, path)
     _check_written(dataset, path, _rows(dataset, rows), linked, ())
@@ -62,7 +62,7 @@ def _rows(dataset: h5py.Dataset, rows: int | None) -> int:
     return there if rows is None else min(rows, there)
 
 
-def _check_written(dataset: h5py.Dataset, path: Path, rows: int, linked: bool, seen: tuple[Any, ...]) -> None:
+def _check_written(dataset: h5py.Dataset, path: Path, rows: int, linked: bool | None, seen: tuple[Any, ...]) -> None:
     if not dataset.shape:
         return  # a single number is said not to be a table by whoever wanted one
     if dataset.is_virtual:
@@ -103,7 +103,7 @@ def unwritten_rows(dataset: h5py.Dataset, rows: int) -> np.ndarray:
     return found[found < rows]
 
 
-def _check_virtual(dataset: h5py.Dataset, path: Path, rows: int, linked: bool, seen: tuple[Any, ...]) -> None:
+def _check_virtual(dataset: h5py.Dataset, path: Path, rows: int, linked: bool | None, seen: tuple[Any, ...]) -> None:
     """Raise `DataError` unless every row of a virtual dataset has a source, that is there and was written."""
     here = (str(path.resolve()), dataset.name)
     if here in seen:
@@ -129,7 +129,7 @@ def _check_virtual(dataset: h5py.Dataset, path: Path, rows: int, linked: bool, s
 
 
 def _check_source(
-    dataset: h5py.Dataset, file: h5py.File, path: Path, source: Any, linked: bool, seen: tuple[Any, ...]
+    dataset: h5py.Dataset, file: h5py.File, path: Path, source: Any, linked: bool | None, seen: tuple[Any, ...]
 ) -> None:
     found = node_at(file, source.dset_name, path, linked)
     if not isinstance(found, h5py.Dataset) or not found.shape:

@@ -79,7 +79,10 @@ def load_batches(config: PrepareConfig, size: int) -> Batches:
     """
     source = _source(config)
     rows = source.rows if isinstance(source, FlatTable) else source.rows()
-    return Batches(rows, (_checked_shape(_choose(table, config)) for table in source.batches(size)))
+    families = config.families or {}
+    return Batches(
+        rows, (_checked_shape(completed(_choose(table, config), families)) for table in source.batches(size))
+    )
 
 
 def _path(config: PrepareConfig) -> Path:
