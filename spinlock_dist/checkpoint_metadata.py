@@ -9,7 +9,7 @@ from typing import Any
 
 from spinlock_dist.atomic_files import restore
 from spinlock_dist.errors import CheckpointError
-from spinlock_dist.inputs import require_file
+from spinlock_dist.inputs import really, require_file
 from spinlock_dist.outputs import OutputKind
 
 FORMAT_VERSION = 3
@@ -32,10 +32,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged: {error}") from None
+        raise CheckpointError(f"{path}: damaged: {f'it is {really(path)}' if really(path) else error}") from None
     version = meta.get("format_version") if isinstance(meta, dict) else None
     if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}")
+        raise CheckpointError(f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}")
     return meta
 
 

@@ -225,7 +225,7 @@ def _require_version(path: Path, version: Any) -> None:
     if version is None:
         raise DataError(f"{path}: holds no tokens that spinlock_dist.tokenize wrote; name a file that does")
     if version != FORMAT_VERSION:
-        raise DataError(f"{path}: tokens of format version {version}, this program reads {FORMAT_VERSION}")
+        raise DataError(f"{path}: tokens of format version {version!r}, this program reads {FORMAT_VERSION}")
 
 
 def _parquet_head(path: Path) -> tuple[TokenHead, int]:
