@@ -182,7 +182,7 @@ def test_weights_so_large_that_nothing_finite_comes_of_them_are_refused(saved: P
     tensors = load_file(saved / WEIGHTS)
     huge = {name: each * 1e30 for name, each in tensors.items() if name.startswith("model/") and each.dtype.kind == "f"}
     (saved / WEIGHTS).write_bytes(save(tensors | {name: each.astype(np.float32) for name, each in huge.items()}))
-    with np.errstate(all="ignore"), pytest.raises(CheckpointError, match="damaged: (a row of zeros|a token)"):
+    with np.errstate(all="ignore"), pytest.raises(CheckpointError, match=r"damaged: (a row of zeros|a token)"):
         load_checkpoint(saved, device="cpu")
 
 

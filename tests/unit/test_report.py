@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord, read_study
+from results.records.trial_record import TrialRecord
 from results.report.command import main
 from results.report.figures import FIGURES, figure_json, figures
 from results.report.figures.style import COLOURS, PALETTE_ON_DARK, SYMBOLS, log_axis
@@ -189,7 +191,18 @@ def test_a_space_that_is_lost_costs_only_what_needs_it(study):
 # ---------------------------------------------------------------- figures
 
 
-def test_lanes_of_the_timeline_do_not_overlap(study):
+def set_back(record: TrialRecord) -> TrialRecord:
+    """A trial that began after the clock was set back by an hour."""
+    began = [datetime.fromisoformat(attempt.began) - timedelta(hours=1) for attempt in record.attempts]
+    attempts = [replace(attempt, began=each.isoformat()) for attempt, each in zip(record.attempts, began, strict=True)]
+    return replace(record, attempts=attempts)
+
+
+@pytest.mark.parametrize("clock", ["right", "set back"])
+def test_lanes_of_the_timeline_do_not_overlap(study, clock):
+    if clock == "set back":
+        half = len(study.search) // 2
+        study = replace(study, records=[*study.search[:half], *map(set_back, study.search[half:])])
     spans: dict[str, list[tuple[float, float]]] = {}
     for bars in FIGURES["timeline"].draw(study).data:
         for start, milliseconds, lane in zip(bars.base, bars.x, bars.y, strict=True):
