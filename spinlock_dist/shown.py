@@ -23,6 +23,14 @@ def plain(text: str) -> str:
     return ACTING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def in_html(value: Any) -> Any:
+    """A value of a page, its text `plain`: a mark that turns the direction of text does so in a browser too.
+
+    Markup, which a template makes itself, stays as it is.
+    """
+    return plain(value) if type(value) is str else value
+
+
 def terminal_console(quiet: bool = False, stderr: bool = False) -> Console:
     """A console of rich's that takes what it is given for text: no markup, no emoji, no control codes."""
     from rich.console import Console

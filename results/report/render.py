@@ -14,6 +14,7 @@ from results.report.figures.style import PALETTE_ON_DARK
 from results.report.sections import about, sections
 from spinlock_dist.atomic_files import write_text
 from spinlock_dist.errors import SpinlockError
+from spinlock_dist.shown import in_html
 
 PAGE = Path(__file__).parent / "page"
 
@@ -35,7 +36,7 @@ def render_report(study: StudyRecord) -> str:
         if figure is not None:
             drawn[name] = figure_json(figure)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, finalize=in_html
     )
     return environment.get_template("report.html").render(
         name=study.name,
