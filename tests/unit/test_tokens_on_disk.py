@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,6 +241,26 @@ def test_a_family_made_of_fields_alone_is_tokenized_row_by_row(tmp_path: Path) -
     tokenizer = load_checkpoint(tmp_path / "c", device="cpu")
     [batch] = open_tokens(tmp_path / "t.h5").batches(1000)
     assert np.array_equal(from_columns(batch.tokens, tokenizer), tokenizer.encode(load_table(config.prepare)))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_stopped_while_it_writes_leaves_nothing_half(
+    checkpoint: str, dataset: Path, tmp_path: Path, repository: Path, stop: signal.Signals
+) -> None:
+    with np.load(dataset) as archive:
+        rows = np.tile(archive["features"], (2000, 1))
+        np.savez(tmp_path / "large.npz", features=rows, feature_names=archive["feature_names"])
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-m", "spinlock_dist.tokenize", checkpoint, str(tmp_path / "large.npz"), "--out"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "out" / "t.h5"), "--device", "cpu"], stderr=subprocess.PIPE, text=True, cwd=repository
+    ) as process:
+        while process.poll() is None and not any((tmp_path / "out").iterdir()):
+            time.sleep(0.01)
+        process.send_signal(stop)
+        _, said = process.communicate()
+    assert process.returncode == 130 and said.endswith("interrupted\n") and "Traceback" not in said
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(
