@@ -35,6 +35,9 @@ def explains_damage(main: Command) -> Command:
     def explained(argv: list[str] | None = None) -> int:
         try:
             return main(argv)
+        except OSError as error:
+            where, reason = error.filename or "a file of the study", error.strerror or error
+            raise SpinlockError(f"{where}: cannot be read: {reason}; restore it from a copy") from error
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError) as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             said = " ".join(str(error).split())[:200]

@@ -124,8 +124,15 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def require_regular(path: Path) -> None:
+    """Raise `OSError` for what is no file: reading a pipe or a device might never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is a device, a pipe or a folder, not a file", str(path))
+
+
 def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote."""
+    """Read what `write_json` wrote. Raises `OSError` if it is no file, `ValueError` if it is damaged."""
+    require_regular(path)
     return json.loads(path.read_text(encoding="utf-8"))
 
 

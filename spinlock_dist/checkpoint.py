@@ -22,9 +22,9 @@ from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.device import resolve_device
-from spinlock_dist.errors import CheckpointError, SpinlockError
+from spinlock_dist.errors import CheckpointError, DataError, SpinlockError
 from spinlock_dist.features.pipeline import FeaturePipeline
-from spinlock_dist.inputs import require_file
+from spinlock_dist.inputs import really, require_file
 from spinlock_dist.metrics.record import Metrics
 from spinlock_dist.model.hierarchical_vqvae import HierarchicalVQVAE
 from spinlock_dist.model.layout import GroupLayout
@@ -83,17 +83,20 @@ def load_checkpoint(folder: Path | str, device: str = "auto") -> Tokenizer:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: damaged: {error}") from None
+        found = f"it is {really(folder / WEIGHTS)}" if really(folder / WEIGHTS) else error
+        raise CheckpointError(f"{folder / WEIGHTS}: damaged: {found}") from None
     check_finite(tensors, folder / WEIGHTS)
     try:
-        tokenizer = _rebuild(meta, tensors, device)
+        config = parse_config(TrialConfig, meta["config"], str(folder / META))
+        tokenizer = _rebuild(config, meta, tensors, device)
         check_runs(tokenizer)
-    except CheckpointError as error:
+    except (CheckpointError, DataError) as error:
         raise CheckpointError(f"{folder}: damaged: {error}") from None
     except SpinlockError:
         raise
     except Exception as error:  # what does not fit surfaces in any layer
-        raise CheckpointError(f"{folder}: damaged: {type(error).__name__}: {str(error).splitlines()[:1]}") from None
+        said = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: damaged: {type(error).__name__}: {said}") from None
     return tokenizer
 
 
@@ -109,8 +112,7 @@ def load_state(folder: Path) -> State:
     return state
 
 
-def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str) -> Tokenizer:
-    config = parse_config(TrialConfig, meta["config"], META)
+def _rebuild(config: TrialConfig, meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str) -> Tokenizer:
     categories = tuple(Category(name, tuple(columns)) for name, columns in meta["categories"].items())
     plan = CapacityPlan(**{name: np.array(values) for name, values in meta["plan"].items()})
     check_sizes(plan, categories, config.model, sum(tensor.nbytes for tensor in tensors.values()))
@@ -119,13 +121,16 @@ def _rebuild(meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str
     check_pipeline(pipeline)
     model = HierarchicalVQVAE(layout, [plan], config.model, config.quantizer)
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+    characteristics = tuple(
+        Characteristics(**{**each, "spectrum": tuple(each["spectrum"])}) for each in meta["characteristics"]
+    )
+    if len(characteristics) != len(categories) or not isinstance(meta["fingerprint"], str):
+        raise CheckpointError(f"{META}: characteristics or fingerprint are not those of {len(categories)} categories")
     return Tokenizer(
         config=config,
         model=model.to(layout.mask.device).eval(),
         pipeline=pipeline,
         categories=categories,
-        characteristics=tuple(
-            Characteristics(**{**each, "spectrum": tuple(each["spectrum"])}) for each in meta["characteristics"]
-        ),
+        characteristics=characteristics,
         fingerprint=meta["fingerprint"],
     )

@@ -45,9 +45,8 @@ def check_sizes(plan: CapacityPlan, categories: tuple[Category, ...], model: Mod
     for name, sizes in (("dims", plan.dims), ("codes", plan.codes)):
         if sizes.dtype.kind != "i" or sizes.size == 0 or sizes.min() < 1:
             raise CheckpointError(f"plan: {name} must be whole numbers from 1 on")
-    if sorted(column for category in categories for column in category.columns) != list(
-        range(sum(map(len, categories)))
-    ):
+    columns = [column for category in categories for column in category.columns]
+    if any(type(column) is not int for column in columns) or sorted(columns) != list(range(len(columns))):
         raise CheckpointError("categories: every column must be in one of them")
     widths = {"latent dimensions": int(plan.dims.max()), "hidden units": model.hidden}
     widths |= {"shared hidden units": model.shared_hidden} if model.decoder == "shared" else {}
@@ -64,6 +63,11 @@ def check_pipeline(pipeline: FeaturePipeline) -> None:
     """Raise `CheckpointError` unless the arrays of every encoder have the shapes that its settings ask for."""
     if pipeline.normalization.kind not in get_args(PrepareConfig.model_fields["normalization"].annotation):
         raise CheckpointError(f"normalization '{pipeline.normalization.kind}': there is none of that name")
+    arrays = pipeline.normalization.arrays
+    if (arrays.get("scale", np.ones(1)) <= 0).any() or (np.diff(arrays.get("knots", np.zeros(2)), axis=0) < 0).any():
+        raise CheckpointError("normalization: a scale is not above 0, or knots do not ascend")
+    if (pipeline.cleaning.low > pipeline.cleaning.high).any():
+        raise CheckpointError("cleaning: a lower bound lies above its upper one")
     for family, encoder in pipeline.encoders.items():
         if not isinstance(encoder.config, NetworkEncoder):
             continue
@@ -90,7 +94,8 @@ def check_runs(tokenizer: Tokenizer) -> None:
         source="checkpoint",
         fields=Fields(np.zeros((1, len(hybrid.arrays["fill"]), SIDE, SIDE), np.float32)) if hybrid else None,
     )
-    tokenizer.decode(tokenizer.encode(table))
+    if not np.isfinite(tokenizer.decode(tokenizer.encode(table))).all():
+        raise CheckpointError("a row of zeros is rebuilt as values that are not finite; train it again")
 
 
 def _zeros(encoder: FittedEncoder) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 from spinlock_dist.atomic_files import restore
 from spinlock_dist.errors import CheckpointError
-from spinlock_dist.inputs import require_file
+from spinlock_dist.inputs import really, require_file
 from spinlock_dist.outputs import OutputKind
 
 FORMAT_VERSION = 3
@@ -32,10 +32,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged: {error}") from None
+        raise CheckpointError(f"{path}: damaged: {f'it is {really(path)}' if really(path) else error}") from None
     version = meta.get("format_version") if isinstance(meta, dict) else None
     if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}")
+        raise CheckpointError(f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}")
     return meta
 
 
@@ -47,10 +47,16 @@ def _has_its_files_only(folder: Path) -> bool:
 
 def _is_checkpoint(folder: Path) -> bool:
     try:
-        return _has_its_files_only(folder) and bool(read_meta(folder))
+        return _has_its_files_only(folder) and (folder / STATE).exists() and bool(read_meta(folder))
     except CheckpointError:
         return False
 
 
-CHECKPOINT = OutputKind(name="a checkpoint", is_ours=_is_checkpoint, resembles=_has_its_files_only, is_folder=True)
-"""The folder that `spinlock_dist.train --out` writes."""
+CHECKPOINT = OutputKind(
+    name="a checkpoint",
+    is_ours=_is_checkpoint,
+    resembles=_has_its_files_only,
+    others="of a study, of an earlier version, or a damaged one",
+    is_folder=True,
+)
+"""The folder that `spinlock_dist.train --out` writes: with the state of its training, which a study does not keep."""

@@ -6,10 +6,20 @@ A config is *given*; what follows from it and the data (sizes, codes, bits) is *
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Callable, Hashable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.given_ratios import MAX_RATIO, GivenRatios, read_given
@@ -23,6 +33,21 @@ class Section(BaseModel):
     """A group of settings: keyword-only, unknown names refused, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `yes` and `true` for a number: they would be read as 1."""
+        if isinstance(value, bool) and info.field_name is not None:
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError(f"must be a number, is {str(value).lower()} (YAML reads yes, no, on and off so)")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of."""
+    return {annotation}.union(*map(_kinds, get_args(annotation))) if isinstance(annotation, Hashable) else set()
 
 
 def known_in(registry: Registry[Any]) -> Callable[[str], str]:

@@ -50,6 +50,13 @@ def main(argv: list[str] | None = None) -> int:
         _require(args.category, [category.name for category in tokenizer.categories])
     diagnosis = diagnose(tokenizer, table, None if args.dataset else "validation", parts)
     drawn = draw_figures(tokenizer, table, diagnosis, labels) if (args.html or args.figures) and not theirs else []
+    if args.json:
+        print(json.dumps(as_json(diagnosis, args.category)))
+    else:
+        _show(diagnosis, args.category)
+        if note:
+            print(note)
+    # Only now: what was found is not lost if it cannot be written.
     if args.figures:
         write_figures(args.figures, drawn)
     if args.html:
@@ -57,11 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
         write_page(args.html, diagnosis, drawn)
     if args.json:
-        print(json.dumps(as_json(diagnosis, args.category)))
         return 0
-    _show(diagnosis, args.category)
-    if note:
-        print(note)
     for what, path in (("page", args.html), ("figures", args.figures)):
         if path:
             print(f"{what}: {path}")

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from spinlock_dist.errors import ConfigError
-from spinlock_dist.inputs import require_file
+from spinlock_dist.inputs import not_utf8, require_file
 from spinlock_dist.parsing import Lines
 
 YAML_BYTES, JSON_BYTES = 4_000_000, 64_000_000
@@ -18,6 +18,10 @@ YAML_BYTES, JSON_BYTES = 4_000_000, 64_000_000
 DEEPEST = 100
 MOST_NODES = 100_000
 """Keys and values of a YAML file once its aliases and merges are written out."""
+MOST_DIGITS = 100
+"""Of a whole number: far more than any setting takes, and fewer than Python refuses to print."""
+MOST_DIRECTIVES = 100
+"""The parser compares each with all before it."""
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
@@ -33,6 +37,8 @@ class _AsWritten(_Base):  # type: ignore[misc]
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         """A number. Raises `yaml.MarkedYAMLError` for one that YAML 1.1 takes for octal or for minutes and seconds."""
         text = node.value
+        if len(text) > MOST_DIGITS and not node.tag.endswith("float"):
+            raise yaml.MarkedYAMLError(problem=_too_long(text), problem_mark=node.start_mark)
         make = self.construct_yaml_float if node.tag.endswith("float") else self.construct_yaml_int
         if ":" in text or re.fullmatch(r"[-+]?0[0-9_]+", text):
             plain = "" if ":" in text else f"{int(text.replace('_', ''))} or "
@@ -42,6 +48,12 @@ class _AsWritten(_Base):  # type: ignore[misc]
             )
         return make(node)
 
+    def construct_bool(self, node: yaml.ScalarNode) -> bool:
+        """Yes or no. Raises `yaml.MarkedYAMLError` for another word that is said to be one of them."""
+        if node.value.lower() not in self.bool_values:
+            raise yaml.MarkedYAMLError(problem=f"{node.value} is neither true nor false", problem_mark=node.start_mark)
+        return bool(self.construct_yaml_bool(node))
+
     def construct_text(self, node: yaml.ScalarNode) -> str:
         """A text, its letters whole."""
         return _text(node)
@@ -49,6 +61,7 @@ class _AsWritten(_Base):  # type: ignore[misc]
 
 _AsWritten.add_constructor("tag:yaml.org,2002:int", _AsWritten.construct_number)
 _AsWritten.add_constructor("tag:yaml.org,2002:float", _AsWritten.construct_number)
+_AsWritten.add_constructor("tag:yaml.org,2002:bool", _AsWritten.construct_bool)
 _AsWritten.add_constructor("tag:yaml.org,2002:str", _AsWritten.construct_text)
 _AsWritten.add_constructor("tag:yaml.org,2002:timestamp", _AsWritten.construct_text)
 
@@ -67,7 +80,9 @@ def read_document(path: str | Path) -> tuple[Any, Lines]:
         raise ConfigError(f"{path}: has {size / 1e6:.0f} MB, more than the {most / 1e6:.0f} MB of any config")
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot be read: {not_utf8(path, error)}") from None
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     if is_json or text.lstrip()[:1] in ("{", "["):
         try:
@@ -101,6 +116,8 @@ def read_text(text: str, source: str) -> tuple[Any, Lines]:
 
 def _require_bounds(text: str, source: str) -> None:
     """Raise `ConfigError` for YAML too large or nested too deeply: composing it calls itself for every level."""
+    if len(re.findall(r"^%", text, re.MULTILINE)) > MOST_DIRECTIVES:
+        raise ConfigError(f"{source}: not valid YAML: more than {MOST_DIRECTIVES} lines of directives (%)")
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=_AsWritten)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -108,6 +125,10 @@ def _require_bounds(text: str, source: str) -> None:
             raise ConfigError(f"{source}: not valid YAML: nested too deeply")
         if count > 2 * MOST_NODES:
             raise _too_many(source)
+
+
+def _too_long(digits: str) -> str:
+    return f"a number of {len(digits)} digits; the longest that is read has {MOST_DIGITS}"
 
 
 def _too_many(source: str) -> ConfigError:
@@ -170,8 +191,13 @@ def _read_json(text: str, source: str) -> Any:
             raise ConfigError(f"{source}: not valid JSON: '{twice}' is given twice in one object")
         return content
 
+    def whole(digits: str) -> int:
+        if len(digits) > MOST_DIGITS:
+            raise ConfigError(f"{source}: not valid JSON: {_too_long(digits)}")
+        return int(digits)
+
     try:
-        tree = json.loads(text, object_pairs_hook=pairs)
+        tree = json.loads(text, object_pairs_hook=pairs, parse_int=whole)
         json.dumps(tree, ensure_ascii=False).encode()
     except RecursionError:
         raise ConfigError(f"{source}: not valid JSON: nested too deeply") from None

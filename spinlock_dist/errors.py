@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn, TextIO, cast
@@ -63,9 +64,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def run_command(command: Callable[[], int | None]) -> NoReturn:
     """Run `command` as a program: a `SpinlockError` becomes its message on stderr and its exit code.
 
-    Work goes on although nobody reads what is printed any more; the exit code says so.
+    Work goes on although nobody reads what is printed any more; the exit code says so. SIGTERM, and SIGHUP unless it is
+    ignored, end it as Ctrl-C does, so that no half-written file is left.
     """
     open_standard_files()
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(stop) == signal.SIG_DFL:
+            signal.signal(stop, signal.default_int_handler)
     before = sys.stdout, sys.stderr
     out, err = lasting(sys.stdout), lasting(sys.stderr)
     sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)

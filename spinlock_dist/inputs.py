@@ -17,6 +17,9 @@ HEADS = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
     b"CDF": "a NetCDF file of the classic format",
     b"ARROW1": "an Arrow (Feather) file",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (git lfs pull fetches it)",
 }
 """The first bytes of formats, by which a file under another's name is recognized."""
 
@@ -43,5 +46,10 @@ def _dangling(path: Path) -> str:
 def really(path: Path) -> str:
     """What the first bytes of a file say it is, in words; empty if they say nothing."""
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(max(map(len, HEADS)))
     return next((words for start, words in HEADS.items() if head.startswith(start)), "")
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    """What is wrong with a text that is not UTF-8, and the way out."""
+    return f"it is {really(path) or f'not UTF-8 (byte 0x{error.object[error.start]:02x})'}; save it as UTF-8 text"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from spinlock_dist.errors import ConfigError, SpinlockError
 
+MODEL = ("meta.json", "model.safetensors")
+"""What every checkpoint has."""
 HEAD_BYTES = 4096
 """How much of a file is read to recognize it."""
 
@@ -26,6 +28,8 @@ class OutputKind:
     """Whether the file or folder there was written by the same command."""
     resembles: Callable[[Path], bool] = lambda _: False
     """Whether it was written by an earlier version or is a damaged one: only `--overwrite` replaces that."""
+    others: str = "of an earlier version, or a damaged one"
+    """What those are, in words."""
     is_folder: bool = False
 
 
@@ -44,7 +48,15 @@ def check_output(path: Path, kind: OutputKind, option: str = "--out", overwrite:
     if found is not None:
         _check_place(path, kind, found.st_mode, option)
         _check_content(path, kind, option, overwrite)
+    _check_folder(path, option)
     _check_writable(path, option)
+
+
+def _check_folder(path: Path, option: str) -> None:
+    """Raise `ConfigError` for a place within a checkpoint, which has its own files alone."""
+    holder = next((each for each in path.absolute().parents if all((each / name).exists() for name in MODEL)), None)
+    if holder is not None:
+        raise ConfigError(f"{option} {path}: lies in the checkpoint {holder}; name a place beside it")
 
 
 def _check_place(path: Path, kind: OutputKind, mode: int, option: str) -> None:
@@ -67,9 +79,7 @@ def _check_content(path: Path, kind: OutputKind, option: str, overwrite: bool) -
     except OSError as error:
         raise ConfigError(f"{option} {path}: cannot be read: {_reason(error)}") from None
     if resembles:
-        raise ConfigError(
-            f"{option} {path}: holds {kind.name} of an earlier version, or a damaged one; --overwrite replaces it"
-        )
+        raise ConfigError(f"{option} {path}: holds {kind.name} {kind.others}; --overwrite replaces it")
     raise ConfigError(f"{option} {path}: holds something else than {kind.name}; name another place, or move it away")
 
 

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 if TYPE_CHECKING:
     from rich.console import Console
 
-ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control codes, which move cursors and name windows; marks that turn the direction of text; halves of letters."""
+ACTING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Control codes, which move cursors and name windows; marks that turn the direction of text; what nobody sees, so that
+two names would look like one; halves of letters."""
 
 RESET = "\x1b[0m"
 """Ends all colours. Colorama, which Ray loads, writes it to a terminal when a program ends; alone it does no harm."""
@@ -20,6 +24,14 @@ RESET = "\x1b[0m"
 def plain(text: str) -> str:
     """`text` with every character that acts on a terminal written as its escape, e.g. `\\x1b`."""
     return ACTING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def in_html(value: Any) -> Any:
+    """A value of a page, its text `plain`: a mark that turns the direction of text does so in a browser too.
+
+    Markup, which a template makes itself, stays as it is.
+    """
+    return plain(value) if type(value) is str else value
 
 
 def terminal_console(quiet: bool = False, stderr: bool = False) -> Console:

@@ -25,6 +25,8 @@ from spinlock_dist.atomic_files import replacing
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.config import LEVELS
 from spinlock_dist.data.flat_table import reading
+from spinlock_dist.data.hdf5_links import node_at
+from spinlock_dist.data.hdf5_presence import require_written
 from spinlock_dist.errors import DataError
 from spinlock_dist.inputs import require_file
 from spinlock_dist.outputs import OutputKind, saying_why
@@ -91,8 +93,19 @@ class TokenFile:
 
     def batches(self, size: int) -> Iterator[TokenBatch]:
         """Read `size` rows at a time, and at the end those that are left. Raises `DataError` where it is damaged."""
+        codes = np.array([column.codes for column in self.head.columns])
+        done = 0
         with reading(self.path, "file of tokens"):
-            yield from (_parquet_batches if _is_parquet(self.path) else _hdf5_batches)(self, size)
+            for batch in (_parquet_batches if _is_parquet(self.path) else _hdf5_batches)(self, size):
+                beyond = np.argwhere((batch.tokens < 0) | (batch.tokens >= codes))
+                if len(beyond):
+                    row, column = beyond[0]
+                    raise DataError(
+                        f"{self.path}: damaged: token {batch.tokens[row, column]} in place {done + row} lies beyond "
+                        f"its codebook, {self.head.columns[column].name} of {codes[column]} codes"
+                    )
+                yield batch
+                done += len(batch.rows)
 
     def require_made_by(self, tokenizer: Tokenizer) -> None:
         """Raise `DataError` unless this tokenizer made the tokens."""
@@ -197,6 +210,8 @@ def open_tokens(path: Path | str) -> TokenFile:
     require_file(path, DataError)
     with reading(path, "file of tokens"):
         head, rows = (_parquet_head if _is_parquet(path) else _hdf5_head)(path)
+    if not rows:
+        raise DataError(f"{path}: has no rows of tokens")
     if not head.columns or len({column.name for column in head.columns}) < len(head.columns):
         raise DataError(f"{path}: damaged: it names no codebook, or one twice")
     return TokenFile(path, head, rows)
@@ -210,7 +225,7 @@ def _require_version(path: Path, version: Any) -> None:
     if version is None:
         raise DataError(f"{path}: holds no tokens that spinlock_dist.tokenize wrote; name a file that does")
     if version != FORMAT_VERSION:
-        raise DataError(f"{path}: tokens of format version {version}, this program reads {FORMAT_VERSION}")
+        raise DataError(f"{path}: tokens of format version {version!r}, this program reads {FORMAT_VERSION}")
 
 
 def _parquet_head(path: Path) -> tuple[TokenHead, int]:
@@ -222,22 +237,36 @@ def _parquet_head(path: Path) -> tuple[TokenHead, int]:
         lacking = {ROW, *(column.name for column in columns)} - set(file.schema_arrow.names)
         if lacking:
             raise DataError(f"{path}: damaged: no column '{min(lacking)}'")
+        if not all(isinstance(content[name], str) for name in ("checkpoint", "dataset")):
+            raise DataError(f"{path}: damaged: 'checkpoint' and 'dataset' are not texts")
         return TokenHead(content["checkpoint"], content["dataset"], columns), file.metadata.num_rows
+
+
+HDF5_KINDS = {"category": "S", "level": "S", "codebook": "iu", "codes": "iu", ROW: "iu", "tokens": "iu"}
+"""What the datasets of an HDF5 file hold, as kinds of numpy's: texts of a fixed length, or whole numbers."""
 
 
 def _hdf5_head(path: Path) -> tuple[TokenHead, int]:
     with h5py.File(path, "r") as file:
         _require_version(path, file.attrs.get(MARK))
-        if any(file[name].dtype.kind != "S" for name in ("category", "level")):
-            raise DataError(f"{path}: damaged: 'category' and 'level' are not texts of a fixed length")
-        names = ([text.decode() for text in file[name][:]] for name in ("category", "level"))
-        numbers = (file[name][:].tolist() for name in ("codebook", "codes"))
+        held = {name: _held(file, name, path) for name in HDF5_KINDS}
+        names = ([text.decode() for text in held[name][:]] for name in ("category", "level"))
+        numbers = (held[name][:].tolist() for name in ("codebook", "codes"))
         columns = tuple(TokenColumn(*each) for each in zip(*names, *numbers, strict=True))
-        rows, tokens = file[ROW], file["tokens"]
+        rows, tokens = held[ROW], held["tokens"]
         if tokens.shape != (len(rows), len(columns)):
             raise DataError(f"{path}: damaged: tokens {list(tokens.shape)} of {len(rows)} rows")
         checkpoint, dataset = (file.attrs[name].decode() for name in ("checkpoint", "dataset"))
         return TokenHead(checkpoint, dataset, columns), len(rows)
+
+
+def _held(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """A dataset of an HDF5 file of tokens. Raises `DataError` unless it is in the file, whole and of its kind."""
+    dataset = node_at(file, name, path, linked=None)
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in HDF5_KINDS[name]:
+        raise DataError(f"{path}: damaged: '{name}' is not there, or not of its kind")
+    require_written(dataset, path, None, linked=None)
+    return dataset
 
 
 def _parquet_batches(source: TokenFile, size: int) -> Iterator[TokenBatch]:

@@ -190,7 +190,10 @@ def _resumed(args: argparse.Namespace) -> tuple[list[TrialConfig], State]:
             raise ConfigError(f"{option}: --resume trains the config of its checkpoint; leave it out, or train anew")
     if args.epochs is None or args.epochs < 1:
         raise ConfigError("--resume: say by --epochs N how many epochs more, at least 1")
-    config, state = parse_config(TrialConfig, read_meta(args.resume)["config"], META), load_state(args.resume)
+    config, state = (
+        parse_config(TrialConfig, read_meta(args.resume)["config"], str(args.resume / META)),
+        load_state(args.resume),
+    )
     flags = {"prepare.dataset": args.dataset, "training.device": args.device}
     given = {name: value for name, value in flags.items() if value is not None}
     epochs = {"training.epochs": state.metadata["epoch"] + args.epochs}

@@ -36,9 +36,11 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",
 )
 os.environ.setdefault("SPINLOCK_DIST_CACHE", str(REPOSITORY / ".cache"))
-# A shell that runs the tests in the background has them ignore Ctrl-C, and every process that they start inherits it.
+# A shell that runs the tests in the background has them ignore Ctrl-C, nohup the end of a terminal, and every process
+# that they start inherits it.
 with suppress(ValueError):  # not the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # The same inputs at every run of CI, so that a change is judged by what it changes; elsewhere new ones each time.
 # No deadline: how fast a machine is belongs in benchmarks/.
 settings.register_profile("anywhere", deadline=None)

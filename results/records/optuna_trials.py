@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import BASELINE, Attempt, TrialRecord
-from spinlock_dist.atomic_files import read_json
+from spinlock_dist.atomic_files import read_json, require_regular
 from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.metrics.record import Metrics
 
@@ -47,6 +47,7 @@ def read_journal(path: Path) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with damage_explained(path, OSError):
+        require_regular(path)
         storage = JournalStorage(ReadOnlyBackend(str(path)))
         name = name_in(storage)
         if name is None:

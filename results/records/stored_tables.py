@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
+from spinlock_dist.atomic_files import require_regular
 
 if TYPE_CHECKING:
     import pyarrow
@@ -40,6 +41,7 @@ def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRe
     Without `details` curves and codebooks, which make up most of the file, are empty. Raises `OSError` or `ValueError`
     if a table that is read is missing or damaged.
     """
+    require_regular(folder.trials)
     from pyarrow import parquet  # not pandas: a command that shows ten rows need not wait for it
 
     try:
@@ -53,6 +55,7 @@ def read_tables(folder: StudyFolder, details: bool = True) -> tuple[list[TrialRe
     fresh = attributes.get(WRITTEN) == how_much_written(folder)
     if not details:
         return records, fresh
+    require_regular(folder.curves)
     reports: dict[tuple[Any, ...], list[dict[str, float]]] = {}
     for row in parquet.ParquetFile(folder.curves).read().to_pylist():
         report = {name: value for name, value in row.items() if name not in TRIAL and value is not None}

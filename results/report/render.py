@@ -18,6 +18,7 @@ from results.report.sections import about, sections
 from results.report.sections.parts import moment
 from spinlock_dist.atomic_files import write_text
 from spinlock_dist.errors import SpinlockError
+from spinlock_dist.shown import in_html
 
 PAGE = Path(__file__).parent / "page"
 
@@ -43,7 +44,7 @@ def render_report(study: StudyRecord, reload_seconds: int = 0, beside: Path | No
         if figure is not None:
             drawn[name], heights[name] = figure_json(figure), figure.layout.height
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, finalize=in_html
     )
     return environment.get_template("report.html").render(
         name=study.name,

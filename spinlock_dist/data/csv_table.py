@@ -18,6 +18,7 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
 
 from spinlock_dist.data.flat_table import FlatTable, not_numeric, reading, refuse_duplicates
 from spinlock_dist.errors import DataError
+from spinlock_dist.inputs import really
 
 MISSING = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
@@ -25,7 +26,8 @@ MISSING = (
 )
 """What pandas reads as a missing value."""
 WORDS = {"true": 1.0, "false": 0.0}
-BLOCK_BYTES = 1 << 22
+BLOCK_BYTES, ROW_BYTES = 1 << 22, 200
+"""What is read at a time: of very many columns a row, the names above all, takes more than usual. Bytes; a column's."""
 PER_BYTE = 6
 """Bytes of memory that a byte of a file takes: a value of two characters becomes a float64."""
 COMPARED_ROWS = 1000
@@ -41,24 +43,26 @@ def open_csv_table(path: Path, max_samples: int | None) -> FlatTable:
     and a last line that looks cut off. Many tools leave out the end of the last line, so that alone is no reason.
     """
     with reading(path, "CSV file"):
-        names = _header(path)
+        names, skipped = _header(path)
         size = path.stat().st_size
     return FlatTable(
         path=path,
         names=names,
         rows=None,
-        parts=_parts(path, names, max_samples),
+        parts=_parts(path, names, skipped, max_samples),
         needs=size * PER_BYTE,
         in_words="a file of this size",
     )
 
 
-def _parts(path: Path, names: Sequence[str], max_samples: int | None) -> Iterator[np.ndarray]:
-    """The rows, `[B, D]` float64 each."""
+def _parts(path: Path, names: Sequence[str], skipped: int, max_samples: int | None) -> Iterator[np.ndarray]:
+    """The rows after so many `skipped` lines, `[B, D]` float64 each."""
     done = 0
     with reading(path, "CSV file"):
         try:
-            for values in _numbers(path, names):
+            if len(names) == 1:
+                _refuse_empty_lines(path)
+            for values in _numbers(path, names, skipped):
                 part = values[: None if max_samples is None else max_samples - done]
                 done += len(part)
                 yield part
@@ -71,10 +75,17 @@ def _parts(path: Path, names: Sequence[str], max_samples: int | None) -> Iterato
             raise DataError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from None
 
 
-def _header(path: Path) -> list[str]:
-    """The names in the first line. Raises `DataError` unless it names the columns, each once."""
+def _header(path: Path) -> tuple[list[str], int]:
+    """The names in the first line that is not empty, and the number of lines up to it, it included.
+
+    Raises `DataError` unless it names the columns, each once.
+    """
     with path.open(encoding="utf-8-sig", newline="") as file:
-        names = next((row for row in csv.reader(file) if row), [])
+        skipped, names = next(((place, row) for place, row in enumerate(csv.reader(file), 1) if row), (0, []))
+    if any("\0" in name for name in names) or (names and names[0].startswith("version https://git-lfs")):
+        raise DataError(
+            f"{path}: not a CSV file: it is {really(path) or 'no UTF-8 text, or damaged (null characters)'}"
+        )
     if not names:
         raise DataError(f"{path}: the file is empty; expected a line of column names and rows of numbers")
     if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
@@ -88,32 +99,49 @@ def _header(path: Path) -> list[str]:
             "(pandas: to_csv(..., index=False))"
         )
     refuse_duplicates(path, names)
-    return names
+    return names, skipped
 
 
-def _numbers(path: Path, names: Sequence[str]) -> Iterator[np.ndarray]:
+def _refuse_empty_lines(path: Path) -> None:
+    """Raise `DataError` for an empty line between the values of a single column: it may be a missing one."""
+    empty = 0
+    with path.open("rb") as file:
+        begun = False
+        for place, line in enumerate(file, 1):
+            if line.strip() and empty:
+                raise DataError(
+                    f"{path}: line {empty} is empty; remove it, or write nan if its value is missing: of a single "
+                    "column nobody can say which"
+                )
+            begun = begun or bool(line.strip())
+            empty = empty or (place if begun and not line.strip() else 0)
+
+
+def _numbers(path: Path, names: Sequence[str], skipped: int) -> Iterator[np.ndarray]:
     """All rows as float64, block by block: as text from where a value is none that Arrow takes for a number."""
     done = 0
     try:
-        for values in _blocks(path, names, pyarrow.float64()):
+        for values in _blocks(path, names, skipped, pyarrow.float64()):
             yield values
             done += len(values)
         return
     except pyarrow.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
-    for values in _blocks(path, names, pyarrow.string()):  # words for truth, or numbers as Python writes them
+    for values in _blocks(path, names, skipped, pyarrow.string()):  # words for truth, or numbers as Python writes them
         known = min(done, len(values))
         done -= known
         yield values[known:]
 
 
-def _blocks(path: Path, names: Sequence[str], kind: pyarrow.DataType) -> Iterator[np.ndarray]:
+def _blocks(path: Path, names: Sequence[str], skipped: int, kind: pyarrow.DataType) -> Iterator[np.ndarray]:
     numbers = [str(column) for column in range(len(names))]
     with open_csv(
         path,
         # Columns by number: names may hold line ends, and are known already.
-        read_options=ReadOptions(block_size=BLOCK_BYTES, column_names=numbers, skip_rows_after_names=1),
+        read_options=ReadOptions(
+            block_size=max(BLOCK_BYTES, len(names) * ROW_BYTES), column_names=numbers, skip_rows_after_names=skipped
+        ),
         parse_options=ParseOptions(newlines_in_values=True),
         convert_options=ConvertOptions(
             column_types=dict.fromkeys(numbers, kind),
@@ -181,20 +209,20 @@ def _characters_after_the_point(text: str) -> int:
 def _explain(path: Path, names: Sequence[str]) -> None:
     """Raise `DataError` with the first line of a file that is not a row of as many numbers as there are names."""
     strange: dict[str, str] = {}
-    line = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file)
         next((row for row in rows if row), None)
+        line = rows.line_num
         for row in rows:
-            line = rows.line_num
+            first, line = line + 1, rows.line_num
             if row and len(row) != len(names):
                 raise DataError(
-                    f"{path}: line {line}: {len(row)} values for the {len(names)} columns that the first line names"
+                    f"{path}: line {first}: {len(row)} values for the {len(names)} columns that the first line names"
                     + ("; the file ends there: it may be cut off" if not _ends_its_last_line(path) else "")
                 )
             for name, text in zip(names, row, strict=False):
                 if name not in strange and text not in MISSING and _number(text) is None:
-                    strange[name] = f"line {line}: {_shortened(text)}"
+                    strange[name] = f"line {first}: {_shortened(text)}"
     if strange:
         raise DataError(f"{path}: {not_numeric(list(strange))} ({next(iter(strange.values()))})")
     if _looks_cut(path, len(names)):

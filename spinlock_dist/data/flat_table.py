@@ -17,7 +17,7 @@ import numpy as np
 
 from spinlock_dist.data.table import FeatureTable
 from spinlock_dist.errors import DataError
-from spinlock_dist.inputs import really
+from spinlock_dist.inputs import not_utf8, really
 from spinlock_dist.memory import require_memory
 
 FLAT_FAMILY = "table"
@@ -28,8 +28,11 @@ OWN |= dict.fromkeys((".h5", ".hdf5", ".hdf"), ("an HDF5 file",))
 """What the first bytes of a file say that is what its suffix says."""
 SAVED_INDEX = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__")
 """What pandas calls an index that was saved as a column, in CSV and in parquet files."""
-NUMBERING = re.compile(r"index|idx|id|row|rows|row_?(id|number|num|nr|index)|level_\d+", re.IGNORECASE)
-"""What people call one; a column of such a name is one if it counts."""
+NUMBERING = re.compile(
+    r"(.*[ ._-])?(index|idx|id|nr|no|num|number|row)|rows?|row(id|number|num|nr|index)|samples?|operators?|#|level_\d+",
+    re.IGNORECASE,
+)
+"""What people call one; a column of such a name is one if its values are whole numbers, no two of them the same."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,6 @@ class FlatTable:
     def batches(self, size: int) -> Iterator[FeatureTable]:
         """Read `size` rows at a time, and at the end those that are left. Raises `DataError` if there are none."""
         first = self._first()
-        _refuse_row_numbers(self.path, self.names, first)
         held, count = [first[:0]], 0
         for part in chain([first], self.parts):
             held.append(part)
@@ -99,6 +101,8 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a readable {kind}: {not_utf8(path, error)}") from None
     except Exception as error:
         found = f"; it is {really(path)}" if really(path) not in ("", *OWN.get(path.suffix.lower(), ())) else ""
         raise DataError(f"{path}: not a readable {kind} ({_first_line(error)}){found}") from None
@@ -111,15 +115,18 @@ def not_numeric(names: Sequence[str]) -> str:
 
 
 def _refuse_row_numbers(path: Path, names: Sequence[str], values: np.ndarray) -> None:
-    """Raise `DataError` for a column that numbers the rows: pandas' saved index, or one called so that counts."""
+    """Raise `DataError` for a column that numbers the rows: pandas' saved index, or one called so that does."""
     for column, name in enumerate(names):
-        steps = np.diff(values[:, column]) if NUMBERING.fullmatch(name) else np.empty(0)
-        counts = len(steps) > 0 and bool((steps == 1).all())
-        if counts or SAVED_INDEX.fullmatch(name):
+        if SAVED_INDEX.fullmatch(name) or (NUMBERING.fullmatch(name) and _numbers_rows(values[:, column])):
             raise DataError(
                 f"{path}: column '{name}' numbers the rows and would be trained as a feature; remove it "
                 "(pandas: index_col=0 in read_csv, reset_index(drop=True) before to_parquet, index=False in to_csv)"
             )
+
+
+def _numbers_rows(values_N: np.ndarray) -> bool:
+    """Whether all are whole numbers that differ, in whatever order: rows may have been sorted or drawn since."""
+    return len(values_N) > 1 and bool((values_N % 1 == 0).all()) and len(np.unique(values_N)) == len(values_N)
 
 
 def by_family(path: Path, names: Sequence[str], values: np.ndarray) -> FeatureTable:

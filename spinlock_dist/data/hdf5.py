@@ -23,8 +23,9 @@ from spinlock_dist.data.hdf5_links import node_at
 from spinlock_dist.data.hdf5_presence import (
     require_complete,
     require_memory_for,
+    require_unpacked,
     require_written,
-    stand_ins,
+    stands_for_missing,
 )
 from spinlock_dist.data.initial_fields import Fields
 from spinlock_dist.data.table import FeatureTable, require_families, require_same_rows
@@ -64,11 +65,18 @@ class Hdf5Source:
             return self._table(file, self._chosen(file), slice(0, self.max_samples))
 
     def rows(self) -> int:
-        """How many there are. Raises `DataError` as `whole` does, and if families have different numbers of them."""
+        """How many there are: of initial fields, where no family is there that is asked for.
+
+        Raises `DataError` as `whole` does, if there are none, and if families have different numbers of them.
+        """
         with opened_hdf5(self.path) as file:
-            counts = {name: len(dataset) for name, dataset in self._chosen(file).items() if dataset.shape}
+            chosen = self._chosen(file)
+            counts = {name: len(dataset) for name, dataset in chosen.items() if dataset.shape}
+            fields = None if chosen else _fields(file, self.path, slice(None), self.linked)
         require_same_rows(counts, str(self.path))
-        there = min(counts.values(), default=0)
+        there = min(counts.values(), default=0) if fields is None else len(fields)
+        if not there:
+            raise DataError(f"{self.path}: there are no rows of features; add some")
         return there if self.max_samples is None else min(there, self.max_samples)
 
     def batches(self, size: int) -> Iterator[FeatureTable]:
@@ -125,6 +133,8 @@ def _cause(error: Exception) -> str:
             "is open for writing in another process; wait until it has closed the file, or, if no process has, run "
             f"h5clear -s on a copy ({reason})"
         )
+    if "too many links" in reason:
+        return "a link in it leads in a circle; remove it"
     return f"damaged or truncated HDF5 file; copy or generate it again ({reason})"
 
 
@@ -135,6 +145,8 @@ def _family_datasets(file: h5py.File, path: Path, linked: bool) -> dict[str, h5p
     if isinstance(features, h5py.Dataset):
         return {"features": features}
     names = list(features) if isinstance(features, h5py.Group) else []
+    if any(isinstance(name, bytes) for name in names):
+        raise DataError(f"{path}: the name of a family in /features is not UTF-8; rename it")
     families = {name: _family_dataset(features, name, path, linked) for name in names}
     found = {name: dataset for name, dataset in families.items() if dataset is not None}
     if not found:
@@ -158,12 +170,12 @@ def _read_rows(dataset: h5py.Dataset, path: Path, rows: slice) -> np.ndarray:
     if dataset.ndim not in (2, 3) or dataset.dtype.kind not in "fiub":
         shape = list(dataset.shape)
         raise DataError(f"{path}: {dataset.name} must hold numbers [N, D] or [N, T, D], is {dataset.dtype} {shape}")
+    require_unpacked(dataset, path)
     values = dataset[rows]
-    missing = [values == stand_in for stand_in in stand_ins(dataset)]
+    missing = stands_for_missing(dataset, path, values)
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
         values = values.astype(np.float32, copy=False)
-    for mask in missing:
-        values[mask] = np.nan
+    values[missing] = np.nan
     return values
 
 
@@ -229,13 +241,15 @@ def _listed_names(file: h5py.File, dataset: h5py.Dataset, path: Path) -> tuple[s
     A list, or one text: JSON, or names separated by commas or line ends. None if there are none.
     """
     group = dataset.parent
-    beside = None if group.name == "/" else node_at(group, NAMES, path, linked=False)
+    beside = None if group.name == "/" else node_at(group, NAMES, path, linked=None)
     found: tuple[Any, ...] = (dataset.attrs.get(NAMES), group.attrs.get(NAMES) if group.name != "/" else None, beside)
     for listed in found:
         if isinstance(listed, h5py.Dataset):
             listed = listed[()] if listed.shape is not None else []
-        if listed is None or isinstance(listed, h5py.Group | h5py.Datatype):
+        if listed is None:
             continue
+        if isinstance(listed, h5py.Group | h5py.Datatype):
+            raise DataError(f"{path}: {listed.name} is no list of names; write one, or remove it")
         if not np.ndim(listed):
             listed = _names_in_text(_text(listed), path)
         return tuple(_text(name) for name in np.ravel(np.asarray(listed, dtype=object)))
@@ -277,7 +291,7 @@ def _json_attribute(node: h5py.Group | h5py.Dataset, name: str) -> Any:
     """A JSON attribute, or None: names are worth having, not worth failing for."""
     try:
         return json.loads(_text(node.attrs.get(name, "null")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

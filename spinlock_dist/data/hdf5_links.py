@@ -13,13 +13,13 @@ from spinlock_dist.inputs import require_file
 
 MOST_LINKS = 16
 """Soft links followed after each other; more are taken for a circle."""
-ASK = "copy the data into the file, or set prepare.linked_files: true to read it there"
+COPY, ASK = "copy the data into the file", ", or set prepare.linked_files: true to read it there"
 
 Node: TypeAlias = "h5py.Group | h5py.Dataset | h5py.Datatype"
 
 
-def node_at(group: h5py.Group, place: str, path: Path, linked: bool, depth: int = 0) -> Node | None:
-    """The object at `place` under `group`, None if there is none.
+def node_at(group: h5py.Group, place: str, path: Path, linked: bool | None, depth: int = 0) -> Node | None:
+    """The object at `place` under `group`, None if there is none. `linked` is None where nobody can ask for it.
 
     Raises `DataError` for a link that leads nowhere, in a circle, or to another file unless `linked`.
     """
@@ -65,10 +65,10 @@ def beside(path: Path, name: str) -> Path:
     return path.parent / name
 
 
-def allow(path: Path, place: str, target: Path, linked: bool) -> None:
+def allow(path: Path, place: str, target: Path, linked: bool | None) -> None:
     """Raise `DataError` unless `place` may lie in the file `target` and that is a file."""
     if not linked:
-        raise DataError(f"{path}: {place} lies in another file, {target}; {ASK}")
+        raise DataError(f"{path}: {place} lies in another file, {target}; {COPY}{'' if linked is None else ASK}")
     require_file(target, DataError, f"is not there, but {place} of {path} lies in it")
 
 

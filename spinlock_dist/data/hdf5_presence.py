@@ -21,14 +21,20 @@ from spinlock_dist.memory import require_memory
 FILTERS = {305: "lzo", 307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp"}
 FILTERS |= {32015: "zstd", 32017: "sz", 32022: "bitgroom", 32024: "sz3", 32026: "blosc2"}
 """Registered filters that HDF5 does not bring with it, by number (HDF Group's list of registered filters)."""
+NOT_COMPLETE = ("", "false", "no", "0", "0.0", "nan", "partial", "incomplete", "none")
 MISSING_ATTRIBUTES = ("_FillValue", "missing_value")
 """Attributes by which the CF conventions name the values that stand for missing ones."""
+PACKING = {"scale_factor": 1.0, "add_offset": 0.0}
+"""Attributes by which they say that values are packed, and what says that they are not."""
 
 
 def require_complete(file: h5py.File, path: Path) -> None:
     """Raise `DataError` if whoever wrote the file says that it is not complete."""
     said = file.attrs.get("complete")
-    if said is not None and (not said or str(said).lower() in ("false", "no", "0")):
+    if said is None or isinstance(said, h5py.Empty):
+        return
+    words = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in np.ravel(said)]
+    if any(word.strip().lower() in NOT_COMPLETE for word in words):
         raise DataError(f"{path}: says of itself that it is not complete (attribute complete); generate it again")
 
 
@@ -45,7 +51,7 @@ def require_memory_for(dataset: h5py.Dataset, path: Path, rows: int | None) -> N
     )
 
 
-def require_written(dataset: h5py.Dataset, path: Path, rows: int | None, linked: bool) -> None:
+def require_written(dataset: h5py.Dataset, path: Path, rows: int | None, linked: bool | None) -> None:
     """Raise `DataError` unless the first `rows` rows of a dataset, all if None, were written and can be unpacked."""
     _check_filters(dataset, path)
     _check_written(dataset, path, _rows(dataset, rows), linked, ())
@@ -56,7 +62,7 @@ def _rows(dataset: h5py.Dataset, rows: int | None) -> int:
     return there if rows is None else min(rows, there)
 
 
-def _check_written(dataset: h5py.Dataset, path: Path, rows: int, linked: bool, seen: tuple[Any, ...]) -> None:
+def _check_written(dataset: h5py.Dataset, path: Path, rows: int, linked: bool | None, seen: tuple[Any, ...]) -> None:
     if not dataset.shape:
         return  # a single number is said not to be a table by whoever wanted one
     if dataset.is_virtual:
@@ -97,7 +103,7 @@ def unwritten_rows(dataset: h5py.Dataset, rows: int) -> np.ndarray:
     return found[found < rows]
 
 
-def _check_virtual(dataset: h5py.Dataset, path: Path, rows: int, linked: bool, seen: tuple[Any, ...]) -> None:
+def _check_virtual(dataset: h5py.Dataset, path: Path, rows: int, linked: bool | None, seen: tuple[Any, ...]) -> None:
     """Raise `DataError` unless every row of a virtual dataset has a source, that is there and was written."""
     here = (str(path.resolve()), dataset.name)
     if here in seen:
@@ -123,7 +129,7 @@ def _check_virtual(dataset: h5py.Dataset, path: Path, rows: int, linked: bool, s
 
 
 def _check_source(
-    dataset: h5py.Dataset, file: h5py.File, path: Path, source: Any, linked: bool, seen: tuple[Any, ...]
+    dataset: h5py.Dataset, file: h5py.File, path: Path, source: Any, linked: bool | None, seen: tuple[Any, ...]
 ) -> None:
     found = node_at(file, source.dset_name, path, linked)
     if not isinstance(found, h5py.Dataset) or not found.shape:
@@ -177,9 +183,48 @@ def _available_with_plugins(number: int) -> bool:
     return bool(h5z.filter_avail(number))
 
 
-def stand_ins(dataset: h5py.Dataset) -> list[float]:
-    """The values that stand for missing ones: those of the CF attributes, and what unwritten storage is filled with."""
-    found = [value for name in MISSING_ATTRIBUTES for value in np.ravel(dataset.attrs.get(name, []))]
-    if dataset.id.get_create_plist().fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
-        found += [dataset.fillvalue] if dataset.fillvalue else []  # zero may well be a value
-    return [float(value) for value in found if np.isreal(value) and np.isfinite(value)]
+def require_unpacked(dataset: h5py.Dataset, path: Path) -> None:
+    """Raise `DataError` if a dataset says that its values are packed: read as they are, they would be other numbers."""
+    for name, neutral in PACKING.items():
+        if name in dataset.attrs and _numbers(dataset, name, path) != [neutral]:
+            raise DataError(
+                f"{path}: {dataset.name} is packed (attribute {name}); unpack it (value * scale_factor + add_offset), "
+                "or remove the attribute if it is not"
+            )
+
+
+def stands_for_missing(dataset: h5py.Dataset, path: Path, values: np.ndarray) -> np.ndarray:
+    """Where `values` of a dataset stand for missing ones, `[...]` bool: by the CF attributes, or as unwritten storage.
+
+    Compared as they are trained, as float32, since attributes may have another precision than the values. Raises
+    `DataError` for an attribute that is no number.
+    """
+    found = [value for name in MISSING_ATTRIBUTES for value in _numbers(dataset, name, path)]
+    if dataset.id.get_create_plist().fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED and dataset.fillvalue:
+        found.append(float(dataset.fillvalue))  # zero may well be a value
+    low, high = (_numbers(dataset, name, path)[:1] for name in ("valid_min", "valid_max"))
+    both = _numbers(dataset, "valid_range", path)
+    low, high = low or both[:1], high or both[1:2]
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32, copy=False)
+            found, low, high = ([float(np.float32(value)) for value in each] for each in (found, low, high))
+    missing = np.zeros(values.shape, bool)
+    for value in found:
+        missing |= values == value
+    for value in low:
+        missing |= values < value
+    for value in high:
+        missing |= values > value
+    return missing
+
+
+def _numbers(dataset: h5py.Dataset, name: str, path: Path) -> list[float]:
+    """The numbers in an attribute, also those written as text; none if it is not there or empty."""
+    listed = dataset.attrs.get(name)
+    try:
+        return [] if listed is None or isinstance(listed, h5py.Empty) else [float(value) for value in np.ravel(listed)]
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{path}: attribute {name} of {dataset.name} is {listed!r}, no number; remove it or make it one"
+        ) from None

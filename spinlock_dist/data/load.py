@@ -79,7 +79,10 @@ def load_batches(config: PrepareConfig, size: int) -> Batches:
     """
     source = _source(config)
     rows = source.rows if isinstance(source, FlatTable) else source.rows()
-    return Batches(rows, (_checked_shape(_choose(table, config)) for table in source.batches(size)))
+    families = config.families or {}
+    return Batches(
+        rows, (_checked_shape(completed(_choose(table, config), families)) for table in source.batches(size))
+    )
 
 
 def _path(config: PrepareConfig) -> Path:
@@ -133,6 +136,10 @@ def _checked_shape(table: FeatureTable) -> FeatureTable:
     for family, values in table.columns.items():
         if values.shape[-1] == 0 or (values.ndim == 3 and values.shape[1] == 0):
             raise DataError(f"{table.source}: family '{family}' has no columns (shape {list(values.shape)})")
+        unnamed = [place for place, name in enumerate(table.names[family], 1) if not name.strip() or "\0" in name]
+        if unnamed or not family.strip() or "\0" in family:
+            where = f"column {unnamed[0]} of family '{family}'" if unnamed else "a family"
+            raise DataError(f"{table.source}: {where} has no name, or one with a null character; name it")
         twice = [name for name, times in Counter(table.names[family]).items() if times > 1]
         if twice:
             raise DataError(

@@ -21,9 +21,9 @@ def read_labels(path: Path, rows: int) -> dict[str, np.ndarray]:
     Those of an HDF5 file that say something of every row. Raises `DataError` for a file that is none, or is damaged.
     """
     with opened_hdf5(path) as file:
-        group = node_at(file, METADATA, path, linked=False)
+        group = node_at(file, METADATA, path, linked=None)
         names = list(group) if isinstance(group, h5py.Group) else []
-        found = {name: _labels(node_at(group, name, path, linked=False), rows) for name in names}
+        found = {name: _labels(node_at(group, name, path, linked=None), rows) for name in names}
     return {name: labels for name, labels in found.items() if labels is not None}
 
 

@@ -6,6 +6,7 @@ Legend: N rows, B rows of a part, D columns.
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -28,7 +29,10 @@ def open_parquet(path: Path, max_samples: int | None) -> FlatTable:
     with reading(path, "parquet file"), _parquet(path) as file:
         schema, there = file.schema_arrow, file.metadata.num_rows
         refuse_duplicates(path, schema.names)
-        names = [name for name in schema.names if name not in _pandas_index(schema)]
+        index = _pandas_index(path, schema)
+        names = [name for name in schema.names if name not in index]
+        if not names:
+            raise DataError(f"{path}: the table has no columns{', only names of rows' if index else ''}")
         strange = [name for name in names if not _is_numeric(schema.field(name).type)]
         if strange:
             raise DataError(f"{path}: {not_numeric(strange)}")
@@ -61,10 +65,17 @@ def _parquet_parts(path: Path, names: Sequence[str], rows: int) -> Iterator[np.n
         raise DataError(f"{path}: {done} rows, but the file says it has {rows}; copy or write it again")
 
 
-def _pandas_index(schema: pyarrow.Schema) -> set[str]:
-    """The columns that pandas wrote as the names of the rows, and would read as such."""
-    found = (schema.pandas_metadata or {}).get("index_columns", [])
-    return {name for name in found if isinstance(name, str)}
+def _pandas_index(path: Path, schema: pyarrow.Schema) -> set[str]:
+    """The columns that pandas wrote as the names of the rows, and would read as such. Raises `DataError` if it does not
+    say which."""
+    try:
+        found = (schema.pandas_metadata or {}).get("index_columns", [])
+        return {name for name in found if isinstance(name, str)}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"{path}: what pandas noted in it is damaged ({error}), so that nobody can say which columns are names of "
+            "rows; write it again"
+        ) from None
 
 
 def _is_numeric(kind: pyarrow.DataType) -> bool:
@@ -91,14 +102,11 @@ def open_npz(path: Path, max_samples: int | None) -> FlatTable:
             raise DataError(
                 f"{path}: is {really(path)}; write it by np.savez(path, features=array, feature_names=names)"
             )
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if "features" not in archive.files:
-                raise DataError(f"{path}: no array 'features'; it has {', '.join(archive.files) or 'nothing'}")
-            shape, kind = _declared(path, "features")
-            given = None
-            if "feature_names" in archive.files:
-                _require_memory(path, "feature_names", *_declared(path, "feature_names"))
-                given = archive["feature_names"]
+        arrays = _arrays(path)
+        if "features" not in arrays:
+            raise DataError(f"{path}: no array 'features'; it has {', '.join(arrays) or 'nothing'}")
+        shape, kind = _declared(path, "features")
+        given = _listed_names(path) if "feature_names" in arrays else None
     if len(shape) != 2 or kind.kind not in "fiub":
         raise DataError(f"{path}: 'features' must be numbers [N, D], is {kind} {list(shape)}")
     names = positional_names(shape[1]) if given is None else _decoded(given.ravel())
@@ -116,22 +124,48 @@ def open_npz(path: Path, max_samples: int | None) -> FlatTable:
     )
 
 
+def _arrays(path: Path) -> list[str]:
+    """The names of the arrays in an .npz. Raises `DataError` if two have one name: which of them counts?"""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+    twice = [name for name, times in Counter(members).items() if times > 1]
+    if twice:
+        raise DataError(f"{path}: has two arrays '{twice[0].removesuffix('.npy')}'; write it again with one")
+    return [name.removesuffix(".npy") for name in members if name.endswith(".npy")]
+
+
+def _listed_names(path: Path) -> np.ndarray:
+    _require_memory(path, "feature_names", *_declared(path, "feature_names"))
+    with zipfile.ZipFile(path) as archive, archive.open("feature_names.npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def _declared(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and kind of an array of an .npz, by its head alone. Raises `DataError` unless it is plain."""
+    """Shape and kind of an array of an .npz, by its head alone. Raises `DataError` unless it is plain, and as long as
+    it says."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
         shape, _, kind = _head(file)
+        held = archive.getinfo(f"{name}.npy").file_size - file.tell()
     if kind.hasobject:
         raise DataError(
             f"{path}: not a readable .npz of plain arrays: '{name}' holds Python objects; save it as plain values "
             f"({name}.astype({'str' if name == 'feature_names' else 'float'}))"
+        )
+    wanted = int(np.prod(shape, dtype=object)) * kind.itemsize
+    if min(shape, default=0) < 0 or held != wanted:
+        raise DataError(
+            f"{path}: '{name}' {list(shape)} {kind} would be {wanted} bytes, and there are {held}; "
+            "copy or write it again"
         )
     return shape, kind
 
 
 def _head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether columns lie together, and kind of the array in a .npy; the file is then at its values."""
-    version_1 = np.lib.format.read_magic(file) == (1, 0)
-    return (np.lib.format.read_array_header_1_0 if version_1 else np.lib.format.read_array_header_2_0)(file)
+    major, _ = version = np.lib.format.read_magic(file)
+    if major not in (1, 2, 3):
+        raise ValueError(f"version {version} of .npy")
+    return (np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0)(file)
 
 
 def _require_memory(path: Path, name: str, shape: tuple[int, ...], kind: np.dtype) -> None:
@@ -151,7 +185,7 @@ def _npz_parts(path: Path, rows: int) -> Iterator[np.ndarray]:
         _require_memory(path, "features", shape, kind)
         with archive.open("features.npy") as file:
             values = np.lib.format.read_array(file, allow_pickle=False)
-        yield from (values[start : start + PART_ROWS] for start in range(0, rows, PART_ROWS))
+        yield from (values[start : min(start + PART_ROWS, rows)] for start in range(0, rows, PART_ROWS))
 
 
 def _unpacked(file: IO[bytes], rows: int, columns: int, kind: np.dtype) -> Iterator[np.ndarray]:

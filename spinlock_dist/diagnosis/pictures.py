@@ -5,7 +5,9 @@ Legend: N rows, D cleaned features, L levels, Q codebooks that are switched on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,8 @@ MOST_ROWS = 8000
 """Rows that are looked at, the first of those scored: more would change no picture."""
 STYLE = Path(__file__).parent / "page" / "figures.css"
 MARK = "<!-- spinlock_dist.diagnose -->"
+NAME_BYTES = 200
+"""Of the name of a drawing, at most; with an ending, and as a draft, a file's may have 255."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,26 @@ def write_figures(folder: Path, drawn: list[Drawn]) -> None:
     # A page brings its own background; alone, light lines would stand on white.
     style = f"<style>{STYLE.read_text(encoding='utf-8')}svg {{ background: var(--paper); }}</style>"
     with saying_why(folder, "--figures"), replacing_folder(folder) as draft:
-        for each in drawn:
-            for panel in each.panels:
-                name = "-".join(filter(None, (each.name, panel.name.replace(" ", "_"))))
-                head, inside = panel.svg.split(">", 1)
-                (draft / f"{name}.svg").write_text(f"{head}>{MARK}{style}{inside}\n", encoding="utf-8")
+        panels = [(each.name, panel) for each in drawn for panel in each.panels]
+        names = file_names(["-".join(filter(None, (figure, panel.name))) for figure, panel in panels])
+        for name, (_, panel) in zip(names, panels, strict=True):
+            head, inside = panel.svg.split(">", 1)
+            (draft / f"{name}.svg").write_text(f"{head}>{MARK}{style}{inside}\n", encoding="utf-8")
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Names of files for names of anything: nothing in them leads elsewhere, none is too long, no two are the same.
+
+    File systems may take capital and small letters for the same.
+    """
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        plain = re.sub(r"[^\w.,()\[\]=+-]", "_", name).encode()[:NAME_BYTES].decode(errors="ignore")
+        times = (f"-{count}" if count > 1 else "" for count in itertools.count(1))
+        found.append(next(f"{plain}{end}" for end in times if f"{plain}{end}".casefold() not in taken))
+        taken.add(found[-1].casefold())
+    return found
 
 
 def _is_ours(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from spinlock_dist.diagnosis.causes import causes, changed_data, raw_imbalance
 from spinlock_dist.diagnosis.pictures import Drawn
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.shown import in_html
 
 PAGE = Path(__file__).parent / "page"
 
@@ -28,7 +29,11 @@ def render_page(diagnosis: Diagnosis, drawn: Sequence[Drawn] = (), of: str = "a 
     """The page: all categories, the worst first, the figures, then each category with its causes, codebooks and
     features."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(PAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=in_html,
+        trim_blocks=True,
     )
 
     def causes_of(category: CategoryDiagnosis) -> list[str]:

@@ -119,9 +119,17 @@ def _checked(encoders: dict[str, FittedEncoder], table: FeatureTable) -> Feature
             raise DataError(f"{table.source}: no family '{family}', which the pipeline was fitted on")
         if table.names[family] != encoder.columns:
             raise DataError(
-                f"{table.source}: the columns of family '{family}' are not those the pipeline was fitted on"
+                f"{table.source}: the columns of family '{family}' are not those the pipeline was fitted on: "
+                f"{_difference(table.names[family], encoder.columns)}"
             )
     return table
+
+
+def _difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    """How other names than the wanted ones differ from them, by the first that does."""
+    lacking = [f"'{name}' is not there" for name in wanted if name not in found]
+    more = [f"'{name}' was not there then" for name in found if name not in wanted]
+    return ", ".join([*lacking[:1], *more[:1]]) or "they come in another order"
 
 
 def _encode(encoders: dict[str, FittedEncoder], table: FeatureTable) -> np.ndarray:

@@ -21,6 +21,7 @@ from results.records.study_folder import StudyFolder
 from results.records.trial_record import Kind
 from spinlock_dist.atomic_files import read_json, replacing, write_json
 from spinlock_dist.errors import ConfigError, SpinlockError
+from spinlock_dist.inputs import require_file
 from study.config import StudyConfig
 from study.search.optuna_internals import set_stored_attribute, wait_again
 
@@ -149,6 +150,7 @@ def repair(path: Path) -> bool:
     """
     if not path.exists():
         return False
+    require_file(path, SpinlockError)
     lines = path.read_bytes().splitlines(keepends=True)
     whole = [_is_whole(line) for line in lines]
     if all(whole):

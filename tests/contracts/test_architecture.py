@@ -290,6 +290,30 @@ def test_a_function_takes_few_arguments(path: Path) -> None:
             assert count <= MOST_ARGUMENTS, f"{name_of(path)}:{node.lineno} {node.name} takes {count}"
 
 
+# ---------------------------------------------------------------- time
+
+WALL_CLOCK = {"study/cluster/watch.py"}  # which says when it is set back
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_is_decided_by_a_clock_that_can_be_set(path: Path) -> None:
+    nodes = list(ast.walk(parse(path)))
+    uses = [node for node in nodes if isinstance(node, ast.Attribute | ast.ImportFrom)]
+    wall = [
+        f"{name_of(path)}:{node.lineno}"
+        for node in uses
+        if (isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.time", "time.time_ns"))
+        or (isinstance(node, ast.ImportFrom) and node.module == "time")
+    ]
+    assert not wall or name_of(path) in WALL_CLOCK, f"time.monotonic() is the clock for what lasts: {', '.join(wall)}"
+    # A date is for people: it is written as text where it is asked for, and never subtracted.
+    dates = {id(node.value) for node in uses if isinstance(node, ast.Attribute)}  # datetime.now(...).isoformat
+    shown = {id(node.value) for node in nodes if isinstance(node, ast.FormattedValue)}
+    for node in nodes:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("datetime.now", "datetime.utcnow", "date.today"):
+            assert id(node) in dates | shown, f"{name_of(path)}:{node.lineno} keeps a date to reckon with"
+
+
 # ---------------------------------------------------------------- no idle option
 
 

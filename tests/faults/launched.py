@@ -76,7 +76,9 @@ class Launched:
 
     def processes(self, title: str) -> dict[str, int]:
         """The ids of its processes whose title begins so, children of children too, by title."""
-        table = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+        table = subprocess.run(
+            ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ).stdout
         rows = [line.split(None, 2) for line in table.splitlines()]
         family = {self.process.pid}
         for _ in range(4):  # driver, raylet, worker

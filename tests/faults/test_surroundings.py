@@ -74,6 +74,42 @@ def test_few_file_handles(launch: Launcher, undisturbed: list[TrialRecord], ledg
     ledger.enter("256 file handles", "from the start", "refused, with the way out", [], 0)
 
 
+CLOCK = """
+import os, time
+
+set_back = os.environ.get("CLOCK_SET_BACK", "")
+if "CLOCK_HERE_ALONE" in os.environ:
+    os.environ.pop("CLOCK_SET_BACK", None)  # what this process starts keeps the true time
+
+
+def behind(clock, hour):
+    return lambda: clock() - (hour if os.path.exists(set_back) else 0)
+
+
+if set_back:
+    time.time, time.time_ns = behind(time.time, 3600.0), behind(time.time_ns, 3600 * 10**9)
+"""
+"""Python imports this before all else: its clock goes back an hour once a file is there."""
+
+
+@pytest.mark.parametrize("where", ["driver", "workers too"])
+def test_a_clock_that_is_set_back_an_hour(
+    launch: Launcher, undisturbed: list[TrialRecord], ledger: Ledger, tmp_path: Path, where: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CLOCK)
+    set_back = tmp_path / "set_back"
+    env = {"PYTHONPATH": f"{tmp_path}:{launch.repository}", "CLOCK_SET_BACK": str(set_back)}
+    launched = launch(f"clock-{where[:6]}", env=env | ({"CLOCK_HERE_ALONE": "1"} if where == "driver" else {}))
+    launched.wait_for(lambda: searches(launched))
+    set_back.touch()
+    assert launched.ends() == undisturbed
+    assert launched.printed.count("the clock was set back by 60 min") == 1
+    records = story(launched.study)
+    assert all(0 <= record.seconds < 600 for record in records)  # a twin takes none
+    assert launched.study.report.exists()
+    ledger.enter(f"the clock set back an hour, {where}", "during the search", "went on", records, TRIALS)
+
+
 # ---------------------------------------------------------------- disks
 
 PHASES = {"baseline": "baseline: ", "search": "search: ", "finals": "finals: ", "verification": "verification: "}

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 from spinlock_dist.checkpoint import META, WEIGHTS, load_checkpoint, read_meta
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.data.load import load_table
 from spinlock_dist.data.table import FeatureTable
-from spinlock_dist.errors import CheckpointError, DataError
+from spinlock_dist.errors import CheckpointError, DataError, SpinlockError
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import TrialOutcome, run_trial
 from tests.synthetic import write_table
@@ -143,3 +146,48 @@ def test_damage_is_reported_in_one_line(saved: Path, outcome: TrialOutcome) -> N
     assert "damaged" in message()
     (saved / META).unlink()
     assert "not a checkpoint" in message()
+
+
+def changed(saved: Path, name: str, change: Callable[[Any], Any]) -> None:
+    """Change an entry of meta.json, or an array of the weights."""
+    if name in (meta := json.loads((saved / META).read_text())):
+        (saved / META).write_text(json.dumps(meta | {name: change(meta[name])}))
+        return
+    tensors = load_file(saved / WEIGHTS)
+    (saved / WEIGHTS).write_bytes(save(tensors | {name: np.ascontiguousarray(change(tensors[name]))}))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("categories", lambda each: {n: [float(c) for c in columns] for n, columns in each.items()}, "every column"),
+        ("characteristics", lambda each: each[:1], "characteristics or fingerprint are not those of 3 categories"),
+        ("fingerprint", lambda _: 5, "characteristics or fingerprint"),
+        ("config", lambda _: None, r"checkpoint/meta\.json: expected a mapping"),
+        ("format_version", str, "format version '3', this program reads 3"),
+        ("pipeline/normalization/scale", lambda scale: scale * 0, "a scale is not above 0"),
+        ("pipeline/cleaning/high", lambda high: -np.abs(high) - 1e9, "a lower bound lies above its upper one"),
+    ],
+)
+def test_what_would_be_used_with_wrong_numbers_is_refused(
+    saved: Path, name: str, change: Callable[[Any], Any], said: str
+) -> None:
+    changed(saved, name, change)
+    with np.errstate(all="ignore"), pytest.raises(SpinlockError, match=said) as error:
+        load_checkpoint(saved, device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_so_large_that_nothing_finite_comes_of_them_are_refused(saved: Path) -> None:
+    tensors = load_file(saved / WEIGHTS)
+    huge = {name: each * 1e30 for name, each in tensors.items() if name.startswith("model/") and each.dtype.kind == "f"}
+    (saved / WEIGHTS).write_bytes(save(tensors | {name: each.astype(np.float32) for name, each in huge.items()}))
+    with np.errstate(all="ignore"), pytest.raises(CheckpointError, match=r"damaged: (a row of zeros|a token)"):
+        load_checkpoint(saved, device="cpu")
+
+
+@pytest.mark.parametrize("file", [META, WEIGHTS])
+def test_a_pointer_of_git_lfs_is_no_checkpoint(saved: Path, file: str) -> None:
+    (saved / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
+    with pytest.raises(CheckpointError, match=rf"{file}: damaged: it is a pointer of Git LFS, .*git lfs pull"):
+        load_checkpoint(saved, device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from study.launch_options import make_parser, study_config
 from study.provenance import study_space
 from study.search.storage import open_journal, release
 from study.validate import open_folder
-from tests.fuzz import bounded, inputs
+from tests.fuzz import bounded, bounds, inputs
 from tests.synthetic_study import build_study
 
 FILES = (
@@ -191,3 +192,39 @@ def test_any_table_of_a_study_with_one_thing_wrong(
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_a_sound_study_is_shown(runs: Path, command: str) -> None:
     assert COMMANDS[command](["s", "--runs", str(runs)]) == 0
+
+
+STORED = (
+    "study.yaml",
+    "trials.parquet",
+    "curves.parquet",
+    "baseline.json",
+    "verdict.json",
+    "final.json",
+    "optuna.journal",
+)
+
+
+@pytest.mark.parametrize("file", STORED)
+@pytest.mark.parametrize("how", ["gone", "a pipe", "a folder", "a link to nowhere"])
+def test_a_file_of_a_study_that_is_none_ends_no_command(runs: Path, tmp_path: Path, file: str, how: str) -> None:
+    shutil.copytree(runs, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "s" / file
+    path.unlink()
+    if how == "a pipe":
+        os.mkfifo(path)
+    elif how == "a folder":
+        path.mkdir()
+    elif how == "a link to nowhere":
+        path.symlink_to("nowhere")
+    with bounds():
+        for command in sorted(COMMANDS):
+            shown_or_said(command, tmp_path)
+
+
+def test_a_journal_that_is_a_pipe_is_not_written_to(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "s" / "optuna.journal").unlink()
+    os.mkfifo(tmp_path / "s" / "optuna.journal")
+    with bounds(), pytest.raises(SpinlockError, match=r"optuna\.journal: is a device or a pipe"):
+        begin_to_write(tmp_path)

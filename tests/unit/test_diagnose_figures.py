@@ -21,7 +21,7 @@ from spinlock_dist.diagnosis.figures.figure import Book, PictureData, PicturedCa
 from spinlock_dist.diagnosis.figures.shared import shared_information
 from spinlock_dist.diagnosis.figures.similarity import code_similarity
 from spinlock_dist.diagnosis.measure import diagnose
-from spinlock_dist.diagnosis.pictures import draw_figures, picture_data
+from spinlock_dist.diagnosis.pictures import draw_figures, file_names, picture_data
 from spinlock_dist.diagnosis.record import Diagnosis
 from spinlock_dist.diagnosis.render import render_page
 from spinlock_dist.errors import ConfigError
@@ -183,3 +183,12 @@ def test_the_command_writes_its_figures_and_replaces_only_these(outcome: TrialOu
     with pytest.raises(ConfigError, match="something else than the figures"):
         main([*command, str(tmp_path / "figures")])
     assert (tmp_path / "figures" / "mine.svg").exists()
+
+
+def test_names_of_files_lead_nowhere_and_are_all_different() -> None:
+    names = ["speed [m/s]", "speed [m_s]", "SPEED [m_s]", "../../x", "a\0b\x1b", "n" * 400, "n" * 401, "höhe (km), 2"]
+    found = file_names(names)
+    assert found[:5] == ["speed_[m_s]", "speed_[m_s]-2", "SPEED_[m_s]-3", ".._.._x", "a_b_"]
+    assert found[-1] == "höhe_(km),_2"
+    assert len({name.casefold() for name in found}) == len(names)
+    assert all(len(name.encode()) < 210 and "/" not in name for name in found)

@@ -74,6 +74,14 @@ def test_names_are_not_markup(diagnosis: Diagnosis) -> None:
     assert page.tags.count("i") == len(diagnosis.categories)
 
 
+def test_names_turn_and_hide_nothing(diagnosis: Diagnosis) -> None:
+    first, *others = diagnosis.categories
+    named = replace(diagnosis, categories=(replace(first, name="a\u202egnp\x1b[2J\u200b"), *others))
+    page = render_page(named)
+    assert "a\\u202egnp\\x1b[2J\\u200b" in page
+    assert not any(letter in page for letter in "\u202e\x1b\u200b")
+
+
 def test_links_lead_somewhere(diagnosis: Diagnosis) -> None:
     page = Page(render_page(diagnosis))
     links = page.values("href")

@@ -100,6 +100,21 @@ def test_train_replaces_its_own_checkpoint_and_no_other_folder(dataset: Path, tm
     assert (out / "notes.txt").read_text() == "mine"
 
 
+def test_a_checkpoint_of_a_study_is_not_replaced_unless_asked_for(dataset: Path, tmp_path: Path) -> None:
+    args = ["--dataset", str(dataset), *QUICK, "--json", "--out"]
+    assert spinlock_dist.train.main([*args, str(tmp_path / "c")]) == 0
+    (tmp_path / "c" / "training.state").unlink()  # which a study does not keep
+    before = content(tmp_path / "c")
+    with pytest.raises(ConfigError, match="holds a checkpoint of a study, of an earlier version, or a damaged one"):
+        spinlock_dist.train.main([*args, str(tmp_path / "c")])
+    with pytest.raises(ConfigError, match=r"c/t\.parquet: lies in the checkpoint .*/c; name a place beside it"):
+        spinlock_dist.tokenize.main([str(tmp_path / "c"), str(dataset), "--out", str(tmp_path / "c" / "t.parquet")])
+    with pytest.raises(ConfigError, match="lies in the checkpoint"):
+        spinlock_dist.train.main([*args, str(tmp_path / "c" / "deeper" / "still")])
+    assert content(tmp_path / "c") == before
+    assert spinlock_dist.train.main([*args, str(tmp_path / "c"), "--overwrite"]) == 0
+
+
 def test_what_was_measured_is_shown_although_the_checkpoint_cannot_be_written(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

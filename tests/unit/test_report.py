@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from results.analysis.importance import importances
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord, read_study
+from results.records.trial_record import TrialRecord
 from results.report.command import main
 from results.report.diagnoses import write_diagnoses
 from results.report.figures import FIGURES, figure_json, figures
@@ -413,6 +415,18 @@ def test_categories_are_named_by_their_features(study):
 
 
 def test_lanes_of_the_timeline_do_not_overlap(study):
+def set_back(record: TrialRecord) -> TrialRecord:
+    """A trial that began after the clock was set back by an hour."""
+    began = [datetime.fromisoformat(attempt.began) - timedelta(hours=1) for attempt in record.attempts]
+    attempts = [replace(attempt, began=each.isoformat()) for attempt, each in zip(record.attempts, began, strict=True)]
+    return replace(record, attempts=attempts)
+
+
+@pytest.mark.parametrize("clock", ["right", "set back"])
+def test_lanes_of_the_timeline_do_not_overlap(study, clock):
+    if clock == "set back":
+        half = len(study.search) // 2
+        study = replace(study, records=[*study.search[:half], *map(set_back, study.search[half:])])
     spans: dict[str, list[tuple[float, float]]] = {}
     for bars in FIGURES["timeline"].draw(study).data:
         for start, milliseconds, lane in zip(bars.base, bars.x, bars.y, strict=True):

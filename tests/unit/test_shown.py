@@ -24,6 +24,7 @@ ACTING = "a\x1b[2Jb\x1b]0;title\x07c\x9bd\u202ee\u2028f\r\ud83d"
 
 def test_no_letter_acts_on_a_terminal() -> None:
     assert plain(ACTING) == "a\\x1b[2Jb\\x1b]0;title\\x07c\\x9bd\\u202ee\\u2028f\\r\\ud83d"
+    assert plain("a\u200bb\ufeffc\xadd\U000e0041") == "a\\u200bb\\ufeffc\\xadd\\U000e0041"  # nor hides
     assert plain("speed [m/s]\tµ 𝜎\nü") == "speed [m/s]\tµ 𝜎\nü"
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
 from spinlock_dist import detokenize, tokenize
@@ -17,7 +24,15 @@ from spinlock_dist.data.load import load_table
 from spinlock_dist.errors import ConfigError, DataError
 from spinlock_dist.prepare import prepare
 from spinlock_dist.run import TrialOutcome, run_trial
-from spinlock_dist.token_files import TokenBatch, TokenHead, from_columns, open_tokens, token_columns, writing_tokens
+from spinlock_dist.token_files import (
+    MARK,
+    TokenBatch,
+    TokenHead,
+    from_columns,
+    open_tokens,
+    token_columns,
+    writing_tokens,
+)
 from tests.synthetic import write_table
 
 ROWS = 333
@@ -142,9 +157,129 @@ def test_a_token_beyond_its_codebook_is_refused(checkpoint: str, tmp_path: Path)
     head = TokenHead(tokenizer.identity, "x", token_columns(tokenizer))
     with writing_tokens(tmp_path / "bad.h5", head) as write:
         write(TokenBatch(np.arange(2), np.full((2, len(head.columns)), 255)))
-    with pytest.raises(DataError, match="beyond its codebook"):
+    said = rf"bad\.h5: damaged: token 255 in place 0 lies beyond its codebook, {head.columns[0].name} of"
+    with pytest.raises(DataError, match=said):
         detokenize.main([checkpoint, str(tmp_path / "bad.h5"), "--out", str(tmp_path / "features.npz")])
     assert not (tmp_path / "features.npz").exists()
+
+
+def empty(file: h5py.File) -> None:
+    file["tokens"].resize(0, axis=0)
+    file["row"].resize(0, axis=0)
+
+
+def replaced(name: str, content: Any) -> Callable[[h5py.File], None]:
+    def replace(file: h5py.File) -> None:
+        wide = file["tokens"].shape
+        del file[name]
+        if isinstance(content, h5py.ExternalLink | h5py.SoftLink):
+            file[name] = content
+        else:
+            file.create_dataset(name, wide, content, chunks=(50, wide[1]))
+
+    return replace
+
+
+def from_elsewhere(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout(file["tokens"].shape, np.uint8)
+    layout[:] = h5py.VirtualSource("gone.h5", "tokens", layout.shape)
+    del file["tokens"]
+    file.create_virtual_dataset("tokens", layout)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (empty, "has no rows of tokens"),
+        (replaced("tokens", np.uint8), f"{ROWS} of {ROWS} rows were never written"),
+        (replaced("tokens", np.float32), "'tokens' is not there, or not of its kind"),
+        (
+            replaced("tokens", h5py.ExternalLink("/etc/passwd", "/x")),
+            "lies in another file, /etc/passwd; copy the data",
+        ),
+        (replaced("row", h5py.SoftLink("/nowhere")), "is a link to /nowhere, which is not there"),
+        (from_elsewhere, "lies in another file, .*gone.h5; copy the data into the file$"),
+    ],
+)
+def test_tokens_that_are_not_there_are_not_read_as_zeros(
+    checkpoint: str, dataset: Path, tmp_path: Path, change: Callable[[h5py.File], None], said: str
+) -> None:
+    path = tmp_path / "tokens.h5"
+    assert tokenize.main([checkpoint, str(dataset), "--out", str(path), "--device", "cpu"]) == 0
+    with h5py.File(path, "a") as file:
+        change(file)
+    with pytest.raises(DataError, match=said):
+        detokenize.main([checkpoint, str(path), "--out", str(tmp_path / "f.h5"), "--device", "cpu"])
+    assert not (tmp_path / "f.h5").exists()
+
+
+@pytest.mark.parametrize("said", [5, None])
+def test_a_parquet_file_of_tokens_that_names_no_tokenizer_is_refused(
+    checkpoint: str, dataset: Path, tmp_path: Path, said: object
+) -> None:
+    path = tmp_path / "tokens.parquet"
+    assert tokenize.main([checkpoint, str(dataset), "--out", str(path), "--device", "cpu"]) == 0
+    table = pyarrow.parquet.read_table(path)
+    head = json.loads(table.schema.metadata[MARK.encode()]) | {"checkpoint": said}
+    pyarrow.parquet.write_table(table.replace_schema_metadata({MARK: json.dumps(head)}), path)
+    with pytest.raises(DataError, match="damaged: 'checkpoint' and 'dataset' are not texts"):
+        detokenize.main([checkpoint, str(path), "--out", str(tmp_path / "f.h5"), "--device", "cpu"])
+
+
+def test_a_family_made_of_fields_alone_is_tokenized_row_by_row(tmp_path: Path) -> None:
+    fields = np.random.default_rng(0).normal(size=(40, 1, 16, 16)).astype(np.float32)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["inputs/fields"] = fields
+        file["features/summary/features"] = np.zeros((40, 2), np.float32)  # not asked for
+    config = TrialConfig(
+        prepare={"dataset": str(tmp_path / "f.h5"), "families": {"initial": {"encoder": "initial_hybrid"}}},
+        training={"epochs": 1, "batch_size": 16, "device": "cpu"},
+        model={"hidden": 8},
+    )
+    run_trial(config, prepare(config.prepare)).save(tmp_path / "c")
+    assert tokenize.main([str(tmp_path / "c"), "--out", str(tmp_path / "t.h5"), "--device", "cpu"]) == 0
+    tokenizer = load_checkpoint(tmp_path / "c", device="cpu")
+    [batch] = open_tokens(tmp_path / "t.h5").batches(1000)
+    assert np.array_equal(from_columns(batch.tokens, tokenizer), tokenizer.encode(load_table(config.prepare)))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_stopped_while_it_writes_leaves_nothing_half(
+    checkpoint: str, dataset: Path, tmp_path: Path, repository: Path, stop: signal.Signals
+) -> None:
+    with np.load(dataset) as archive:
+        rows = np.tile(archive["features"], (2000, 1))
+        np.savez(tmp_path / "large.npz", features=rows, feature_names=archive["feature_names"])
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-m", "spinlock_dist.tokenize", checkpoint, str(tmp_path / "large.npz"), "--out"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "out" / "t.h5"), "--device", "cpu"], stderr=subprocess.PIPE, text=True, cwd=repository
+    ) as process:
+        while process.poll() is None and not any((tmp_path / "out").iterdir()):
+            time.sleep(0.01)
+        process.send_signal(stop)
+        _, said = process.communicate()
+    assert process.returncode == 130 and said.endswith("interrupted\n") and "Traceback" not in said
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (lambda names: names[::-1], "they come in another order"),
+        (lambda names: ["zzz", *names[1:]], "is not there, 'zzz' was not there then"),
+    ],
+)
+def test_other_columns_are_named(
+    checkpoint: str, dataset: Path, tmp_path: Path, columns: Callable[[list[str]], list[str]], said: str
+) -> None:
+    with np.load(dataset) as archive:
+        names = columns([name.partition("::")[2] for name in archive["feature_names"]])
+        families = [name.partition("::")[0] for name in archive["feature_names"]]
+        renamed = [f"{family}::{name}" for family, name in zip(families, names, strict=True)]
+        np.savez(tmp_path / "d.npz", features=archive["features"], feature_names=renamed)
+    with pytest.raises(DataError, match=said):
+        tokenize.main([checkpoint, str(tmp_path / "d.npz"), "--out", str(tmp_path / "t.h5"), "--device", "cpu"])
 
 
 def test_outputs_replace_their_own_kind_alone(checkpoint: str, dataset: Path, tokens: Path, tmp_path: Path) -> None:
