@@ -129,6 +129,7 @@ SAMPLERS: Registry[Any] = Registry(
     "sampler",
     {
         "tpe": "study.samplers.optuna_samplers:TPE",
+        "composite": "study.samplers.fvu_composite:COMPOSITE",
         "gp": "study.samplers.optuna_samplers:GP",
         "nsga2": "study.samplers.optuna_samplers:NSGA2",
         "random": "study.samplers.optuna_samplers:RANDOM",
