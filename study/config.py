@@ -121,6 +121,8 @@ class UntilConfig(Section):
     """A feasible trial has at most this imbalance on the validation rows."""
     no_improvement: int | None = Field(None, ge=1)
     """This many trials in a row brought no better feasible one, or for a Pareto front nothing new on it."""
+    gain: float | None = Field(None, gt=0, lt=1)
+    """12 more trials would be expected to lower the least imbalance by less than this share."""
     since: int = Field(0, ge=0)
     """Trials at the start that no limit counts; `--extend` sets it to the number there are."""
 

@@ -59,6 +59,10 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         "until.no_improvement",
         {"type": int, "metavar": "N", "help": "or when so many trials in a row bring none"},
     ),
+    "--min-gain": (
+        "until.gain",
+        {"type": float, "metavar": "SHARE", "help": "or when 12 more are expected to gain less, e.g. 0.02"},
+    ),
     "--epochs": (
         "epochs",
         {"type": int, "metavar": "N", "help": "epochs of a trial (default: the space's, or the base's)"},

@@ -9,6 +9,7 @@ over the conditional, mixed space. The acquisition is log noisy expected improve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,8 @@ ANCHORS = 10
 RANDOM, NEAR, TOP = 400, 40, 8
 """Candidates drawn at random, neighbours of each of the best, and how many of the best have neighbours."""
 WIDTHS = (0.1, 0.03, 0.01)
+POOL = 120
+"""Candidates of which those for several trials at once are chosen."""
 SOFT = 0.02
 """By what share of its spread a step is rounded off, so that no candidate's improvement is exactly zero."""
 
@@ -195,18 +198,19 @@ class Model:
     def _draw(self) -> None:
         """Draw the outputs of the anchors, and what of them is best in each sample."""
         mean, covariance = self._gp.jointly(self._anchors)
-        count = len(self._anchors)
-        jitter = 1e-6 * np.trace(covariance, axis1=1, axis2=2)[:, None, None] / count * np.eye(count) + 1e-12 * np.eye(
-            count
-        )
-        self._inverse = np.linalg.inv(covariance + jitter)
-        root = np.linalg.cholesky(covariance + jitter)
-        self._away = np.einsum("kbc,sck->sbk", root, self._rng.normal(size=(SAMPLES, count, len(root))))
-        self._chance = self._rng.normal(size=(SAMPLES, 1, len(root)))
+        self._inverse = np.linalg.inv(_firm(covariance))
+        self._away = self._samples(covariance)
+        self._chance = self._rng.normal(size=(SAMPLES, 1, len(covariance)))
         value, excess, _ = self._columns.composed(mean + self._away)
         highest = value.max(axis=1) + value.std()
         self._reference = np.where(excess <= 0, value, highest[:, None]).min(axis=1)
         self._soft = SOFT * max(float(value.std()), 1e-6)
+
+    def _samples(self, covariance: np.ndarray, count: int = SAMPLES) -> np.ndarray:
+        """Draws `[count, B, K]` about zero with covariances `[K, B, B]`."""
+        root = np.linalg.cholesky(_firm(covariance))
+        normal_KSB = self._rng.normal(size=(len(root), count, root.shape[1]))
+        return (normal_KSB @ root.transpose(0, 2, 1)).transpose(1, 2, 0)
 
     def expected_gain(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of candidates `[M, P]`: the log of the expected improvement `[M]`, and of the expected seconds `[M]`."""
@@ -239,10 +243,43 @@ class Model:
             centres, rows = best, rows[:0]
         return best[0], float(np.exp(gains[0]))
 
+    def gain_of(self, more: int) -> float:
+        """By how much the best value is expected to fall if `more` well chosen settings are tried at once.
+
+        They are chosen by one half of the samples and judged by the other, which their luck does not reach. Infinite
+        where none that was tried is expected to keep the constraints.
+        """
+        around = (self.space.near(self._rng, self._best.repeat(POOL // 4, axis=0), width) for width in WIDTHS)
+        pool = self._new(np.concatenate([self.space.random(self._rng, RANDOM), *around]))
+        gain, _ = self.expected_gain(pool)
+        rows = self._at_the_end(pool[np.argsort(-gain, kind="stable")[:POOL]])
+        mean, covariance = self._gp.jointly(np.concatenate([self._anchors, rows]))
+        drawn = mean + self._samples(covariance, 4 * SAMPLES)
+        value, excess, _ = self._columns.composed(drawn)
+        value = np.where(excess <= 0, value, np.inf)
+        count = len(self._anchors)
+        least, chosen = value[:, :count].min(axis=1), value[:, count:]
+        known = np.isfinite(least)
+        least, chosen = least[known], chosen[known]
+        half, best = len(least) // 2, least.copy()
+        if not half:
+            return math.inf
+        for _ in range(min(more, chosen.shape[1])):
+            falls = np.maximum(best[:half, None] - chosen[:half], 0).mean(axis=0)
+            best = np.minimum(best, chosen[:, falls.argmax()])
+        return float((least - best)[half:].mean())
+
     def _new(self, rows: np.ndarray) -> np.ndarray:
         """Those of `rows` that were not tried, or all if there are none."""
         nearest = self.space.distances(rows, self._taken).sum(axis=0).min(axis=1)
         return rows[nearest > 1e-12] if (nearest > 1e-12).any() else rows
+
+
+def _firm(covariance: np.ndarray) -> np.ndarray:
+    """Covariances `[K, B, B]` with what rounding may have taken from them."""
+    count = covariance.shape[1]
+    size = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / count
+    return covariance + (1e-6 * size + 1e-12) * np.eye(count)
 
 
 def _reached(trials: Sequence[FrozenTrial]) -> np.ndarray:

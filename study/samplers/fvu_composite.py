@@ -49,8 +49,11 @@ def seconds(trial: FrozenTrial) -> float | None:
     return trial.user_attrs.get(SECONDS)
 
 
+TIMED = Composite(told_value, log_errors, compose, seconds)
+UNTIMED = Composite(told_value, log_errors, compose, None)
+
 COMPOSITE = SamplerKind(
-    make=lambda seed: CompositeSampler(Composite(told_value, log_errors, compose, seconds), seed=seed),
+    make=lambda seed: CompositeSampler(TIMED, seed=seed),
     several_objectives=False,
-    make_untimed=lambda seed: CompositeSampler(Composite(told_value, log_errors, compose, None), seed=seed),
+    make_untimed=lambda seed: CompositeSampler(UNTIMED, seed=seed),
 )

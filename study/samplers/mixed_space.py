@@ -93,7 +93,8 @@ class MixedSpace:
             fresh = rng.random(len(rows))
             choices = self.choices[place]
             fresh = np.floor(fresh * choices) if choices else fresh
-            rows[:, place] = np.where(off, INACTIVE, np.where(rows[:, place] == INACTIVE, fresh, rows[:, place]))
+            kept = np.where(rows[:, place] == INACTIVE, fresh, rows[:, place])
+            rows[:, place] = np.where(off, INACTIVE, _on_grid(self.distributions[self.names[place]], kept))
         return rows
 
     def distances(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -129,6 +130,20 @@ def _value(distribution: BaseDistribution, at: float) -> Any:
         value = distribution.low + distribution.step * round((value - distribution.low) / distribution.step)
     value = min(distribution.high, max(distribution.low, value))
     return int(value) if isinstance(distribution, IntDistribution) else float(value)
+
+
+def _on_grid(distribution: BaseDistribution, at: np.ndarray) -> np.ndarray:
+    """Coordinates `[N]` moved to those of values that there are: no two of them then stand for the same."""
+    step = getattr(distribution, "step", None)
+    if step is None:
+        return at
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = _ends(distribution)
+    values = low + at * (high - low)
+    values = np.exp(values) if distribution.log else values
+    values = distribution.low + step * np.round((values - distribution.low) / step)
+    values = np.clip(values, distribution.low, distribution.high)
+    return ((np.log(values) if distribution.log else values) - low) / (high - low)
 
 
 def _ends(distribution: BaseDistribution) -> tuple[float, float]:
