@@ -120,6 +120,8 @@ class UntilConfig(Section):
     """A feasible trial has at most this imbalance on the validation rows."""
     no_improvement: int | None = Field(None, ge=1)
     """This many trials in a row brought no better feasible one, or for a Pareto front nothing new on it."""
+    gain: float | None = Field(None, gt=0, lt=1)
+    """12 more trials would be expected to lower the least imbalance by less than this share."""
     since: int = Field(0, ge=0)
     """Trials at the start that no limit counts; `--extend` sets it to the number there are."""
 
@@ -128,6 +130,7 @@ SAMPLERS: Registry[Any] = Registry(
     "sampler",
     {
         "tpe": "study.samplers.optuna_samplers:TPE",
+        "composite": "study.samplers.fvu_composite:COMPOSITE",
         "gp": "study.samplers.optuna_samplers:GP",
         "nsga2": "study.samplers.optuna_samplers:NSGA2",
         "random": "study.samplers.optuna_samplers:RANDOM",

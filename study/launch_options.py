@@ -112,6 +112,10 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
             "until.no_improvement",
             {"type": int, "metavar": "N", "help": "or when so many trials in a row bring none"},
         ),
+        "--min-gain": (
+            "until.gain",
+            {"type": float, "metavar": "SHARE", "help": "or when 12 more are expected to gain less, e.g. 0.02"},
+        ),
     },
     "where it runs": {
         "--gpus": (

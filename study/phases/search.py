@@ -25,6 +25,7 @@ from study.phases.tournament import Arm
 from study.samplers.build import guards_notice, make_sampler
 from study.search.checkpoint_retention import CheckpointRetention
 from study.search.constraints import COUNT, Baseline
+from study.search.expected_gain import expected_gain, in_words
 from study.search.optuna_internals import enqueued_params
 from study.search.owner import claim
 from study.search.schedulers import NeverStop, PerTrialScheduler, make_scheduler
@@ -116,6 +117,8 @@ class Search:
         study.set_user_attr(ENDED, reason)
         self.reason = reason
         self.context.events.on_message(f"search ended: {reason}")
+        if config.until.gain is None and (gain := expected_gain(study)) is not None:
+            self.context.events.on_message(in_words(gain))
         return records
 
     def open(self, baseline: Sequence[TrialRecord]) -> optuna.Study:

@@ -1,1 +1,1 @@
-"""Samplers: how Optuna's are built."""
+"""Samplers: how Optuna's are built, and one of our own."""

@@ -78,6 +78,8 @@ def check_sampler(config: StudyConfig, given: GivenSampler | None = None) -> Non
     kind, fault = SAMPLERS.get(name), None
     if config.objective == "single" and kind is not None and not kind.single_objective:
         fault = "keeps a front of several objectives: add --objective pareto, or use tpe"
+    elif config.objective == "pareto" and kind is not None and not kind.several_objectives:
+        fault = "minimizes one number: leave out --objective pareto, or use tpe"
     elif config.deterministic and (kind is None or not kind.stateless):
         fault = "keeps a state of its own, which --deterministic cannot restore: leave that out, or use tpe"
     if fault is not None:
@@ -105,7 +107,8 @@ def make_sampler(config: StudyConfig, given: GivenSampler | None = None) -> Base
     kind = SAMPLERS[config.sampler]
     if not kind.stateless:
         return kind.make(_seed(config))
-    return PerTrialSeed(lambda number: kind.make(_seed(config, number)))
+    make = kind.make_untimed if config.deterministic and kind.make_untimed else kind.make
+    return PerTrialSeed(lambda number: make(_seed(config, number)))
 
 
 def _made(config: StudyConfig, given: GivenSampler) -> BaseSampler:

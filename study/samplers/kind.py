@@ -21,3 +21,8 @@ class SamplerKind:
     resumed or deterministic study goes on as if nothing had happened."""
     single_objective: bool = True
     """Whether it is of use where one number is minimized."""
+    several_objectives: bool = True
+    """Whether it is of use where several numbers are minimized."""
+    make_untimed: Callable[[int], BaseSampler] | None = None
+    """The same without regard to what trials took, which no two runs have in common, for deterministic studies; absent
+    if `make` has no regard to it."""

@@ -69,7 +69,7 @@ class Setup:
 
 
 SETUPS = [
-    *(Setup(sampler, "single", space()) for sampler in ("tpe", "gp", "random", "qmc")),
+    *(Setup(sampler, "single", space()) for sampler in ("tpe", "composite", "gp", "random", "qmc")),
     *(Setup(sampler, "pareto", space()) for sampler in ("tpe", "gp", "nsga2", "random", "qmc")),
 ]
 

@@ -414,7 +414,6 @@ def test_categories_are_named_by_their_features(study):
         assert label.startswith(f"{name}: {study.categories[name][0].rpartition('::')[2]}")
 
 
-def test_lanes_of_the_timeline_do_not_overlap(study):
 def set_back(record: TrialRecord) -> TrialRecord:
     """A trial that began after the clock was set back by an hour."""
     began = [datetime.fromisoformat(attempt.began) - timedelta(hours=1) for attempt in record.attempts]

@@ -78,6 +78,7 @@ def test_the_stream_is_seeded_and_goes_on_after_a_resume():
     ("settings", "message"),
     [
         ({"sampler": "nsga2"}, "--sampler nsga2: keeps a front of several objectives: add --objective pareto"),
+        ({"sampler": "composite", "objective": "pareto"}, "--sampler composite: minimizes one number: leave out"),
         ({"sampler": "qmc", "deterministic": True}, "--sampler qmc: keeps a state of its own"),
         ({"sampler": "package.Sampler"}, "sampler package.Sampler is code, which a file alone never imports"),
     ],

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from results.records.optuna_trials import STATE, finished_trials
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
+from study.search.expected_gain import expected_gain
 from study.search.stop_criteria import StopCriteria, check_stop_criteria, reached, with_more_trials
 from study.search.storage import open_journal
 
@@ -72,6 +73,44 @@ def test_an_extension_counts_anew_but_knows_what_was_found_before():
     assert not reached(until, [*row, told(4), told(4)])
     assert reached(until, [*row, told(4), told(4), told(3.5)])
     assert not reached(until, [*row, told(4), told(4), told(2.5)])
+
+
+# ---------------------------------------------------------------- what more would gain
+
+
+def searched(trials: int, slope: float, broken: float = -1) -> optuna.Study:
+    """A study of imbalances that fall to the low end of a parameter, of which the lower half is not tried yet."""
+    study = optuna.create_study()
+    for number in range(trials):
+        x = 0.5 + 0.5 * (0.618 * number % 1)
+        study.add_trial(
+            optuna.create_trial(
+                params={"x": x},
+                distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+                value=0.5 + slope * x,
+                user_attrs={STATE: "complete"},
+                constraints={"g": broken},
+            )
+        )
+    return study
+
+
+def test_a_search_ends_when_more_trials_are_expected_to_gain_too_little():
+    def reason(study: optuna.Study, gain: float) -> str | None:
+        return StopCriteria(UntilConfig(gain=gain), study, ONE_CPU).reason()
+
+    flat, steep = searched(20, 0.0), searched(20, 0.4)
+    assert reason(flat, 0.01) == "12 more trials would be expected to gain 0.0%, the limit is 1.0%"
+    assert reason(steep, 0.05) is None
+    gain = expected_gain(steep)
+    assert gain == expected_gain(steep)
+    assert 0.05 < gain < 1 - 10**-0.2  # as if the slope went on, at most
+
+
+def test_of_few_trials_and_of_none_that_keeps_the_guards_nothing_is_expected():
+    assert expected_gain(searched(8, 0.0)) is None
+    assert expected_gain(searched(20, 0.4, broken=1.0)) is None
+    assert expected_gain(optuna.create_study(directions=["minimize"] * 3)) is None
 
 
 # ---------------------------------------------------------------- time

@@ -1,0 +1,59 @@
+"""The composite sampler of a study: it knows the error of every category, and how imbalance and guards follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from results.analysis.pareto import told_values
+from results.records.optuna_trials import METRICS, PENALTY, SECONDS
+from spinlock_dist.metrics.record import Metrics
+from study.samplers.composite import VALUE, Composite, CompositeSampler
+from study.samplers.kind import SamplerKind
+
+LEAST_FVU = 1e-6
+"""As in the imbalance."""
+
+
+def told_value(trial: FrozenTrial) -> float | None:
+    """What a study tells of a trial that completed, of one that was stopped as far as it got."""
+    metrics: dict[str, Any] | None = trial.user_attrs.get(METRICS)
+    if metrics is None:
+        return trial.values[0] if trial.values else None
+    value, *_ = told_values(Metrics.from_json(metrics), trial.user_attrs.get(PENALTY, 0.0), 1)
+    return value
+
+
+def log_errors(trial: FrozenTrial) -> Mapping[str, float]:
+    """The log FVU of every category."""
+    fvu: dict[str, float] = trial.user_attrs.get(METRICS, {}).get("fvu", {})
+    return {name: math.log(max(value, LEAST_FVU)) for name, value in fvu.items()}
+
+
+def compose(log_fvu: np.ndarray) -> Mapping[str, np.ndarray]:
+    """What follows from log FVUs `[..., C]`: log10 imbalance, and the guards of worst and mean up to a constant."""
+    worst = log_fvu.max(axis=-1)
+    return {
+        VALUE: (worst - log_fvu.min(axis=-1)) / math.log(10),
+        "fvu_worst": worst,
+        "fvu_mean": np.log(np.exp(log_fvu).mean(axis=-1)),
+    }
+
+
+def seconds(trial: FrozenTrial) -> float | None:
+    """What a trial took on its worker; nothing of one that took the outcome of another."""
+    return trial.user_attrs.get(SECONDS)
+
+
+TIMED = Composite(told_value, log_errors, compose, seconds)
+UNTIMED = Composite(told_value, log_errors, compose, None)
+
+COMPOSITE = SamplerKind(
+    make=lambda seed: CompositeSampler(TIMED, seed=seed),
+    several_objectives=False,
+    make_untimed=lambda seed: CompositeSampler(UNTIMED, seed=seed),
+)
