@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -199,7 +200,8 @@ class Search:
         no room.
         """
         try:
-            self.tuner(study, searcher, events).fit()
+            with signals_given_back():
+                self.tuner(study, searcher, events).fit()
         except Exception as error:
             if killed_by_memory_monitor(error) and release(study, "out of memory", "Ray's memory monitor killed it"):
                 events.on_message("Ray's memory monitor killed a process: the trials that ran get twice the resources")
@@ -275,6 +277,18 @@ class _Silent(tune.ProgressReporter):
 
     def report(self, trials: Sequence[tune.experiment.Trial], done: bool, *sys_info: str) -> None:
         """Is not called."""
+
+
+@contextmanager
+def signals_given_back() -> Iterator[None]:
+    """Have signals handled afterwards as before. Tune takes Ctrl-C over and keeps it: the finals would not heed it."""
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            with suppress(ValueError, TypeError):  # not the main thread, or a handler that Python did not set
+                signal.signal(kind, handler)
 
 
 def _trial_name(trial: tune.experiment.Trial) -> str:

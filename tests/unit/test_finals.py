@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
 from study.events import PhaseStart, StudyEvents
 from study.phases.finals import Finals, arms_and_controls, choose_finalists, matched_control, terms_of
-from study.phases.search import Searched
+from study.phases.search import Searched, signals_given_back
 
 STRATEGY, RATE = "compression.strategy", "training.learning_rate"
 
@@ -221,3 +222,10 @@ def test_finals_that_cannot_be_held_are_refused(given, message):
 def test_settings_of_an_earlier_version_that_said_what_all_finals_are_now_are_read():
     given = {"name": "s", "finals": {"top": 1, "replicates": 6, "data": "splits", "categories": "kept"}}
     assert parse_config(StudyConfig, given, "test").finals.top == 1
+
+
+def test_ctrl_c_is_heeded_again_after_the_search():
+    before = signal.getsignal(signal.SIGINT)
+    with signals_given_back():
+        signal.signal(signal.SIGINT, lambda *_: None)  # as Tune does, which leaves it so
+    assert signal.getsignal(signal.SIGINT) is before
