@@ -137,7 +137,7 @@ def test_the_first_screen_says_which_config_and_why_with_names_of_features(study
     worst = study.baseline.metrics.worst_category
     first = study.categories[worst][0].rpartition("::")[2]
     why = outcome.reasons[0]
-    assert why.startswith(f"Why: worst under uniform ratios was {worst} ({len(study.categories[worst])} features")
+    assert f"worst under uniform ratios was {worst} ({len(study.categories[worst])} features" in why
     assert first in why and " bits where uniform ratios give " in why and "codes " in why
     assert f"FVU {study.baseline.metrics.fvu[worst]:.3f} to {study.best.metrics.fvu[worst]:.3f}" in why
     listed = next(table for table in sections(study)["config"].tables if table.heads[-1] == "features")
@@ -249,6 +249,8 @@ def test_the_first_line_is_the_verdict(study, word, heading):
     for finding in study.verdict["findings"]:
         finding["verdict"] = word if finding["arm"] == exported else "better"
     assert outcome_of(study).startswith(heading)
+    opening = "Why: worst under" if word == "better" else "What it did: worst under"
+    assert sections(study)["outcome"].reasons[0].startswith(opening)
 
 
 def test_a_study_that_runs_says_what_it_has_so_far(runs):

@@ -33,7 +33,7 @@ def section(study: StudyRecord) -> Section:
         tone={"better": "better", "more even, but worse": "worse", "worse": "worse"}.get(word, ""),
         texts=[*_config(study, choice), *([] if told else [_so_far(study)])],
         tiles=_effect_tiles(choice) if choice and choice["effects"] else _tiles(study),
-        reasons=_reasons(study),
+        reasons=_reasons(study, word),
         links=_links(study),
         notes=[told["conclusion"]] if "conclusion" in told else [],
         tables=[_finalists(study)],
@@ -59,8 +59,11 @@ def _config(study: StudyRecord, choice: dict[str, Any] | None) -> list[str]:
     return [text]
 
 
-def _reasons(study: StudyRecord) -> list[str]:
-    """Where the best trial has other bits than uniform ratios, and what came of it, with the names of features."""
+def _reasons(study: StudyRecord, word: str) -> list[str]:
+    """Where the best trial has other bits than uniform ratios, and what came of it, with the names of features.
+
+    Of one that is not shown to be better, `word` being the verdict, it is no reason but what it did.
+    """
     best, base = study.best, study.baseline
     if best is None or best.metrics is None or base is None or base.metrics is None:
         return []
@@ -70,7 +73,8 @@ def _reasons(study: StudyRecord) -> list[str]:
     if not found or not best.metrics.codebooks:
         return []
     worst, gained = found[0], [each.bits[1] - each.bits[0] for each in found]
-    texts = [f"Why: worst under uniform ratios was {worst.in_words(study)}."]
+    opening = "Why" if word == "better" else "What it did"
+    texts = [f"{opening}: worst under uniform ratios was {worst.in_words(study)}."]
     if (given := sum(change for change in gained if change > 0)) >= LEAST_BITS:
         donor = found[gained.index(min(gained))]
         takers = sum(change >= LEAST_BITS for change in gained)
