@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from spinlock_dist.command import command_parser, tool
 from spinlock_dist.errors import ConfigError, SpinlockError, run_command
+from spinlock_dist.inputs import require_file
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         raise SpinlockError(f"study '{folder.name}' has no trials yet: its search begins after the baseline")
     if find_spec("optuna_dashboard") is None:
         raise SpinlockError(f"the Optuna dashboard is not installed: {tool('pip')} install optuna-dashboard")
+    require_file(folder.journal, SpinlockError)
     serve(folder.journal, args.port)
     return 0
 
