@@ -25,6 +25,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     folder = Path(folder)
     if not os.path.exists(folder / META):
         restore(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder}: is no folder; a checkpoint of this program is one")
     path = folder / META
     require_file(path, CheckpointError, f"not there: {folder} is not a checkpoint")
     if path.stat().st_size > MOST_BYTES:

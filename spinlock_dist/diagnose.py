@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError("--figures: drawn of checkpoints of this program alone; leave it out")
     if args.figures:
         check_output(args.figures, FIGURE_FOLDER, "--figures")
+        _require_apart(args.html, args.figures)
     tokenizer, table, labels, parts, note = _spinlocks(args) if theirs else _ours(args)
     if args.category is not None:
         _require(args.category, [category.name for category in tokenizer.categories])
@@ -69,6 +70,14 @@ def main(argv: list[str] | None = None) -> int:
         if path:
             print(f"{what}: {path}")
     return 0
+
+
+def _require_apart(page: Path | None, figures: Path) -> None:
+    """Raise `ConfigError` if one of two outputs lies where the other is to be."""
+    if page is not None:
+        one, other = page.resolve(), figures.resolve()
+        if one == other or other in one.parents or one in other.parents:
+            raise ConfigError(f"--html {page} and --figures {figures}: one lies in the other; name places apart")
 
 
 Loaded = tuple["Tokenizer", "FeatureTable", "dict[str, np.ndarray]", "Split | None", str]

@@ -19,6 +19,7 @@ from spinlock_dist.compression.strategies import get_strategy
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import resolve_device
 from spinlock_dist.errors import ConfigError, SpinlockError
+from spinlock_dist.memory import require_memory
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.metrics.score import score
 from spinlock_dist.metrics.scored import Scored
@@ -33,6 +34,8 @@ from spinlock_dist.training.trainer import MembersReport, Session, train
 from spinlock_dist.training.warm_up import warm_up
 
 Report = Callable[[EpochMetrics], None]
+WEIGHT_BYTES = 4 * 4
+"""Of a weight in training: float32, with its gradient and two moments of Adam."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,9 +183,28 @@ def _surroundings(data: PreparedData, device: torch.device, engine: str) -> str:
 def _planned(config: TrialConfig, data: PreparedData) -> Member:
     """A member with its sizes, or with the error that it ended with before it began."""
     try:
-        return Member(config, plan_sizes(config, data))
+        plan = plan_sizes(config, data)
+        require_memory(
+            WEIGHT_BYTES * _least_weights(config, plan, data),
+            f"a model of {config.model.hidden} hidden units (shared: {config.model.shared_hidden})",
+            ConfigError,
+            "lower model.hidden, model.shared_hidden or compression.max_codes",
+        )
+        return Member(config, plan)
     except ConfigError as error:
         return Member(config, None, error=error)
+
+
+def _least_weights(config: TrialConfig, plan: CapacityPlan, data: PreparedData) -> int:
+    """How many weights a model has at least: those of hidden layers and codebooks, without what pads them."""
+    sizes_C1 = np.array([[len(category)] for category in data.categories], dtype=object)
+    dims_CL = plan.dims.astype(object)
+    hidden = config.model.hidden * int((sizes_C1 + dims_CL).sum())
+    if config.model.decoder == "category":
+        hidden *= 2
+    else:
+        hidden += config.model.shared_hidden * int(sizes_C1.sum() + dims_CL.sum())
+    return hidden + int((plan.codes.sum(axis=2) * dims_CL).sum())
 
 
 def plan_sizes(config: TrialConfig, data: PreparedData) -> CapacityPlan:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from spinlock_dist.command import command_parser, tool
 from spinlock_dist.errors import ConfigError, SpinlockError, run_command
+from spinlock_dist.inputs import require_file
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         raise SpinlockError(f"the Optuna dashboard is not installed: {tool('pip')} install optuna-dashboard")
     from study.dashboard_view import dashboard_application
 
+    require_file(folder.journal, SpinlockError)
     serve(dashboard_application(folder.journal, study), args.port)
     return 0
 

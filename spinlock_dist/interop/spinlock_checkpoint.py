@@ -15,7 +15,7 @@ from torch import Tensor
 from spinlock_dist.checkpoint_checks import check_finite
 from spinlock_dist.config import LEVELS
 from spinlock_dist.errors import CheckpointError
-from spinlock_dist.inputs import require_file
+from spinlock_dist.inputs import really, require_file
 
 INSIDE = "initial_encoder.cnn_encoder."
 """What the weights of a CNN begin with that trained with the model, in the family encoded by `HYBRID`."""
@@ -138,7 +138,8 @@ def _why_not(path: Path) -> str:
     except Exception:  # no archive, or a damaged one
         foreign = []
     if not foreign:
-        return "damaged, or not a file that Spinlock wrote"
+        found = really(path)
+        return f"is {found}" if "Git LFS" in found else "damaged, or not a file that Spinlock wrote"
     return f"holds {', '.join(sorted(foreign)[:3])}, which would run code where it is read, and is not read"
 
 

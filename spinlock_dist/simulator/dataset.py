@@ -27,13 +27,17 @@ from filelock import FileLock
 from spinlock_dist.atomic_files import replacing, write_text
 from spinlock_dist.config import SimulatorConfig
 from spinlock_dist.cores import available_cores
-from spinlock_dist.errors import DataError, SpinlockError
+from spinlock_dist.errors import ConfigError, DataError, SpinlockError
+from spinlock_dist.memory import require_memory
 from spinlock_dist.simulator.extract import BLOCK_ROWS, FAMILIES, Block, simulate_block
+from spinlock_dist.simulator.initial_conditions import CHANNELS
 from spinlock_dist.simulator.layout import check_same, identity, read_identity, write_dataset
+from spinlock_dist.simulator.parameters import KINDS
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
 GUARD = 'simulation uses worker processes, which import the calling script: guard it with if __name__ == "__main__":'
+FLOAT32 = 4
 BLOCKS_PER_WORKER = 4
 """Fewer blocks than this do not repay a worker's start (importing torch)."""
 
@@ -103,7 +107,19 @@ def _generate_once(config: SimulatorConfig, path: Path, progress: Progress, work
         lock.unlink(missing_ok=True)  # whoever comes later finds the dataset and needs no lock
 
 
+def _require_memory(config: SimulatorConfig) -> None:
+    """Raise `ConfigError` with the size if the frames of the operators of one kind in a block do not fit in memory."""
+    rows = -(-min(config.samples, BLOCK_ROWS) // len(KINDS))
+    require_memory(
+        FLOAT32 * rows * CHANNELS * config.grid**2 * config.steps * config.realizations,
+        f"simulating {config.steps} steps of {config.realizations} realizations on a grid of {config.grid}",
+        ConfigError,
+        "lower grid, steps or realizations",
+    )
+
+
 def _generate(config: SimulatorConfig, path: Path, progress: Progress, workers: int | None) -> None:
+    _require_memory(config)
     folder = partial_folder(path)
     _open_partial(config, folder)
     starts = range(0, config.samples, BLOCK_ROWS)

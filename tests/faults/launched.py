@@ -29,7 +29,7 @@ baseline_seeds: 1
 base:
   prepare: {{dataset: {dataset}}}
   training: {{epochs: 40, evaluate_every: 4, batch_size: 64}}
-stopping: {{grace: 8}}
+stopping: {{grace: 2}}
 finals: {{replicates: 2, seeds: 1}}
 guards: {{utilization: 0, perplexity_ratio: 0}}
 cluster: {{gpus: 0, max_concurrent: 2, snapshot_seconds: 0.2, dashboard: false}}

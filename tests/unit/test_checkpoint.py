@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -191,3 +192,11 @@ def test_a_pointer_of_git_lfs_is_no_checkpoint(saved: Path, file: str) -> None:
     (saved / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
     with pytest.raises(CheckpointError, match=rf"{file}: damaged: it is a pointer of Git LFS, .*git lfs pull"):
         load_checkpoint(saved, device="cpu")
+
+
+def test_what_is_no_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("x")
+    for name in ("pipe", "file"):
+        with pytest.raises(CheckpointError, match=rf"{name}: is no folder; a checkpoint of this program is one"):
+            load_checkpoint(tmp_path / name)

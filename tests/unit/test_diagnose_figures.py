@@ -192,3 +192,10 @@ def test_names_of_files_lead_nowhere_and_are_all_different() -> None:
     assert found[-1] == "höhe_(km),_2"
     assert len({name.casefold() for name in found}) == len(names)
     assert all(len(name.encode()) < 210 and "/" not in name for name in found)
+
+
+@pytest.mark.parametrize(("page", "figures"), [("x", "x"), ("x/page.html", "x"), ("x.html", "x.html/figures")])
+def test_two_outputs_in_one_place_are_refused_before_any_work(tmp_path: Path, page: str, figures: str) -> None:
+    with pytest.raises(ConfigError, match="one lies in the other"):
+        main([str(tmp_path / "none"), "--html", str(tmp_path / page), "--figures", str(tmp_path / figures)])
+    assert not list(tmp_path.iterdir())

@@ -244,3 +244,9 @@ class TestTemporalStats:
 def test_readable_encoders_cost_no_torch() -> None:
     code = "import sys, spinlock_dist.features.pipeline; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_encoder_beyond_the_memory_is_refused_before_it_is_made() -> None:
+    config = MLPEncoder(encoder="mlp", hidden=(10**7, 10**7))
+    with pytest.raises(ConfigError, match=r"the encoder of family 'summary' would need 4\d\d TB of memory"):
+        config.fit("summary", np.zeros((20, 3), np.float32), None)

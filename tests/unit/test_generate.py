@@ -71,3 +71,10 @@ def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path: Path) -> Non
     assert "Traceback" not in errors
     assert list(partial.glob("block_*.npz"))
     assert not path.exists()
+
+
+@pytest.mark.parametrize("size", ["--grid", "--steps", "--realizations"])
+def test_a_simulation_beyond_the_memory_is_refused_and_leaves_nothing(tmp_path: Path, size: str) -> None:
+    with pytest.raises(ConfigError, match=r"simulating .* would need [\d.e+]+ TB of memory.*lower grid, steps or"):
+        main(["--samples", "20", "--out", str(tmp_path / "o.h5"), size, "100000000"])
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["o.h5.lock"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import spinlock_dist.memory
 from spinlock_dist.compression.rate_distortion import fvu_at_rate
 from spinlock_dist.config import LossConfig, QuantizerConfig, TrialConfig
 from spinlock_dist.errors import ConfigError, DivergedError
@@ -365,3 +366,21 @@ def test_a_training_is_known_by_its_plan_and_not_by_how_it_came_about(data: Prep
     assert hash_of(strategy="balanced", sharpness=2.0) != hash_of(strategy="balanced")
     assert hash_of(strategy="feedback") != hash_of(strategy="feedback", min_rows_per_code=20)
     assert training_hash(TrialConfig(seed=1), data) != training_hash(TrialConfig(), data)
+
+
+@pytest.mark.parametrize("setting", ["model.hidden", "model.shared_hidden"])
+def test_a_model_beyond_the_memory_is_refused_before_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    config = TrialConfig(
+        prepare={"dataset": str(write_table(tmp_path / "table.npz", rows=160)), "categories": {"count": 3}},
+        training={"epochs": 1, "device": "cpu"},
+        model={"decoder": "shared" if "shared" in setting else "category"},
+    )
+    data = prepare(config.prepare)
+    monkeypatch.setattr(spinlock_dist.memory, "available_memory", lambda: 2_000_000)
+    with pytest.raises(
+        ConfigError, match=r"hidden units .* would need [\d.]+ GB of memory, 2 MB are free; lower model"
+    ):
+        run_trial(config.with_overrides({setting: 100_000_000}), data)
+    assert run_trial(config, data).epochs == 1

@@ -437,3 +437,9 @@ def test_it_has_a_page_and_no_figures(one: Case, tmp_path: Path) -> None:
     assert not figures.exists()
     assert spinlock_dist.diagnose.main([*diagnosed, "--html", str(page)]) == 0
     assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_pointer_of_git_lfs_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "m.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
+    with pytest.raises(CheckpointError, match=r"m\.pt: is a pointer of Git LFS, .*git lfs pull"):
+        read_spinlock_checkpoint(tmp_path / "m.pt")

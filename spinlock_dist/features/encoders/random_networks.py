@@ -15,7 +15,8 @@ from torch import nn
 
 from spinlock_dist.data.initial_fields import Fields
 from spinlock_dist.data.table import missing_as_nan
-from spinlock_dist.errors import DataError
+from spinlock_dist.errors import ConfigError, DataError
+from spinlock_dist.memory import require_memory
 from spinlock_dist.seeding import derive_seed
 
 Arrays = dict[str, np.ndarray]
@@ -41,6 +42,7 @@ _FIELD_CHANNELS = (16, 32, 64)
 _CALIBRATION_ROWS = 1024
 _CALIBRATION_FIELDS = 512
 _WEIGHT = "network."
+FLOAT32 = 4
 
 
 def fit(config: RandomNetwork, family: str, x_train: np.ndarray | Fields) -> Arrays:
@@ -53,6 +55,14 @@ def fit(config: RandomNetwork, family: str, x_train: np.ndarray | Fields) -> Arr
     most = _CALIBRATION_FIELDS if isinstance(x_train, Fields) else _CALIBRATION_ROWS
     sample = missing_as_nan(_channels_last(x_train, slice(None, None, math.ceil(len(x_train) / most))))
     fill, center, scale = _input_statistics(sample, config.calibrate)
+    with torch.device("meta"):  # shapes without memory: the settings may ask for any size
+        count = sum(each.numel() for each in config.network(sample.shape[-1]).state_dict().values())
+    require_memory(
+        FLOAT32 * count,
+        f"the encoder of family '{family}'",
+        ConfigError,
+        "lower its sizes (prepare.families)",
+    )
     network = _unfilled(config, sample.shape[-1])
     _draw_weights(network, torch.Generator().manual_seed(derive_seed(config.seed, "encoder", family)))
     arrays = {"fill": fill, "center": center, "scale": scale}
