@@ -8,11 +8,11 @@ it among those with the same choices, report for report and second for second, s
 landscape and costs no training. `--workers` train at a time, on a clock of their own that the recorded seconds drive:
 a sampler is asked when one of them is free, knowing what had ended by then. Its own time does not count.
 
-Sought is one of the best 1 % of the table: feasible, of least log10 imbalance with its penalty. Trials count as they
-end, stopped ones too; a search that finds none ends after `--most` trials and counts that many. Regret is the best
-value so far over the table's best, as a ratio of imbalances. No arm is given the initial trials of a study. Ratios are
-geometric means over seeds, seed by seed, since their first trials, drawn at random, are the same in all arms; with 95 %
-intervals from resampled seeds. Distance: numbers by their scale in [0, 1].
+Sought is one of the best 1 % of the table, or what is as good: feasible, of least log10 imbalance with its penalty.
+Trials count as they end, stopped ones too; a search that finds none ends after `--most` trials and counts that many.
+Regret is the best value so far over the table's best, as a ratio of imbalances. No arm is given the initial trials of a
+study. Ratios are geometric means over seeds, seed by seed, since their first trials, drawn at random, are the same in
+all arms; with 95 % intervals from resampled seeds. Distance: numbers by their scale in [0, 1].
 """
 
 from __future__ import annotations
@@ -186,7 +186,8 @@ class Table:
         self._choices = [self._choice(self.params[point]) for point in self.points]
         self.value = {point: self._told(point) for point in self.points}
         self.feasible = sorted((p for p in self.points if np.isfinite(self.value[p])), key=lambda p: self.value[p])
-        self.best = set(self.feasible[: max(1, round(SHARE * len(self.points)))])
+        least = self.value[self.feasible[max(1, round(SHARE * len(self.points))) - 1]]
+        self.best = {point for point in self.feasible if self.value[point] <= least}
 
     def _told(self, point: int) -> float:
         """What a sampler is told of a point; infinite if it is infeasible."""

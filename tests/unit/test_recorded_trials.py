@@ -74,5 +74,6 @@ def test_the_tables_that_come_along_have_as_many_trials_as_is_said(benchmark: tu
     for path in sorted(samplers.DATA.glob("*.parquet")):
         table = samplers.Table(pd.read_parquet(path), load_space("adaptive_compression"))
         assert len(table.points) >= 256, path
-        assert len(table.best) == round(samplers.SHARE * len(table.points))
+        assert len(table.best) >= round(samplers.SHARE * len(table.points))
+        assert max(map(table.value.get, table.best)) < min(table.value[p] for p in table.points if p not in table.best)
         assert all(table.space.to_config(TrialConfig(), each) for each in table.params.values())
