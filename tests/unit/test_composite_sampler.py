@@ -273,7 +273,8 @@ def test_any_history_gives_a_suggestion_in_range(trials: list) -> None:
     known = []
     for place, (values, number, value) in enumerate(trials):
         out = {} if number == 1e300 else {"a": number, "b": 0.5}
-        trial = ended(values, value if value is not None and math.isfinite(value) else None)
+        told = value if value is not None and math.isfinite(value) else None
+        trial = ended(values, told, constraints={"kept": (-1.0, 0.5, math.inf, -math.inf)[place % 4]})
         trial.user_attrs = {"out": out, "value": value}
         trial.intermediate_values = {} if place % 2 else {place + 1: 1.0}
         known.append(trial)
