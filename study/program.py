@@ -64,7 +64,7 @@ def completion(shell: str) -> str:
         for action in parser._actions:
             _complete(action)
         commands.add_parser(name, parents=[parser], add_help=False, help=purpose)
-    return shtab.complete(whole, shell, preamble=PREAMBLE)
+    return shtab.complete(whole, shell, preamble=PREAMBLE.get(shell, ""))
 
 
 def _complete(action: Any) -> None:
