@@ -191,7 +191,9 @@ class AskTellSearcher(Searcher):
         values = suggest(trial, self._plan.space)
         known = stored_trial(trial)
         pending = PendingTrial(trial, self._plan.base, attempts_at(known))
-        if STATE in known.user_attrs:
+        if STATE in known.user_attrs:  # it had its outcome before the driver was lost, and only waited to be told
+            if known.user_attrs[STATE] != "failed" and TRAINING in known.user_attrs:
+                self._first.setdefault(known.user_attrs[TRAINING], trial.number)
             self._note_outcome(pending)
             return trial.number
         trial.set_user_attr(SEED, self._plan.base.seed)

@@ -655,6 +655,22 @@ def test_what_an_earlier_driver_trained_is_not_trained_again(make_searcher, make
     assert len(resumed.records()) == 8
 
 
+def test_what_had_its_outcome_but_was_not_told_is_not_trained_again(make_searcher, make_metrics, path):
+    searcher = make_searcher(**ALIKE, target=12, batch=6)
+    given = ask_all(searcher)
+    assert len(given) == 2
+    last = max(given, key=given.__getitem__)
+    complete_all(searcher, {last: given[last]}, make_metrics)  # told with its batch, which never is complete
+    reopened = reopen(path)
+    release(reopened, "driver lost", "the driver was lost")
+    resumed = make_searcher(study=reopened, **ALIKE, target=12, batch=6)
+    again = ask_all(resumed)
+    assert list(again.values()) == [min(given.values())]
+    complete_all(resumed, again, make_metrics)
+    assert ask_all(resumed) == {}
+    assert len(resumed.records()) == 12
+
+
 def test_a_failure_of_the_machine_is_no_outcome_of_its_twins(make_searcher, make_metrics, study):
     searcher = make_searcher(**ALIKE, target=6)
     for name, number in ask_all(searcher).items():
