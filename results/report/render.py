@@ -34,7 +34,6 @@ def render_report(study: StudyRecord, reload_seconds: int = 0, beside: Path | No
     With `reload_seconds` the page loads itself again so often. What cannot be drawn is named in the study's problems.
     """
     drawn, heights = {}, {}
-    now = datetime.now(UTC)
     for name, each in FIGURES.items():
         try:
             figure = each.draw(study)
@@ -55,8 +54,8 @@ def render_report(study: StudyRecord, reload_seconds: int = 0, beside: Path | No
         heights=heights,
         to_study=_way(study, beside),
         reload_seconds=reload_seconds,
-        written=int(now.timestamp()),
-        as_of=moment(now.isoformat(timespec="seconds")),
+        written=int(datetime.now(UTC).timestamp()),
+        as_of=moment(datetime.now(UTC).isoformat(timespec="seconds")),
         figures=FIGURES,
         style=(PAGE / "report.css").read_text(encoding="utf-8"),
         script=(PAGE / "report.js").read_text(encoding="utf-8"),

@@ -85,12 +85,14 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy(REPOSITORY / part, source / part)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index"]
-    subprocess.run([*pip, "wheel", *offline, "--no-build-isolation", "-w", home, source], check=True, timeout=300)
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # where pip would find it
+    wheel = [*pip, "wheel", *offline, "--no-build-isolation", "-w", home, source]
+    subprocess.run(wheel, check=True, timeout=300, env=plain)
     shutil.rmtree(source)
     venv.create(home / ".venv", with_pip=False, symlinks=True)
     python = home / ".venv" / "bin" / "python"
-    [wheel] = home.glob("*.whl")
-    subprocess.run([*pip, "--python", python, "install", *offline, wheel], check=True, timeout=300)
+    install = [*pip, "--python", python, "install", *offline, *home.glob("*.whl")]
+    subprocess.run(install, check=True, timeout=300, env=plain)
     [packages] = (home / ".venv" / "lib").glob("python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return home
