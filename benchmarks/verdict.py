@@ -29,8 +29,10 @@ from results.verdict.finding import Finding
 from results.verdict.verdict import Terms, judge
 from spinlock_dist.metrics.estimates import log_figures
 from spinlock_dist.metrics.row_errors import RowErrors
+from study.config import FinalsConfig
 
 CATEGORIES, FOLDS = 25, 3
+LAST = FinalsConfig().replicates
 CONTROLS = {"trial-1": BASELINE, "trial-2": "control-2", "trial-3": "trial-3"}
 """The finalists of a study, and their controls."""
 UNIFORM = (BASELINE, "control-2", "trial-3")
@@ -125,7 +127,7 @@ def record_of(arm: str, number: int, errors: RowErrors, kind: str = "") -> Trial
     return TrialRecord(phase="final", arm=arm, number=number, state="complete", seed=number, test=test, kind=kind)
 
 
-def terms(last: int = 6, controls: Mapping[str, str] = CONTROLS) -> Terms:
+def terms(last: int = LAST, controls: Mapping[str, str] = CONTROLS) -> Terms:
     """Those of a study with the default split: 0.3 of the rows test, two thirds of the others train."""
     return Terms(controls=controls, overlap=0.3 / (0.7 * 2 / 3), first=3, last=last)
 
@@ -148,12 +150,12 @@ def main() -> None:
     args = parser.parse_args()
     for case in ("the same config", "equal in the population"):
         for name, noise in SCENARIOS.items():
-            found = said(args.studies, lambda rng, c=case, n=noise: simulated(c, n, args.rows, 6, rng), terms())  # type: ignore[misc]
+            found = said(args.studies, lambda rng, c=case, n=noise: simulated(c, n, args.rows, LAST, rng), terms())  # type: ignore[misc]
             words = Counter(each.verdict for findings in found for each in findings if each.verdict != EQUAL)
             print(f"{case:26s} {name:14s} in error: {share_in_error(found):.1%} of studies  {dict(words)}", flush=True)
     for case, right in RIGHT.items():
         for name, noise in SCENARIOS.items():
-            found = said(args.studies // 5, lambda rng, c=case, n=noise: simulated(c, n, args.rows, 6, rng), terms())  # type: ignore[misc]
+            found = said(args.studies // 5, lambda rng, c=case, n=noise: simulated(c, n, args.rows, LAST, rng), terms())  # type: ignore[misc]
             told = {
                 arm: Counter(each.verdict for findings in found for each in findings if each.arm == arm)
                 for arm in right

@@ -59,7 +59,7 @@ class FinalsConfig(Section):
     """Candidates of lowest imbalance among the finalists, beside plain `feedback` and the best uniform trial."""
     min_replicates: int = Field(3, ge=2)
     """Trainings of a finalist, its control and the baseline before the first look, if `replicates` is not fewer."""
-    replicates: int = Field(6, ge=2)
+    replicates: int = Field(9, ge=2)
     """Trainings after which a finalist that is still not decided is left undecided."""
     margins: MarginsConfig = MarginsConfig()
     seeds: int = Field(3, ge=1)
