@@ -37,9 +37,13 @@ class _WholeLines(JournalFileBackend):
         super().__init__(str(path), lock_obj=lock)
         self._path = path
         self._say = say
-        self._kept = path.open("rb")
+        self._keep()
         self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         weakref.finalize(self, os.close, self._folder)
+
+    def _keep(self) -> None:
+        self._kept = self._path.open("rb")
+        self._let_go = weakref.finalize(self, self._kept.close)
 
     def _restore(self) -> None:
         """Write the journal again if it has gone, unless its folder has: then the study is not wanted any more."""
@@ -48,8 +52,8 @@ class _WholeLines(JournalFileBackend):
         self._kept.seek(0)
         with replacing(self._path) as draft:
             draft.write_bytes(self._kept.read())
-        self._kept.close()
-        self._kept = self._path.open("rb")
+        self._let_go()
+        self._keep()
         self._say(f"{self._path} had gone while the study ran; it was written again, nothing is lost")
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # reads on demand

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -54,3 +55,13 @@ def test_one_that_was_ended_before_its_search_goes_on(tmp_path: Path) -> None:
     folder.trials.unlink(missing_ok=True)
     shutil.rmtree(folder.tune, ignore_errors=True)
     assert begin_to_resume(["s", "--runs", str(tmp_path)]) == 0
+
+
+def test_a_journal_that_nobody_needs_any_more_is_closed(tmp_path: Path) -> None:
+    study = open_journal(tmp_path / "optuna.journal", "s")
+    opened = [link for link in Path("/proc/self/fd").iterdir() if link.exists() and link.resolve().parent == tmp_path]
+    assert opened
+    study.itself = study  # type: ignore[attr-defined]  # a cycle, which the collector takes apart in any order
+    del study
+    gc.collect()
+    assert not [link for link in opened if link.exists() and link.resolve().parent == tmp_path]
