@@ -331,8 +331,9 @@ class ModelConfig(Section):
 
     levels: Literal["residual", "parallel"] = "residual"
     """`residual`: each level encodes what the levels before it left. `parallel`: independent heads (Spinlock)."""
-    decoder: Literal["category", "shared"] = "category"
-    """`category`: each category from its own tokens. `shared`: one decoder sees all tokens (Spinlock)."""
+    decoder: Literal["category", "joint", "shared"] = "category"
+    """`category`: each category from its own tokens. `joint`: these decoders, and a linear correction from what all of
+    them rebuild, fitted to the training rows. `shared`: one decoder sees all tokens (Spinlock)."""
     hidden: int = Field(32, ge=1)
     """Width of the hidden layer of each category's encoder and decoder."""
     shared_hidden: int = Field(256, ge=1)

@@ -200,10 +200,10 @@ def _least_weights(config: TrialConfig, plan: CapacityPlan, data: PreparedData) 
     sizes_C1 = np.array([[len(category)] for category in data.categories], dtype=object)
     dims_CL = plan.dims.astype(object)
     hidden = config.model.hidden * int((sizes_C1 + dims_CL).sum())
-    if config.model.decoder == "category":
-        hidden *= 2
-    else:
+    if config.model.decoder == "shared":
         hidden += config.model.shared_hidden * int(sizes_C1.sum() + dims_CL.sum())
+    else:
+        hidden *= 2
     return hidden + int((plan.codes.sum(axis=2) * dims_CL).sum())
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spinlock_dist.compression.capacity import CapacityPlan
 from spinlock_dist.config import LEVELS, ModelConfig, QuantizerConfig
 from spinlock_dist.model import beam
+from spinlock_dist.model.joint_correction import JointCorrection
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.model.level import Level
 from spinlock_dist.model.quantizers import Quantized
@@ -132,6 +133,7 @@ class HierarchicalVQVAE(nn.Module):
             for bucket in layout.buckets
         )
         self.shared = SharedDecoder(layout, self.dims_MGL, config.shared_hidden) if config.decoder == "shared" else None
+        self.correction = JointCorrection(len(plans), sum(layout.sizes)) if config.decoder == "joint" else None
 
     @property
     def stacks(self) -> list[LevelStack]:
@@ -171,15 +173,17 @@ class HierarchicalVQVAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, x_MBGF: Tensor) -> list[Reconstruction]:
-        """As `forward`, with the tokens that encoding chooses; latents are the encoders', of their own choices."""
+        """As `forward`, with the tokens that encoding chooses, corrected; latents are the encoders', of their own
+        choices."""
         results = self(x_MBGF)
-        if not self.searches:
-            return results
-        chosen = zip(self.stacks, results, self.tokens(x_MBGF), strict=True)
-        return [stack.with_tokens(result, tokens) for stack, result, tokens in chosen]
+        if self.searches:
+            chosen = zip(self.stacks, results, self.tokens(x_MBGF), strict=True)
+            results = [stack.with_tokens(result, tokens) for stack, result, tokens in chosen]
+        outputs = self._corrected([result.output_MGBF for result in results])
+        return [replace(result, output_MGBF=output) for result, output in zip(results, outputs, strict=True)]
 
     def rebuild(self, x_MBGF: Tensor, tokens: Tokens) -> list[Reconstruction]:
-        """The rows from tokens, category by category: gradients reach decoders alone."""
+        """The rows from tokens, category by category and uncorrected: gradients reach decoders alone."""
         results = []
         for stack, part_MGBF, chosen in zip(self.stacks, self._split(x_MBGF), tokens, strict=True):
             codes = [level.quantizer.lookup(each) for level, each in zip(stack.levels, chosen, strict=True)]
@@ -198,7 +202,14 @@ class HierarchicalVQVAE(nn.Module):
         ]
         if self.shared:
             return self.join(self.shared(codes))
-        return self.join([stack.decode(part)[-1] for stack, part in zip(self.stacks, codes, strict=True)])
+        outputs = [stack.decode(part)[-1] for stack, part in zip(self.stacks, codes, strict=True)]
+        return self.join(self._corrected(outputs))
+
+    def _corrected(self, outputs_MGBF: list[Tensor]) -> list[Tensor]:
+        if self.correction is None:
+            return outputs_MGBF
+        output_MBD = self.correction(self.layout.unpack(self.join(outputs_MGBF)))
+        return self._split(self.layout.pack(output_MBD))
 
     def join(self, parts_MGBF: Sequence[Tensor]) -> Tensor:
         """What every bucket gave, `[M, G, B, F]` each, as features `[M, B, G, F]` of all groups."""

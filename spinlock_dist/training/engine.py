@@ -19,7 +19,7 @@ def lacking(config: TrialConfig, device: torch.device) -> str | None:
     reasons = {
         f"training on {device.type}": device.type != "cpu",
         f"quantizer.kind {config.quantizer.kind}": config.quantizer.kind != "ema",
-        f"model.decoder {config.model.decoder}": config.model.decoder != "category",
+        f"model.decoder {config.model.decoder}": config.model.decoder == "shared",
         "loss.orthogonality": config.loss.orthogonality > 0,
         "loss.topographic": config.loss.topographic > 0,
         "loss.reconstruction_balance worst": config.loss.reconstruction_balance == "worst",

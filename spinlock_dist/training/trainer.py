@@ -246,6 +246,7 @@ class Trainer:
         due = [index for index in self.batch if self._is_due(index)]
         if not due:
             return {}
+        self._fit_correction()
         may_end = any(self._is_last(index) or self.members[index].stopping.patience for index in due)
         found = evaluate(self.model, self.data, "validation", on_the_way=not may_end)
         measured = dict(zip(self.batch, found, strict=True))
@@ -269,6 +270,21 @@ class Trainer:
             )
             member.reports.append(made[index])
         return made
+
+    @torch.no_grad()
+    def _fit_correction(self) -> None:
+        """As if training ended here: what is measured, and may be kept, is corrected for the decoders as they are."""
+        correction = self.model.correction
+        if correction is None:
+            return
+        layout, rows = self.model.layout, np.arange(len(self.train_NGF))
+        parts = []
+        for x_MBGF in chunks(self.model, self.train_NGF, rows):
+            results = self.model.rebuild(x_MBGF, self.model.tokens(x_MBGF))
+            parts.append(layout.unpack(self.model.join([result.output_MGBF for result in results])).cpu())
+        output_MND, target_ND = torch.cat(parts, dim=1).numpy(), layout.unpack(self.train_NGF).cpu().numpy()
+        for member, output_ND in enumerate(output_MND):
+            correction.fit(member, output_ND, target_ND)
 
     def _is_due(self, index: int) -> bool:
         due = self.epochs % self.shared.training.evaluate_every == 0 or self._is_last(index)

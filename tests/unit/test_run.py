@@ -83,7 +83,7 @@ def test_same_result_in_another_process(config: TrialConfig, data: PreparedData,
 
 
 @pytest.mark.parametrize("levels", ["residual", "parallel"])
-@pytest.mark.parametrize("decoder", ["category", "shared"])
+@pytest.mark.parametrize("decoder", ["category", "joint", "shared"])
 @pytest.mark.parametrize("initialization", ["data", "random"])
 def test_members_trained_together_equal_each_alone(
     config: TrialConfig, data: PreparedData, levels: str, decoder: str, initialization: str

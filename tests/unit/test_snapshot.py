@@ -81,6 +81,7 @@ def assert_alike(one: TrialOutcome, other: TrialOutcome) -> None:
 VARIANTS = {
     **{kind: {"quantizer.kind": kind} for kind in QUANTIZERS},
     "shared decoder": {"model.decoder": "shared", "model.levels": "parallel", "model.initialization": "random"},
+    "joint decoder": {"model.decoder": "joint"},
     "every term": {"loss.orthogonality": 0.1, "loss.topographic": 0.1, "loss.reconstruction_balance": "worst"},
     "patience": {"training.patience": 2},
     "pilots": {"compression.strategy": "feedback"},
