@@ -153,7 +153,7 @@ class StudyConfig(Section):
     runs: str = "runs"
     space: str = "adaptive_compression"
     """Search space: the name of a preset, or a YAML file."""
-    trials: int = Field(20, ge=1)
+    trials: int = Field(12, ge=1)
     """Trials of the search."""
     epochs: int | None = Field(None, ge=1)
     """Epochs of every trial; those of the space or, failing that, of `base` when absent."""
