@@ -8,6 +8,7 @@ alike for all of them: a network leaves less, by about as much everywhere.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -43,6 +44,8 @@ NEAR = 1.0
 """Bits by which a category may move and keep its number of codebooks."""
 MOST_PLANS = 64
 """Plans that are remembered: small, and a fold of a trial each."""
+ALIKE = float(np.log2(1.01))
+"""Worst errors that differ by less, in log2, do not decide between plans."""
 _PLANS: dict[str, CapacityPlan] = {}
 WORTH = 0.01
 """By what share another codebook at the same bits has to lower the error to be taken."""
@@ -74,22 +77,32 @@ def measured_plan(config: TrialConfig, data: PreparedData) -> CapacityPlan:
     uniform = plan_capacity(settings.model_copy(update={"strategy": "uniform"}), data.characteristics, rows)
     pilots = _Pilots(config, data, uniform)
     spectra = [each.spectrum for each in data.characteristics]
-    best, least = uniform, pilots.errors(uniform).max()
+    plans = [(uniform, pilots.errors(uniform))]
     bits, measured = uniform.bits.sum(axis=1), [list[Point]() for _ in spectra]
     for _ in range(settings.feedback.rounds + 1):
         plan = size_stages(settings, bits, pilots.stages(bits), data.characteristics, rows, pilots.max_codes)
         errors_C, bits = pilots.errors(plan), plan.bits.sum(axis=1)
-        if errors_C.max() < least:
-            best, least = plan, errors_C.max()
+        plans.append((plan, errors_C))
         for category, points in enumerate(measured):
             points.append((float(bits[category]), float(errors_C[category])))
         bits = equal_errors(measured, spectra, uniform.bits_per_sample, pilots.most_bits)
+    best = _best(plans)
     if settings.capacity == "codes" and config.quantizer.kind != "fsq":
         return best
     # Latent dimensions move as the bits would: as their own bits, or, with learned codebooks, to no effect.
     factor = best.bits.sum(axis=1) / uniform.bits.sum(axis=1)
     ratios = np.minimum(np.outer(factor, UNIFORM_RATIOS), MAX_RATIO)
     return size_ratios(settings, ratios, data.characteristics, rows, config.quantizer)
+
+
+def _best(plans: Sequence[tuple[CapacityPlan, np.ndarray]]) -> CapacityPlan:
+    """The plan whose worst category has the least log2 error `[C]`; of those that are as good, the least on average.
+
+    A category that no bits help is the worst under every plan: then the others decide.
+    """
+    least = min(errors_C.max() for _, errors_C in plans)
+    as_good = [(errors_C.mean(), at) for at, (_, errors_C) in enumerate(plans) if errors_C.max() <= least + ALIKE]
+    return plans[min(as_good)[1]][0]
 
 
 class _Pilots:
@@ -152,8 +165,8 @@ class _Pilots:
             error_N, total_N = self._measured(category, sizes)
             error, total = max(error_N.sum(), TINY), max(total_N.sum(), TINY)
             standard_error = np.sqrt(np.square(error_N / error - total_N / total).sum())
-            upper = np.log(max(error / total, LEAST_FVU)) + self.config.compression.feedback.risk * standard_error
-            known[sizes] = float(upper / np.log(2))
+            upper = max(error / total, LEAST_FVU) * (1 + self.config.compression.feedback.risk * standard_error)
+            known[sizes] = float(np.log2(upper))
         return known[sizes]
 
     def _measured(self, category: int, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

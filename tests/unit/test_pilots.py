@@ -82,6 +82,21 @@ def test_none_gets_less_than_a_bit_or_more_than_it_can_hold() -> None:
     assert moved[0] == 1.0 and moved[2] == 13.5 and moved.sum() == pytest.approx(27.0)
 
 
+def test_a_category_that_bits_no_longer_help_keeps_the_fewest_that_do_as_well() -> None:
+    measured = [[(8.0, 0.0), (12.0, -1.0), (20.0, -1.01)], [(8.0, -2.0)], [(8.0, -3.0)]]
+    moved = equal_errors(measured, [np.ones(4)] * 3, 30.0, most=100.0)
+    assert 11.5 < moved[0] <= 12.0, "the first is the worst whatever it gets"
+    assert moved.sum() == pytest.approx(30.0) and moved[1] > moved[2], "the others share what it leaves"
+
+
+@given(st.lists(st.floats(1, 20), min_size=1, max_size=6), st.floats(1, 3))
+def test_no_bits_are_lost_where_none_help_any_more(bits: list[float], more: float) -> None:
+    measured = [[(each, -2.0), (2 * each + 1, -2.0)] for each in bits]
+    total = more * sum(bits)
+    moved = equal_errors(measured, [np.ones(3)] * len(bits), total, most=1e6)
+    assert moved.sum() == pytest.approx(total) and (moved >= 1).all()
+
+
 # ---------------------------------------------------------------- bits among codebooks
 
 
@@ -146,6 +161,20 @@ def test_heavy_tails_count_as_worse_than_measured(config: TrialConfig, data: Pre
         for risk in (0.0, 3.0)
     )
     assert wary[2] > trusting[2]
+
+
+def test_rows_that_no_code_is_like_take_no_bits_from_others(
+    config: TrialConfig, data: PreparedData, uniform: CapacityPlan
+) -> None:
+    # A hundredth of the rows have most of the squares of a category, each its own: out of fold no bits rebuild them.
+    values, hopeless = data.values.copy(), list(data.categories[2].columns)
+    drawn = np.random.default_rng(0)
+    values[:, hopeless] = drawn.integers(0, 2, (len(values), 1))
+    outliers = drawn.choice(len(values), len(values) // 100, replace=False)
+    values[np.ix_(outliers, hopeless)] = 30 * drawn.standard_normal((len(outliers), len(hopeless)))
+    found = measured_plan(config, PreparedData(**{**data.__dict__, "values": values})).bits.sum(axis=1)
+    assert found[2] == pytest.approx(uniform.bits[2].sum(), rel=0.05)
+    assert found[:2].sum() == pytest.approx(uniform.bits[:2].sum(), rel=0.05)
 
 
 def test_latent_dimensions_and_finite_scalars_move_as_the_bits_would(
