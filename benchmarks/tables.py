@@ -4,11 +4,11 @@
     make bench NAME=tables
     make bench NAME=tables ARGS="--only spambase cells --set training.epochs=10"
 
-A table fits if at least 12 of its columns are numbers of more than three values and 600 of its rows have all of them. Of a
-longer one the first 6,000 rows are taken. Printed are ratios to uniform's, at equal bits, of rows that trained nothing
-(validation and test rows of each split: geometric means): the imbalance and the worst category's error, with that of
-every split, and the mean error. `by chance` is the imbalance that so many rows of this kind show of equal categories:
-where uniform ratios are near it nothing can be gained.
+A table fits if at least 12 of its columns are numbers of more than three values and 600 of its rows have all of them.
+Of a longer one the first 6,000 rows are taken. Printed are ratios to uniform's, at equal bits, on rows that trained
+nothing (validation and test rows of each split: geometric means): the imbalance and the worst category's error, with
+that of every split, and the mean error. `by chance` is the imbalance that so many rows of this kind show of equal
+categories: where uniform ratios are near it nothing can be gained.
 """
 
 from __future__ import annotations
@@ -120,9 +120,8 @@ def main() -> None:
             continue
         summary[name] = row_of(name, part)
     ratios = np.log([list(each.values()) for each in summary.values()])
-    means = ", ".join(
-        f"{figure} x{value:.2f}" for figure, value in zip(FIGURES, np.exp(ratios.mean(axis=0)), strict=True)
-    )
+    overall = zip(FIGURES, np.exp(ratios.mean(axis=0)), strict=True)
+    means = ", ".join(f"{figure} x{value:.2f}" for figure, value in overall)
     worse = [name for name, each in summary.items() if each["fvu_worst"] > 1.05]
     print(f"\n{len(summary)} tables, geometric means: {means}; worst category over 1.05: {', '.join(worse) or 'none'}")
     keep("tables", {"settings": vars(args), "ratios": summary}, known)

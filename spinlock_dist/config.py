@@ -284,7 +284,7 @@ class FeedbackConfig(Section):
 
     rounds: int = Field(3, ge=1)
     """Times that bits are moved and every category is measured again."""
-    risk: float = Field(2.5, ge=0)
+    risk: float = Field(5.0, ge=0)
     """Standard errors of its FVU that a category counts as worse than measured."""
 
     @model_validator(mode="before")

@@ -30,7 +30,7 @@ def equal_errors(
     """The bits `[C]` that sum to `total` at which all categories are predicted to have the same error.
 
     `measured` has one point or more of each category; each keeps one bit at least and gets `most` at most. A category
-    whose error bits no longer lower counts as having reached what it can; if all have, the rest is shared in proportion.
+    whose error bits no longer lower has reached what it can; if all have, the rest is shared in proportion.
     """
     curves = [_Curve(points, spectrum) for points, spectrum in zip(measured, spectra, strict=True)]
 
