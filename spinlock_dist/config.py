@@ -285,7 +285,7 @@ class FeedbackConfig(Section):
     rounds: int = Field(3, ge=1)
     """Times that bits are moved and every category is measured again."""
     risk: float = Field(5.0, ge=0)
-    """Standard errors of its FVU that a category counts as worse than measured."""
+    """Standard errors of its FVU that a category counts as worse than measured, up to twice its FVU."""
 
     @model_validator(mode="before")
     @classmethod
@@ -361,9 +361,9 @@ class QuantizerConfig(Section):
     """Values of a latent dimension (Mentzer et al. 2024)."""
     ema_decay: float = Field(0.95, gt=0, lt=1)
     kmeans_iterations: int = Field(20, ge=1)
-    expiry_share: float = Field(0.01, ge=0, lt=1)
-    """A code whose share of the rows falls below this / K is replaced; 0 switches expiry off. Far higher, and the
-    codes of rare outliers go, which carry much of the squared error of heavy-tailed features."""
+    expiry_share: float = Field(0.001, ge=0, lt=1)
+    """A code whose share of the rows falls below this / K is replaced; 0 switches expiry off. Higher, and the codes of
+    rare outliers go, which carry much of the squared error of heavy-tailed features: LOG, 2026-11-28."""
     expiry_every: int = Field(5, ge=1)
     """Steps between expiry checks."""
     beam: int = Field(4, ge=1, le=256)
