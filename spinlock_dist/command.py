@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 PROGRAM = "spinlock-dist"
 COMMANDS = {
@@ -56,10 +60,25 @@ def _short(path: Path) -> str:
     return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Says in two lines what is wrong with what was typed; the list of all options, which hides it, is for `--help`."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2, naming the nearest option for one that there is not."""
+        unknown = re.search(r"unrecognized arguments: (--[^\s=]+)", message)
+        hint = _nearest(unknown[1], self._option_string_actions) if unknown else ""
+        self.exit(2, f"error: {message}{hint}\nsee: {self.prog} --help\n")
+
+
+def _nearest(option: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(option, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
 def command_parser(module: str, description: str, examples: str) -> argparse.ArgumentParser:
     """The parser of the command of a module, with examples below its options, as they are typed here."""
     command = typed(module)
-    return argparse.ArgumentParser(
+    return CommandParser(
         prog=command,
         description=description,
         epilog=examples.replace(f"python -m {module}", command),

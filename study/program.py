@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from spinlock_dist.command import COMMANDS, PROGRAM, typed
+from spinlock_dist.command import COMMANDS, PROGRAM, CommandParser, typed
 
 SHELLS = ("bash", "zsh", "tcsh")
 STUDIES = "_spinlock_dist_studies"
@@ -23,7 +23,7 @@ COMPLETION = f"""completion, once for each shell that you open:
 
 def main() -> None:
     """Run the command that is named first, with the arguments after it, as the module of it would be run."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM,
         description="Search for compression ratios that rebuild every feature category equally well.",
         epilog=f"{_commands()}\n\n{COMPLETION}",

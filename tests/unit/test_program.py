@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from spinlock_dist.command import COMMANDS, PROGRAM, command_parser, tool, typed
+from study.program import parser_of
+
+NEED_OUT = ("export", "tokenize", "detokenize", "generate")
 
 
 @pytest.fixture
@@ -25,6 +28,21 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", "/usr/bin")
     monkeypatch.chdir(tmp_path)
     return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_misspelt_option_is_named_in_two_lines_with_the_nearest(command, capsys) -> None:
+    parser = parser_of(command)
+    option = max((each for each in parser._option_string_actions if each.startswith("--")), key=len)
+    needed = [each.dest for each in parser._actions if each.required and not each.option_strings]
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args([*needed, *(["--out", "x"] if command in NEED_OUT else []), f"{option}x"])
+    assert ended.value.code == 2
+    first, second, *more = capsys.readouterr().err.splitlines()
+    assert first.endswith(f"unrecognized arguments: {option}x; did you mean '{option}'?") and first.startswith(
+        "error: "
+    )
+    assert second.startswith("see: ") and second.endswith("--help") and not more
 
 
 def test_a_hint_has_the_path_of_an_environment_that_is_not_active(environment):
