@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from study import StudyConfig, run
 from study.config import ClusterConfig
 from study.worker.retry_policy import StudyError
 from tests.faults.conftest import Ledger
-from tests.toy import ONE_PARAMETER, Fault, make_toy, small_study
+from tests.toy import ONE_PARAMETER, Fault, Printed, make_toy, small_study
 
 TRIALS = 24
 LONG = pytest.mark.skipif("FAULTS" not in os.environ, reason="make test-faults runs it")
@@ -51,19 +50,6 @@ def broken(folder: Path, *devices: tuple[str, int]) -> Fault:
             raise RuntimeError(SAID)
 
     return fail
-
-
-class Printed(io.StringIO):
-    """What a study prints; `changes` are called, each once, when its words have been printed."""
-
-    def __init__(self, **changes: Callable[[], object]):
-        super().__init__()
-        self._changes = {words.replace("_", " "): change for words, change in changes.items()}
-
-    def write(self, text: str) -> int:
-        for words in [words for words in self._changes if words in text]:
-            self._changes.pop(words)()
-        return super().write(text)
 
 
 def ran(config: StudyConfig, fault: Fault, file: Printed) -> tuple[list, str, Path]:

@@ -127,7 +127,7 @@ def test_two_trials_that_fail_on_the_only_device_end_the_search_and_are_not_char
 
 
 def test_a_search_without_room_beside_what_keeps_devices_is_begun_anew(study, make_metrics):
-    driver = Driver(study, make_metrics)  # two at a time
+    driver = Driver(study, make_metrics, slots=lambda: 2)
     for gpu in (0, 1):
         for _ in range(2):
             driver.fail(driver.start(), gpu)
@@ -136,7 +136,7 @@ def test_a_search_without_room_beside_what_keeps_devices_is_begun_anew(study, ma
 
 
 def test_a_batch_that_met_a_broken_device_is_tried_again_together(study, make_metrics):
-    driver = Driver(study, make_metrics, target=4, members=2)
+    driver = Driver(study, make_metrics, target=4, members=lambda: 2)
     first = driver.start()
     driver.fail(first, gpu=0)
     driver.fail(driver.start(), gpu=0)
