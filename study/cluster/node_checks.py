@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,6 +16,7 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from spinlock_dist.cores import available_cores
 from spinlock_dist.errors import ConfigError
 from study.cluster.elastic import EVERY_SECONDS
 from study.cluster.resources import ResourceError
@@ -31,13 +35,23 @@ def check_lasting(runs: Path) -> None:
         raise ConfigError(f"--runs: Ray deletes {runs} when the job has ended; name a folder outside of the job's")
 
 
+VERSIONS = ("torch", "numpy", "ray", "spinlock-dist")
+"""Packages whose versions nodes are asked for."""
+
+
 class Answer(NamedTuple):
-    """What a node says: the name of the file that it has written, what is wrong there, and the GPUs that torch has."""
+    """What a node says."""
 
     written: str
+    """Name of the file that it has written."""
     complaint: str
-    gpus: int
-    torch_version: str
+    """What is wrong with the folder there."""
+    gpus: tuple[str, ...]
+    """Models of the GPUs that torch can use."""
+    versions: dict[str, str]
+    """Of Python and `VERSIONS`; a package that is not there has none."""
+    cores: int
+    """That a process may use."""
 
 
 class Probe:
@@ -108,10 +122,11 @@ def check_nodes(folder: Path, gpus: bool = False, say: Callable[[str], None] = l
 
 def unusable_gpus(node: Mapping[str, Any], answer: Answer) -> str:
     """A line if a node has GPUs for Ray which torch cannot use; else nothing."""
-    if (counted := node["Resources"].get("GPU", 0)) <= answer.gpus:
+    if (counted := node["Resources"].get("GPU", 0)) <= len(answer.gpus):
         return ""
+    torch_there = answer.versions["torch"]
     return (
-        f"{node_name(node)} has {counted:g} GPUs, of which torch {answer.torch_version} there can use {answer.gpus}: "
+        f"{node_name(node)} has {counted:g} GPUs, of which torch {torch_there} there can use {len(answer.gpus)}: "
         "without one a trial runs on its CPU; is it a CUDA build, and the driver new enough?"
     )
 
@@ -170,4 +185,20 @@ def look_around(probe: Path, token: str) -> Answer:
     except OSError as error:
         complaint = f"{error.strerror}"
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # as Ray sets it for a task without GPUs
-    return Answer(own.name, complaint, torch.cuda.device_count(), torch.__version__)
+    return Answer(own.name, complaint, _gpu_models(), versions_here(), available_cores())
+
+
+def versions_here() -> dict[str, str]:
+    """The versions of this environment."""
+    found = {"Python": platform.python_version()}
+    for name in VERSIONS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {**found, "torch": torch.__version__}
+
+
+def _gpu_models() -> tuple[str, ...]:
+    try:
+        return tuple(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+    except RuntimeError:  # one that is broken: none can be counted on
+        return ()
