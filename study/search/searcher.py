@@ -271,6 +271,7 @@ class AskTellSearcher(Searcher):
             return
         trial_batch = self._running[trial_id]
         self._take(trial_batch, result)
+        self._suspect_device(trial_batch)
         if faulty := [pending for pending in trial_batch.trials if _met_a_device_fault(pending)]:
             self._on_device_fault(trial_id, faulty)
             return
@@ -288,6 +289,18 @@ class AskTellSearcher(Searcher):
                 self._events.on_message(f"{trial_batch.title}: {report['notice']}")
             device = {"device": Device(*result["device"])} if "device" in result else {}
             pending.take({**report, "hostname": result.get("hostname", ""), **device})
+
+    def _suspect_device(self, trial_batch: TrialBatch) -> None:
+        """Take exceptions for device faults where they come from one device alone."""
+        device = trial_batch.trials[0].device
+        if device is None or not device.is_gpu:
+            return
+        raised = [pending for pending in trial_batch.trials if _raised_an_exception(pending)]
+        if not raised:
+            self._plan.health.works(device)
+        elif self._plan.health.suspected(device, trial_batch.name):
+            for pending in raised:
+                pending.last["kind"] = "device fault"
 
     def _on_device_fault(self, trial_id: str, faulty: Sequence[PendingTrial]) -> None:
         """Note a device fault; where the device is set aside its process stays, otherwise it is about to end."""
@@ -505,6 +518,12 @@ def tell(study: optuna.Study, trial: optuna.Trial) -> None:
         study.tell(trial, told_values(known.metrics, stored.user_attrs.get(PENALTY, 0.0), len(study.directions)))
     else:
         study.tell(trial, state=TrialState.FAIL if known.state == "failed" else TrialState.PRUNED)
+
+
+def _raised_an_exception(pending: PendingTrial) -> bool:
+    """Whether it ended so, and it may be the fault of what it shares."""
+    last = pending.last
+    return last.get("status") == "failed" and last["kind"] == "exception" and not last.get("own")
 
 
 def _met_a_device_fault(pending: PendingTrial) -> bool:

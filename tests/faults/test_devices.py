@@ -40,14 +40,14 @@ def nodes() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def broken(folder: Path, *devices: tuple[str, int]) -> Fault:
+def broken(folder: Path, *devices: tuple[str, int], said: str = SAID) -> Fault:
     """Return a fault of GPUs `(node id, number)`, at once or in the middle of a training; `folder` counts them."""
 
     def fail(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
         here = (ray.get_runtime_context().get_node_id(), int(ray.get_gpu_ids()[0]))
         if here in devices and epoch >= 2:
             (folder / f"{time.time_ns()}").touch()
-            raise RuntimeError(SAID)
+            raise RuntimeError(said)
 
     return fail
 
@@ -83,6 +83,26 @@ def test_one_of_eight_gpus_is_broken_while_a_node_joins_and_one_leaves(
     assert re.search(r"Set aside.*GPU 1 of .*illegal memory access", (folder / "report.html").read_text())
     repeated = [record for record in records if any(attempt.kind == "device fault" for attempt in record.attempts)]
     ledger.enter("one of eight GPUs broken", "from the start", "set aside, named", records, TRIALS, repeated)
+
+
+@LONG
+@pytest.mark.usefixtures("shared_ray")
+def test_a_gpu_that_is_broken_in_a_way_that_nothing_here_knows(dataset: Path, tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "met").mkdir()
+    here = ray.get_runtime_context().get_node_id()
+    fail = broken(tmp_path / "met", (here, 0), said="libfabric: queue 7 is in an odd state")
+
+    def fail_in_the_search(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        if config.compression.strategy != "uniform":
+            fail(config, epoch, snapshots)
+
+    cluster = ClusterConfig(gpus=8, snapshot_seconds=0)
+    config = small_study(tmp_path, dataset, ONE_PARAMETER, trials=TRIALS, cluster=cluster)
+    records, said, _ = ran(config, fail_in_the_search, Printed())
+    states = [record.state for record in records]
+    assert states.count("complete") >= TRIALS - 2  # two are charged before the device is
+    assert "GPU 0 (not usable by torch) of" in said and "queue 7 is in an odd state" in said and "is set aside" in said
+    ledger.enter("a GPU broken in an unknown way", "in the search", "set aside, named", records, TRIALS)
 
 
 @LONG
