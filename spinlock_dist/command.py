@@ -27,7 +27,10 @@ COMMANDS = {
     "tokenize": ("spinlock_dist.tokenize", "rows as tokens, in a file"),
     "detokenize": ("spinlock_dist.detokenize", "tokens back to features"),
     "generate": ("spinlock_dist.generate", "simulate operators"),
-    "check": ("study.check", "whether files can be used: configs, spaces, datasets, checkpoints, studies"),
+    "check": (
+        "study.check",
+        "whether files can be used (configs, spaces, datasets, checkpoints, studies), or a cluster",
+    ),
     "spaces": ("search_spaces.show", "the search spaces, and what one varies"),
 }
 """Each command's module, which `python -m` runs too, and what it is for."""

@@ -1,4 +1,4 @@
-"""python -m study.check FILE...: whether files can be used, before anything is started."""
+"""python -m study.check FILE...: whether files, or a cluster, can be used, before anything is started."""
 
 from __future__ import annotations
 
@@ -9,27 +9,38 @@ from typing import Any
 
 from spinlock_dist.command import command_parser
 from spinlock_dist.config import TrialConfig
-from spinlock_dist.config_file import load_config
+from spinlock_dist.config_file import load_config, parse_config
 from spinlock_dist.documents import read_document
 from spinlock_dist.errors import FAILURE, ConfigError, SpinlockError, run_command
-from study.config import StudyConfig
+from study.config import ClusterConfig, StudyConfig
 
 EXAMPLES = """examples:
   python -m study.check my.yaml trial.yaml      a search space, a config, a mapping of categories
   python -m study.check operators.h5            a dataset, prepared as a training would; more about it: data
   python -m study.check runs/mine               every file of a study
   python -m study.check ckpt --json
+  python -m study.check --cluster auto --runs /shared/runs     every node: versions, folder, GPUs, a small trial
 
-Exits with 1 if one of them cannot be used.
+Exits with 1 if one of them cannot be used, with 2 if the cluster cannot be joined.
 """
 
 DOCUMENTS = (".yaml", ".yml", ".json")
+PER_TRIAL = (
+    ("cpus", int, "cores of a trial (default: 1)"),
+    ("gpus", float, "share of a GPU of a trial (default: a whole one)"),
+    ("memory", float, "GiB of a trial"),
+)
 DATASETS = (".h5", ".hdf5", ".hdf", ".parquet", ".csv", ".npz")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, print a line a file. Returns 1 if one of them cannot be used."""
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if bool(args.paths) == bool(args.cluster):
+        parser.error("name files, or a cluster with --cluster")
+    if args.cluster:
+        return _check_cluster(args)
     told = []
     for path in args.paths:
         try:
@@ -50,12 +61,28 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the command."""
     parser = command_parser(
         "study.check",
-        "Say of files whether they can be used: configs, spaces, datasets, checkpoints, studies.",
+        "Say whether files can be used (configs, spaces, datasets, checkpoints, studies), or a Ray cluster.",
         EXAMPLES,
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="files and folders, of any kind")
+    parser.add_argument("paths", nargs="*", type=Path, metavar="FILE", help="files and folders, of any kind")
+    cluster = parser.add_argument_group("a cluster")
+    cluster.add_argument("--cluster", metavar="auto|HOST:PORT", help="Ray cluster: about a minute, also while it works")
+    cluster.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where studies will be kept")
+    for name, kind, text in PER_TRIAL:
+        cluster.add_argument(f"--{name}-per-trial", type=kind, metavar="N", help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _check_cluster(args: argparse.Namespace) -> int:
+    """Look at every node and print what was found. Returns 1 if something is wrong."""
+    from study.cluster_check import check_cluster
+
+    given = {f"{name}_per_trial": getattr(args, f"{name}_per_trial") for name, *_ in PER_TRIAL}
+    given = {name: value for name, value in given.items() if value is not None}
+    found = check_cluster(parse_config(ClusterConfig, {"address": args.cluster, **given}, "options"), args.runs)
+    print(json.dumps(found.to_json()) if args.json else "\n".join(found.lines()))
+    return FAILURE if found.wrong else 0
 
 
 def check(path: Path) -> str:

@@ -100,7 +100,8 @@ class ClusterConfig(Section):
     max_concurrent: int | None = Field(None, ge=1)
     """Trials at a time; as many as fit when absent."""
     wait_for_nodes: float = Field(0, ge=0)
-    """Seconds to wait for nodes, where a joined cluster grows on demand, until all that is asked for here is there."""
+    """Seconds to wait for room for a first trial, where a joined cluster grows on demand. Its autoscaler is asked for
+    all that `gpus` or `max_concurrent` name, until the last trials need less."""
     snapshot_seconds: float = Field(10, ge=0)
     """Seconds between snapshots of a trial, from which it is resumed when its process, node or driver is lost."""
     dashboard: bool = True

@@ -65,8 +65,8 @@ class StudyContext:
 
     @property
     def members(self) -> int:
-        """Trials in lock step on a worker, as far as their settings allow it."""
-        return members_per_worker(self.config.cluster, self.cluster.resources, self.config.trials)
+        """Trials in lock step on a worker, as far as their settings allow it; fewer once there are more workers."""
+        return members_per_worker(self.config.cluster, self.cluster.resources, self.config.trials, self.cluster.slots())
 
     @property
     def setup(self) -> WorkerSetup:
@@ -78,7 +78,7 @@ class StudyContext:
     @property
     def workers(self) -> Workers:
         """Runs trainings outside of the search."""
-        return Workers(self.setup, self.health, self.events.on_message)
+        return Workers(self.setup, self.cluster.slots, self.health, self.events.on_message)
 
     def trained(self, trainings: Iterable[Training]) -> Iterator[TrialRecord]:
         """Yield the record of each training as it ends, and tell whoever watches. Raises what `Workers.run` does."""

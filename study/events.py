@@ -5,7 +5,7 @@ A listener is a `StudyEvents` with the methods it cares about. A study sends eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,8 +54,10 @@ class SearchStart:
     """Trials that have an outcome already."""
     epochs: int
     """Of a trial that trains to its end."""
-    concurrent: int
-    """Trial batches that can run at a time."""
+    slots: Callable[[], int]
+    """How many trial batches can run at a time, now."""
+    members: int
+    """Trials of a trial batch at most, at the start."""
     baseline: Metrics
     """Of the uniform baseline, on validation rows."""
     settings: TrialSettings

@@ -148,7 +148,11 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         ),
         "--wait-for-nodes": (
             "cluster.wait_for_nodes",
-            {"type": float, "metavar": "SECONDS", "help": "wait for an autoscaling cluster to have what is asked for"},
+            {
+                "type": float,
+                "metavar": "SECONDS",
+                "help": "wait for an autoscaling cluster, which is asked for room for all trials at a time",
+            },
         ),
     },
     "where it is kept and watched": {

@@ -27,7 +27,7 @@ from spinlock_dist.shown import terminal_console
 from spinlock_dist.simulator import cached_dataset
 from spinlock_dist.training.warm_up import warm_up
 from study.cluster.held_devices import gpus_by_node
-from study.cluster.node_checks import check_nodes
+from study.cluster.node_checks import JoiningNodes, check_nodes
 from study.cluster.ray_cluster import Cluster, running
 from study.config import StudyConfig
 from study.context import StudyContext
@@ -99,7 +99,9 @@ def run(
         _started(study, events) as cluster,
     ):
         study = study.on_cluster(cluster)
-        check_nodes(folder.path, cluster.resources.gpus > 0, events.on_message)
+        checked = (folder.path, cluster.resources.gpus > 0, events.on_message)
+        check_nodes(*checked)
+        events = events.with_parts(JoiningNodes(*checked), *filter(None, [cluster.demand]))
         context = _prepared(study, cluster, objective, events)
         check_records(context)
         events.on_plan(work_ahead(context, len(study.arms)))
@@ -139,7 +141,7 @@ def dry_run(
     """What a new study will cost. It refuses what `run` would, trains two epochs and leaves no folder."""
     study = validate(config, sampler=sampler)
     events = _monitors(study, console)
-    with _started(study, events) as cluster:
+    with _started(study, events, most=1) as cluster:
         return estimate(_prepared(study.on_cluster(cluster), cluster, objective, events), len(study.arms))
 
 
@@ -154,11 +156,11 @@ def _notebook() -> Console | None:
 
 
 @contextmanager
-def _started(study: ValidatedStudy, events: Broadcast) -> Iterator[Cluster]:
-    """The cluster. Starting Ray takes seconds, waiting for nodes minutes."""
+def _started(study: ValidatedStudy, events: Broadcast, most: int | None = None) -> Iterator[Cluster]:
+    """The cluster; an autoscaler is asked for `most` places. Starting Ray takes seconds, waiting for nodes minutes."""
     with ExitStack() as stack:
         with events.phase(PhaseStart(phase="start-up")):
-            cluster = stack.enter_context(running(study.config.cluster, events.on_message))
+            cluster = stack.enter_context(running(study.config.cluster, events.on_message, most))
         yield cluster
 
 

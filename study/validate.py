@@ -56,7 +56,7 @@ class ValidatedStudy:
         # Batches stay as large as they were when the study was started, wherever it is resumed: else its trials change.
         stored = self.folder.read_description()["config"]["batch"] if self.resume else None
         members = members_per_worker(self.config.cluster, cluster.resources, self.config.trials)
-        batch = stored or self.config.batch or cluster.resources.concurrent * members
+        batch = stored or self.config.batch or cluster.resources.expected * members
         config = self.config.model_copy(update={"batch": batch})
         return replace(self, config=config, arms=tuple(arms(config, self.space)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -68,6 +69,19 @@ def small_study(folder: Path, dataset: Path, space: str = SPACE, **given: Any) -
         "cluster": ClusterConfig(gpus=0, max_concurrent=2),
     }
     return StudyConfig(**{**settings, **given})
+
+
+class Printed(io.StringIO):
+    """What a study prints; `changes` are called, each once, when its words have been printed."""
+
+    def __init__(self, **changes: Callable[[], object]):
+        super().__init__()
+        self._changes = {words.replace("_", " "): change for words, change in changes.items()}
+
+    def write(self, text: str) -> int:
+        for words in [words for words in self._changes if words in text]:
+            self._changes.pop(words)()
+        return super().write(text)
 
 
 def make_toy(fault: Fault | None = None, seconds: float = 0) -> Objective:

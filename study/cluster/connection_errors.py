@@ -24,10 +24,13 @@ WAYS_OUT = {
 }
 """What to do about a Ray that does not start, by a part of what it says; the last is for all else."""
 
+ANOTHER_TOKEN = "InvalidAuthToken"
+"""What Ray's control process says to who has another token; it is raised as a cluster that cannot be reached."""
+
 
 def connection_error(error: Exception, address: str | None) -> ResourceError:
     """What Ray raised while it was started here, or joined at `address`, in a line with the way out."""
-    if isinstance(error, ray.exceptions.AuthenticationError):
+    if isinstance(error, ray.exceptions.AuthenticationError) or ANOTHER_TOKEN in str(error.__cause__):
         return ResourceError(
             f"Ray's token for {address or 'this machine'} is missing or another's: where the cluster was started "
             f"`{tool('ray')} get-auth-token` prints it; set RAY_AUTH_TOKEN here"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -12,8 +16,11 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from spinlock_dist.cores import available_cores
 from spinlock_dist.errors import ConfigError
+from study.cluster.elastic import EVERY_SECONDS
 from study.cluster.resources import ResourceError
+from study.events import StudyEvents
 
 SECONDS = 180.0
 """What a node may take to start a process and import the code."""
@@ -28,13 +35,69 @@ def check_lasting(runs: Path) -> None:
         raise ConfigError(f"--runs: Ray deletes {runs} when the job has ended; name a folder outside of the job's")
 
 
+VERSIONS = ("torch", "numpy", "ray", "spinlock-dist")
+"""Packages whose versions nodes are asked for."""
+
+
 class Answer(NamedTuple):
-    """What a node says: the name of the file that it has written, what is wrong there, and the GPUs that torch has."""
+    """What a node says."""
 
     written: str
+    """Name of the file that it has written."""
     complaint: str
-    gpus: int
-    torch_version: str
+    """What is wrong with the folder there."""
+    gpus: tuple[str, ...]
+    """Models of the GPUs that torch can use."""
+    versions: dict[str, str]
+    """Of Python and `VERSIONS`; a package that is not there has none."""
+    cores: int
+    """That a process may use."""
+
+
+class Probe:
+    """A file in a folder, which nodes are asked to read, and to answer beside."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._token = uuid.uuid4().hex
+        self._file = folder / f".probe-{self._token}"
+        self._file.write_text(self._token)
+
+    def ask(self, node: Mapping[str, Any]) -> Any:
+        """A reference to the answer of a node."""
+        pinned = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        task = ray.remote(cast(Any, look_around)).options(num_cpus=0, max_retries=0, scheduling_strategy=pinned)
+        return task.remote(self._file, self._token)
+
+    def answer(self, node: Mapping[str, Any], asked: Any) -> Answer:
+        """What a node said. Raises `ResourceError` if it is another folder there, or it cannot run the code."""
+        name = node_name(node)
+        try:
+            answer: Answer = ray.get(asked, timeout=SECONDS)
+        except Exception as error:
+            said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            raise ResourceError(f"{name} cannot run trials: {said[0]}") from None
+        if answer.complaint or not (self._folder / answer.written).exists():
+            raise ResourceError(
+                f"{self._folder} is not the same folder on {name}{answer.complaint and ': ' + answer.complaint}; "
+                "choose --runs on storage that all nodes share"
+            )
+        return answer
+
+    def close(self) -> None:
+        """Remove the file and all answers."""
+        for left in self._folder.glob(f"{self._file.name}*"):
+            left.unlink(missing_ok=True)
+
+
+def node_name(node: Mapping[str, Any]) -> str:
+    """A node as messages call it. Two may have one host name."""
+    return f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+def trial_nodes() -> list[dict[str, Any]]:
+    """The nodes that may run trials, as Ray lists them."""
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
 
 def check_nodes(folder: Path, gpus: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
@@ -44,39 +107,70 @@ def check_nodes(folder: Path, gpus: bool = False, say: Callable[[str], None] = l
     `ResourceError` naming the first node to which it is another folder, or that cannot run the code.
     """
     here = ray.get_runtime_context().get_node_id()
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    nodes = trial_nodes()
     if all(node["NodeID"] == here for node in nodes):
         return
-    token = uuid.uuid4().hex
-    probe = folder / f".probe-{token}"
-    probe.write_text(token)
+    probe = Probe(folder)
     try:
-        for task, node in [(_ask(node["NodeID"], probe, token), node) for node in nodes]:
-            name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            try:
-                answer: Answer = ray.get(task, timeout=SECONDS)
-            except Exception as error:
-                said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-                raise ResourceError(f"{name} cannot run trials: {said[0]}") from None
-            if answer.complaint or not (folder / answer.written).exists():
-                raise ResourceError(
-                    f"{folder} is not the same folder on {name}{answer.complaint and ': ' + answer.complaint}; "
-                    "choose --runs on storage that all nodes share"
-                )
-            if gpus and (counted := node["Resources"].get("GPU", 0)) > answer.gpus:
-                say(
-                    f"{name} has {counted:g} GPUs, of which torch {answer.torch_version} there can use {answer.gpus}: "
-                    "without one a trial runs on its CPU; is it a CUDA build, and the driver new enough?"
-                )
+        for asked, node in [(probe.ask(node), node) for node in nodes]:
+            answer = probe.answer(node, asked)
+            if gpus and (missing := unusable_gpus(node, answer)):
+                say(missing)
     finally:
-        for left in folder.glob(f".probe-{token}*"):
-            left.unlink(missing_ok=True)
+        probe.close()
 
 
-def _ask(node: str, probe: Path, token: str) -> Any:
-    pinned = NodeAffinitySchedulingStrategy(node, soft=False)
-    task = ray.remote(cast(Any, look_around)).options(num_cpus=0, max_retries=0, scheduling_strategy=pinned)
-    return task.remote(probe, token)
+def unusable_gpus(node: Mapping[str, Any], answer: Answer) -> str:
+    """A line if a node has GPUs for Ray which torch cannot use; else nothing."""
+    if (counted := node["Resources"].get("GPU", 0)) <= len(answer.gpus):
+        return ""
+    torch_there = answer.versions["torch"]
+    return (
+        f"{node_name(node)} has {counted:g} GPUs, of which torch {torch_there} there can use {len(answer.gpus)}: "
+        "without one a trial runs on its CPU; is it a CUDA build, and the driver new enough?"
+    )
+
+
+class JoiningNodes(StudyEvents):
+    """Has each node that joins while a study runs say whether it can run trials; `say` gets a line if it cannot.
+
+    Nothing waits for the answers: trials that began there before do what they can.
+    """
+
+    def __init__(self, folder: Path, gpus: bool, say: Callable[[str], None]):
+        self._folder, self._gpus, self._say = folder, gpus, say
+        self._known = {node["NodeID"] for node in trial_nodes()}
+        self._asked: list[tuple[Probe, Mapping[str, Any], Any]] = []
+        self._looked = time.monotonic()
+
+    def on_running(self, batches: Sequence[Sequence[int]]) -> None:
+        """Look for new nodes, and for answers."""
+        if time.monotonic() - self._looked < EVERY_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for node in [node for node in trial_nodes() if node["NodeID"] not in self._known]:
+            self._known.add(node["NodeID"])
+            probe = Probe(self._folder)
+            self._asked.append((probe, node, probe.ask(node)))
+        answered = [each for each in self._asked if ray.wait([each[2]], timeout=0)[0]]
+        self._asked = [each for each in self._asked if each not in answered]
+        for said in filter(None, [self._heard(*each) for each in answered]):
+            self._say(said)
+
+    def on_search_end(self) -> None:
+        """Wait no longer."""
+        for probe, _, _ in self._asked:
+            probe.close()
+        self._asked = []
+
+    def _heard(self, probe: Probe, node: Mapping[str, Any], asked: Any) -> str:
+        try:
+            answer = probe.answer(node, asked)
+        except ResourceError as error:
+            return f"a node has joined that should leave: {error}"
+        finally:
+            probe.close()
+        return unusable_gpus(node, answer) if self._gpus else ""
 
 
 def look_around(probe: Path, token: str) -> Answer:
@@ -91,4 +185,20 @@ def look_around(probe: Path, token: str) -> Answer:
     except OSError as error:
         complaint = f"{error.strerror}"
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # as Ray sets it for a task without GPUs
-    return Answer(own.name, complaint, torch.cuda.device_count(), torch.__version__)
+    return Answer(own.name, complaint, _gpu_models(), versions_here(), available_cores())
+
+
+def versions_here() -> dict[str, str]:
+    """The versions of this environment."""
+    found = {"Python": platform.python_version()}
+    for name in VERSIONS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {**found, "torch": torch.__version__}
+
+
+def _gpu_models() -> tuple[str, ...]:
+    try:
+        return tuple(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+    except RuntimeError:  # one that is broken: none can be counted on
+        return ()

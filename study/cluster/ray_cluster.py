@@ -18,13 +18,13 @@ from typing import Any
 
 import ray
 import torch
-from ray.autoscaler.sdk import request_resources
 
 from spinlock_dist.command import tool
 from spinlock_dist.cores import available_cores
 from study.cluster.connection_errors import compiled_parts_muted, connection_error
+from study.cluster.elastic import Demand, Slots, living_nodes
 from study.cluster.ray_internals import worker_logs_silenced
-from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, plan_in_full, taken
+from study.cluster.resources import ResourceError, Resources, check_gpus, demand, plan, taken
 from study.cluster.token_file import keep_token_private
 from study.cluster.watch import watched
 from study.config import ClusterConfig
@@ -49,6 +49,10 @@ class Cluster:
     resources: Resources
     dashboard: str | None
     """Address of Ray's dashboard, if it has one."""
+    slots: Callable[[], int]
+    """How many trials it has room for now."""
+    demand: Demand | None = None
+    """What an autoscaler is asked for, if there is one."""
 
     @property
     def notice(self) -> str:
@@ -66,7 +70,7 @@ def preflight(config: ClusterConfig) -> None:
     """
     if ray.is_initialized():
         if not config.wait_for_nodes:
-            plan(_nodes(), config)
+            plan(living_nodes(), config)
     elif config.address is None:
         check_gpus(config.gpus, torch.cuda.device_count(), "this machine")
     else:
@@ -90,24 +94,48 @@ def _probe(address: str) -> None:
 
 
 @contextmanager
-def running(config: ClusterConfig, say: Callable[[str], None] = lambda _: None) -> Iterator[Cluster]:
+def running(
+    config: ClusterConfig, say: Callable[[str], None] = lambda _: None, most: int | None = None
+) -> Iterator[Cluster]:
     """Yield a cluster: the one this process is connected to, the one at `config.address`, or one of its own.
 
     At the end it is left only if it was started or joined here; a joined cluster keeps running. `say` gets a line on
-    what is waited for. Raises `ResourceError`.
+    what is waited for, and on nodes that come and go. An autoscaler is asked for room for `most` trials at most. Raises
+    `ResourceError`.
     """
     ours = not ray.is_initialized()
+    if ours and config.address is None:
+        config = config.model_copy(update={"wait_for_nodes": 0})  # none can come
     dashboard = _connect(config) if ours else None
     try:
-        with _termination_as_interrupt(), _quiet(), watched() if ours else nullcontext():
-            grows = config.wait_for_nodes > 0 and not (ours and config.address is None)
-            resources = _await(config, say) if grows else plan(_nodes(), config)
+        with (
+            _termination_as_interrupt(),
+            _quiet(),
+            watched() if ours else nullcontext(),
+            _asked(config, most) as asked,
+        ):
+            resources = _await(config, say) if asked else plan(living_nodes(), config)
+            if asked:
+                asked.use(resources, most)
             if busy := taken(ray.available_resources(), resources):
                 say(f"the cluster is busy, {busy}: waiting for room")
-            yield Cluster(resources, dashboard)
+            yield Cluster(resources, dashboard, Slots(resources, say), asked)
     finally:
         if ours:
             ray.shutdown()
+
+
+@contextmanager
+def _asked(config: ClusterConfig, most: int | None) -> Iterator[Demand | None]:
+    """What an autoscaler is asked for, where nodes are waited for. A standing request would keep them for ever."""
+    if not config.wait_for_nodes:
+        yield None
+        return
+    asked = Demand(demand(config)[:most])
+    try:
+        yield asked
+    finally:
+        asked.withdraw()
 
 
 def _connect(config: ClusterConfig) -> str | None:
@@ -155,31 +183,27 @@ def _code() -> dict[str, Any]:
     return {"py_modules": [str(Path(origin).parent) for origin in origins]}
 
 
-def _nodes() -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
 def _await(config: ClusterConfig, say: Callable[[str], None]) -> Resources:
-    """Ask an autoscaler for all that is wanted, and return the plan when it is there.
+    """The plan, as soon as there is room for one trial.
 
     Raises `ResourceError` saying what is missing when `config.wait_for_nodes` seconds are over.
     """
     deadline = time.monotonic() + config.wait_for_nodes
     said = ""
-    request_resources(bundles=demand(config))
-    try:
-        while True:
-            try:
-                return plan_in_full(_nodes(), config)
-            except ResourceError as error:
-                if time.monotonic() > deadline:
-                    raise ResourceError(f"{error}; --wait-for-nodes {config.wait_for_nodes:g} is over") from None
-                if str(error) != said:
-                    say(f"waiting up to {config.wait_for_nodes:g} s for nodes: {error}")
-                    said = str(error)
-                time.sleep(POLL_SECONDS)
-    finally:
-        request_resources(bundles=[])  # a standing request would keep nodes when the study is done with them
+    while True:
+        try:
+            resources = plan(living_nodes(), config)
+        except ResourceError as error:
+            if time.monotonic() > deadline:
+                raise ResourceError(f"{error}; --wait-for-nodes {config.wait_for_nodes:g} is over") from None
+            if str(error) != said:
+                said = str(error)
+                say(f"waiting up to {config.wait_for_nodes:g} s for nodes: {said}")
+            time.sleep(POLL_SECONDS)
+            continue
+        if resources.concurrent < resources.expected:
+            say(f"there is room for {resources.concurrent} of {resources.expected} trials: beginning with those")
+        return resources
 
 
 @contextmanager

@@ -28,10 +28,15 @@ class Resources:
     """What a trial gets, and how many trials run at a time."""
 
     concurrent: int
+    """Trials for which there is room at the start."""
     cpus: int
     gpus: float
     memory: int = 0
     """Bytes of its node's memory that Ray sets aside for a trial; 0 if none was asked for."""
+    most: int | None = field(default=None, compare=False)
+    """Trials at a time at most, however many nodes join; None for no limit."""
+    grows: bool = field(default=False, compare=False)
+    """Whether nodes that were asked for may still come."""
     node_cpus: int = field(default=1, compare=False)
     """CPU cores of the largest node."""
     node_memory: int = field(default=0, compare=False)
@@ -47,6 +52,11 @@ class Resources:
         if self.gpus:
             return replace(wider, gpus=min(self.gpus * times, max(self.gpus, 1)))
         return replace(wider, cpus=min(self.cpus * times, max(self.cpus, self.node_cpus)))
+
+    @property
+    def expected(self) -> int:
+        """Trials at a time once all nodes that were asked for have come."""
+        return self.most if self.grows and self.most else self.concurrent
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -79,13 +89,16 @@ def _cpu_hint(available: int) -> str:
 def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
     """What each trial gets on `nodes`. Raises `ResourceError` if not even one trial fits anywhere.
 
+    Where nodes are waited for, GPUs that are asked for may still come: one is enough to begin with.
+
     Ray packs fractions: eight trials with a quarter each would crowd two of eight GPUs. A trial is given the largest
     share with which as many still fit, node by node, which spreads them.
     """
-    later = ", or wait for nodes that come on demand: --wait-for-nodes SECONDS" if config.address else ""
-    gpus = check_gpus(config.gpus, sum(int(node.get("GPU", 0)) for node in nodes), "the cluster", later)
-    share = _share(gpus, config.gpus_per_trial)
-    asked = Resources(1, config.cpus_per_trial, share, int((config.memory_per_trial or 0) * GIB))
+    grows = config.wait_for_nodes > 0
+    later = ", or wait for nodes that come on demand: --wait-for-nodes SECONDS" if config.address and not grows else ""
+    there = sum(int(node.get("GPU", 0)) for node in nodes)
+    gpus = config.gpus if grows and config.gpus else check_gpus(config.gpus, there, "the cluster", later)
+    asked = _asked(config, gpus)
     fit = _fit(nodes, asked)
     if fit == 0:
         raise ResourceError(
@@ -93,25 +106,41 @@ def plan(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
             + " or ".join(f"--{name}-per-trial" for name in _given(asked))
             + later
         )
-    wanted = config.max_concurrent or fit
-    if share:
-        wanted = min(wanted, int(gpus / share + 1e-9))
-    concurrent = min(fit, wanted)
-    if share:
-        fewest, most = math.ceil(concurrent / gpus), round(1 / share)
-        shares = (1 / trials for trials in range(fewest, most))
-        share = next((each for each in shares if _fit(nodes, replace(asked, gpus=each)) >= concurrent), share)
+    concurrent = min(fit, asked.most or fit)
+    if asked.gpus and not (grows and config.gpus):
+        fewest, most = math.ceil(concurrent / gpus), round(1 / asked.gpus)
+        shares = (replace(asked, gpus=1 / trials) for trials in range(fewest, most))
+        asked = next((each for each in shares if _fit(nodes, each) >= concurrent), asked)
     return replace(
         asked,
         concurrent=concurrent,
-        gpus=share,
+        grows=grows,
         node_cpus=int(max(node.get("CPU", 0) for node in nodes)),
         node_memory=int(max(node.get("memory", 0) for node in nodes)),
     )
 
 
-def members_per_worker(config: ClusterConfig, resources: Resources, trials: int) -> int:
-    """How many of `trials` a worker trains in lock step.
+def slots(nodes: Sequence[Node], resources: Resources) -> int:
+    """How many trials run at a time on `nodes`, each with the `resources` that a plan has given it."""
+    fit = _fit(nodes, resources)
+    return fit if resources.most is None else min(fit, resources.most)
+
+
+def _asked(config: ClusterConfig, gpus: int) -> Resources:
+    """What `config` asks for, of so many GPUs: what a trial gets at least, and how many run at a time at most.
+
+    Where GPUs are yet to come, their number alone says how far the trials can be spread.
+    """
+    share = _share(gpus, config.gpus_per_trial)
+    limits = [config.max_concurrent, int(config.gpus / share + 1e-9) if config.gpus and share else None]
+    most = min((limit for limit in limits if limit), default=None)
+    if share and most and config.wait_for_nodes and config.gpus:
+        share = 1 / math.ceil(most / gpus)
+    return Resources(1, config.cpus_per_trial, share, int((config.memory_per_trial or 0) * GIB), most)
+
+
+def members_per_worker(config: ClusterConfig, resources: Resources, trials: int, workers: int = 1) -> int:
+    """How many of `trials` a worker trains in lock step, where there are so many workers, or are expected.
 
     On GPUs as many as leave every worker `LEAST_BATCHES` trial batches one after another, at most `MOST_MEMBERS`:
     trials suggested at once cannot learn from one another.
@@ -120,28 +149,13 @@ def members_per_worker(config: ClusterConfig, resources: Resources, trials: int)
         return config.members_per_trial
     if not resources.gpus:
         return 1
-    return max(1, min(MOST_MEMBERS, trials // (LEAST_BATCHES * resources.concurrent)))
+    return max(1, min(MOST_MEMBERS, trials // (LEAST_BATCHES * max(workers, resources.expected))))
 
 
 def demand(config: ClusterConfig) -> list[dict[str, float]]:
-    """What an autoscaling cluster is to provide: a bundle for each trial that `config` wants at a time.
-
-    Where GPUs are asked for by number, what trials leave of them follows.
-    """
-    share = _share(config.gpus or int(config.gpus is None and config.gpus_per_trial is not None), config.gpus_per_trial)
-    fit = int(config.gpus / share + 1e-9) if config.gpus else None
-    asked = Resources(1, config.cpus_per_trial, share, int((config.memory_per_trial or 0) * GIB))
-    trials = [asked.bundle] * min((most for most in (config.max_concurrent, fit) if most), default=1)
-    return trials + [{"GPU": 1}] * int((config.gpus or 0) - len(trials) * share)
-
-
-def plan_in_full(nodes: Sequence[Node], config: ClusterConfig) -> Resources:
-    """What each trial gets, as `plan` does. Raises `ResourceError` also if fewer fit at a time than wanted."""
-    resources = plan(nodes, config)
-    wanted = sum("CPU" in bundle for bundle in demand(config))
-    if resources.concurrent < wanted:
-        raise ResourceError(f"there is room for {resources.concurrent} of {wanted} trials with {resources} each")
-    return resources
+    """What an autoscaling cluster is to provide: a bundle for each trial that `config` wants at a time."""
+    asked = _asked(config, config.gpus or int(config.gpus is None and config.gpus_per_trial is not None))
+    return [asked.bundle] * (asked.most or 1)
 
 
 def taken(free: Node, resources: Resources) -> str:

@@ -7,7 +7,7 @@ The driver sets them; its node's agent serves them as `ray_<name>`, at the addre
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 from ray.util.metrics import Gauge
@@ -39,13 +39,13 @@ class PrometheusExporter(StudyEvents):
         self._study = ""
         self._states: Counter[str] = Counter()
         self._best: TrialRecord | None = None
-        self._concurrent = 1
+        self._slots: Callable[[], int] = lambda: 1
         self._running = RunningTrials()
         self._gauges: dict[str, Gauge] = {}
 
     def on_search_start(self, search: SearchStart) -> None:
         """Make the metrics and set what is known already."""
-        self._study, self._concurrent = search.study, search.concurrent
+        self._study, self._slots = search.study, search.slots
         self._states = Counter(record.state for record in search.earlier)
         self._best = best_record(search.earlier)
         self._gauges = {
@@ -80,7 +80,7 @@ class PrometheusExporter(StudyEvents):
 
     def _set_running(self, busy: int) -> None:
         self._set(STATE, len(self._running.trials), state="running")
-        self._set("spinlock_study_busy_share", busy / self._concurrent)
+        self._set("spinlock_study_busy_share", busy / self._slots())
         self._set("spinlock_study_epochs_per_second", self._running.epochs_per_second())
 
     def _set_ended(self) -> None:

@@ -167,7 +167,7 @@ def forecast(
 
     def phase(name: str, trainings: int, members: int = 1, seconds: float = training) -> Phase:
         trial_batches = math.ceil(trainings / members)
-        clock = math.ceil(trial_batches / resources.concurrent) * seconds
+        clock = math.ceil(trial_batches / resources.expected) * seconds
         return Phase(name, trainings, trainings * epochs, clock, trial_batches * seconds * held / 3600)
 
     phases = (
@@ -179,7 +179,7 @@ def forecast(
     kept = max(config.keep_checkpoints, config.finals.top) * searches + 1  # and the copy in best/
     return Forecast(
         name=config.name,
-        concurrent=resources.concurrent,
+        concurrent=resources.expected,
         members=members,
         folds=folds,
         each=str(resources),
@@ -190,13 +190,13 @@ def forecast(
         phases=phases,
         mean_epochs=_mean_epochs(config.stopping, epochs, folds) if config.objective == "single" else epochs * folds,
         first_result_seconds=prepare_seconds + phases[0].seconds + together * folds,
-        disk=pilot.checkpoint * (kept + 2 * SNAPSHOT_PER_CHECKPOINT * resources.concurrent * members),
+        disk=pilot.checkpoint * (kept + 2 * SNAPSHOT_PER_CHECKPOINT * resources.expected * members),
     )
 
 
 def work_ahead(context: StudyContext, searches: int) -> tuple[PhaseWork, ...]:
     """What the phases of a study train, in epochs by the clock, at so many trainings at a time."""
-    config, epochs, concurrent = context.config, context.base.training.epochs, context.cluster.resources.concurrent
+    config, epochs, concurrent = context.config, context.base.training.epochs, context.cluster.resources.expected
     folds, finals = context.folds, config.finals
     mean = _mean_epochs(config.stopping, epochs, folds) if config.objective == "single" else epochs * folds
     trial_batches = math.ceil(config.trials / context.members) * searches

@@ -46,6 +46,9 @@ from study.worker.actor import trial_actor
 from study.worker.retry_policy import StudyError, killed_by_memory_monitor
 from study.worker.trainable import reserved_resources, train
 
+NO_LIMIT = 2**20
+"""The searcher knows how many trials have room. Tune starts as many processes at a time as this, one without it."""
+
 
 @dataclass(frozen=True)
 class Searched:
@@ -100,7 +103,8 @@ class Search:
         assert baseline[0].metrics is not None
         config = self.context.config
         study = self.open(baseline)
-        criteria = StopCriteria(config.until, study, self.context.cluster.resources)
+        cluster = self.context.cluster
+        criteria = StopCriteria(config.until, study, lambda: cluster.slots() * cluster.resources.gpus)
         stopped = 0
         try:
             if len(finished_trials(study)) < config.trials and criteria.reason() is None:
@@ -163,7 +167,8 @@ class Search:
                 target=context.config.trials,
                 earlier=tuple(read_search(study)),
                 epochs=epochs * context.folds,
-                concurrent=context.cluster.resources.concurrent,
+                slots=context.cluster.slots,
+                members=context.members,
                 baseline=baseline.metrics,
                 settings=TrialSettings.of(context.base),
                 addresses=context.addresses,
@@ -176,7 +181,8 @@ class Search:
             baseline=baseline,
             guards=context.config.guards,
             resources=context.cluster.resources,
-            members=context.members,
+            slots=context.cluster.slots,
+            members=lambda: context.members,
             health=context.health,
             batch=context.config.batch,
             # A stand-in may read settings that the core's trainings do not depend on.
@@ -226,7 +232,7 @@ class Search:
                 search_alg=searcher,
                 scheduler=self.scheduler(study),
                 num_samples=-1,  # the searcher knows when it is done
-                max_concurrent_trials=context.cluster.resources.concurrent,
+                max_concurrent_trials=NO_LIMIT,
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,

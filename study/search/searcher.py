@@ -68,7 +68,9 @@ class SearchPlan:
     baseline: Baseline
     guards: GuardsConfig
     resources: Resources
-    members: int = 1
+    slots: Callable[[], int] = lambda: 2**20
+    """How many trial batches have room now."""
+    members: Callable[[], int] = lambda: 1
     """Trials in a trial batch at most, as far as their settings allow it."""
     batch: int | None = None
     """Trials of a batch of a deterministic search."""
@@ -81,7 +83,7 @@ class SearchPlan:
 class AskTellSearcher(Searcher):
     """Asks Optuna for trials until `plan.target` have an outcome, and tells it every outcome as soon as it is known.
 
-    It asks for `plan.members` trials at once and hands them out as trial batches that can train in lock step.
+    It asks for `plan.members()` trials at once and hands them out as trial batches that can train in lock step.
 
     A deterministic search (`plan.batch`) must not depend on which trial ends first. So it asks for a whole batch before
     any of it is told, and tells the outcomes in the order asked when all of them are known. Whatever the sampler knows
@@ -136,7 +138,10 @@ class AskTellSearcher(Searcher):
     # ------------------------------------------------------------ asking
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
-        """The next trial batch to run; None while only the end of others can show whether there is one."""
+        """The next trial batch to run; None while there is no room, or only the end of others can show whether there is
+        one."""
+        if len(self._running) + len(self._keeping) >= self._plan.slots():
+            return None
         while (
             self.failure is None and not self._ready and self._wanted > 0 and not (self._plan.batch and self._running)
         ):
@@ -167,17 +172,17 @@ class AskTellSearcher(Searcher):
         batches. Interrupted trials are asked for together, so that those which share snapshots come together again.
         """
         self._asking = True
-        count = 0
+        count, members = 0, self._plan.members()
         while self._wanted > 0:
             number = self._ask()
             count += 1
             if self._plan.batch is not None:
                 if (number + 1) % self._plan.batch == 0:
                     break
-            elif count >= max(self._plan.members, self._interrupted):
+            elif count >= max(members, self._interrupted):
                 break
         self._interrupted = 0
-        self._ready += form_trial_batches(self._asked, self._plan.members)
+        self._ready += form_trial_batches(self._asked, members)
         self._asked = []
         self._asking = False
         self._tell_if_due()
@@ -266,6 +271,7 @@ class AskTellSearcher(Searcher):
             return
         trial_batch = self._running[trial_id]
         self._take(trial_batch, result)
+        self._suspect_device(trial_batch)
         if faulty := [pending for pending in trial_batch.trials if _met_a_device_fault(pending)]:
             self._on_device_fault(trial_id, faulty)
             return
@@ -283,6 +289,18 @@ class AskTellSearcher(Searcher):
                 self._events.on_message(f"{trial_batch.title}: {report['notice']}")
             device = {"device": Device(*result["device"])} if "device" in result else {}
             pending.take({**report, "hostname": result.get("hostname", ""), **device})
+
+    def _suspect_device(self, trial_batch: TrialBatch) -> None:
+        """Take exceptions for device faults where they come from one device alone."""
+        device = trial_batch.trials[0].device
+        if device is None or not device.is_gpu:
+            return
+        raised = [pending for pending in trial_batch.trials if _raised_an_exception(pending)]
+        if not raised:
+            self._plan.health.works(device)
+        elif self._plan.health.suspected(device, trial_batch.name):
+            for pending in raised:
+                pending.last["kind"] = "device fault"
 
     def _on_device_fault(self, trial_id: str, faulty: Sequence[PendingTrial]) -> None:
         """Note a device fault; where the device is set aside its process stays, otherwise it is about to end."""
@@ -310,7 +328,7 @@ class AskTellSearcher(Searcher):
     @property
     def crowded_out(self) -> bool:
         """Whether all places are taken by processes that keep a device."""
-        return len(self._keeping) >= self._plan.resources.concurrent
+        return bool(self._keeping) and len(self._keeping) >= self._plan.slots()
 
     @property
     def keeps_devices(self) -> bool:
@@ -500,6 +518,12 @@ def tell(study: optuna.Study, trial: optuna.Trial) -> None:
         study.tell(trial, told_values(known.metrics, stored.user_attrs.get(PENALTY, 0.0), len(study.directions)))
     else:
         study.tell(trial, state=TrialState.FAIL if known.state == "failed" else TrialState.PRUNED)
+
+
+def _raised_an_exception(pending: PendingTrial) -> bool:
+    """Whether it ended so, and it may be the fault of what it shares."""
+    last = pending.last
+    return last.get("status") == "failed" and last["kind"] == "exception" and not last.get("own")
 
 
 def _met_a_device_fault(pending: PendingTrial) -> bool:

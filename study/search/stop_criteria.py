@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -23,26 +23,29 @@ EVERY = 4
 class StopCriteria(StudyEvents):
     """The limits of a search, over all runs of a study; `reason` says which is reached.
 
-    Hours are those that drivers spent searching, kept in the storage under the trial from which they count.
+    Hours are those that drivers spent searching, kept in the storage under the trial from which they count. `gpus` says
+    how many GPUs the study occupies now.
     """
 
-    def __init__(self, until: UntilConfig, study: optuna.Study, resources: Resources):
+    def __init__(self, until: UntilConfig, study: optuna.Study, gpus: Callable[[], float] = lambda: 0.0):
         self._until = until
         self._study = study
-        self._gpus = resources.concurrent * resources.gpus
+        self._gpus = gpus
         self._key = f"searched since {until.since}"
-        self._before: dict[str, float] = study.user_attrs.get(self._key, {"hours": 0.0, "gpu_hours": 0.0})
-        self._began = time.monotonic()
+        self._spent: dict[str, float] = study.user_attrs.get(self._key, {"hours": 0.0, "gpu_hours": 0.0})
+        self._counted = time.monotonic()
         self._estimated = 0
         self._gain: float | None = None
 
     def spent(self) -> dict[str, float]:
         """Hours of search, and GPU-hours: hours times the GPUs that the study occupies."""
-        hours = (time.monotonic() - self._began) / 3600
-        return {
-            "hours": self._before["hours"] + hours,
-            "gpu_hours": self._before["gpu_hours"] + hours * self._gpus,
+        now = time.monotonic()
+        hours, self._counted = (now - self._counted) / 3600, now
+        self._spent = {
+            "hours": self._spent["hours"] + hours,
+            "gpu_hours": self._spent["gpu_hours"] + hours * self._gpus(),
         }
+        return self._spent
 
     def on_trial_end(self, record: TrialRecord) -> None:
         """Store the hours spent: a driver that is killed loses at most those since the last trial ended."""

@@ -17,6 +17,10 @@ CONTEXT_BYTES = 512 * 2**20
 """What a process takes of a GPU beside what torch gives out, for its CUDA context and libraries."""
 
 
+CPU = "CPU"
+"""Name of the processor, as a device."""
+
+
 @dataclass(frozen=True)
 class Device:
     """A device as records and messages name it. Two nodes may have one host name; Ray's id tells them apart."""
@@ -27,6 +31,11 @@ class Device:
     """As the driver, or the system, calls it; empty if that is unknown."""
     host: str = ""
     node_id: str = ""
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is one of Ray's GPUs."""
+        return self.name != CPU
 
     @property
     def key(self) -> tuple[str, str]:
@@ -60,7 +69,7 @@ def device_in_use(gpus: float) -> Device:
     if ray.is_initialized():
         node_id = ray.get_runtime_context().get_node_id()
     if not gpus:
-        return Device("CPU", _cpu_model(), host, node_id)
+        return Device(CPU, _cpu_model(), host, node_id)
     given = ray.get_gpu_ids() if ray.is_initialized() else [0]
     return Device(f"GPU {given[0] if given else '?'}", _gpu_model(), host, node_id)
 

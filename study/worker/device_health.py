@@ -12,6 +12,8 @@ from study.worker.device import Device
 
 FAULTS_IN_A_ROW = 2
 """Trainings that a device fails under, with none that it serves between them, after which it is set aside."""
+EXCEPTIONS_IN_A_ROW = 3
+"""Trainings that raise an exception on a device, while others train and raise none, after which it is suspected."""
 
 
 @dataclass
@@ -27,6 +29,8 @@ class DeviceHealth:
     """File that faults are added to."""
     set_aside: dict[tuple[str, str], Device] = field(default_factory=dict)
     _faults: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _exceptions: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _working: set[tuple[str, str]] = field(default_factory=set)
 
     def fault(self, device: Device, training: str, reason: str) -> bool:
         """Note that a device failed under a training; return whether it is set aside now."""
@@ -43,9 +47,28 @@ class DeviceHealth:
             add_fault(self.kept_in, record)
         return aside
 
+    def suspected(self, device: Device, training: str) -> bool:
+        """Note an exception that nothing tells from one of the code; return whether it is taken for a fault.
+
+        It is where one training after another raises one on this device, and others train and raise none.
+        """
+        raised = self._exceptions.setdefault(device.key, [])
+        raised.append(training)
+        self._working.discard(device.key)
+        alone = len(self._exceptions) == 1
+        if len(set(raised)) < EXCEPTIONS_IN_A_ROW or not alone or not self._working - self.set_aside.keys():
+            return False
+        self._faults[device.key] = self._exceptions.pop(device.key)[:-1]
+        return True
+
+    def works(self, device: Device) -> None:
+        """Note that a training goes on on a device."""
+        self._working.add(device.key)
+
     def served(self, device: Device) -> None:
         """Note that a training came to an end on a device."""
         self._faults.pop(device.key, None)
+        self._exceptions.pop(device.key, None)
 
     @property
     def left(self) -> int:

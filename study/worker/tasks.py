@@ -31,6 +31,8 @@ class Workers:
     """
 
     setup: WorkerSetup
+    slots: Callable[[], int]
+    """How many trainings have room now."""
     health: DeviceHealth
     say: Callable[[str], None]
 
@@ -54,7 +56,7 @@ class Workers:
         try:
             while True:
                 while (
-                    len(running) < self.setup.resources.concurrent
+                    len(running) < self.slots()
                     and len(self.health.set_aside) == aside
                     and (training := next(waiting, None)) is not None
                 ):

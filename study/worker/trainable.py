@@ -143,7 +143,7 @@ def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, chec
         reports = [failed(member, explained(error, share), own=False) for member in running]
     send(reports)
     kinds = {report.get("kind") for report in reports}
-    if "device fault" in kinds or ("exception" in kinds and torch.cuda.is_available()):
+    if "device fault" in kinds or ("exception" in kinds and share):
         while given["held"]:
             time.sleep(HOLD_SECONDS)
             send([])
@@ -186,14 +186,16 @@ def curve_row(metrics: EpochMetrics) -> dict[str, float]:
 def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> TrialRecord:
     """Run one training to its end, from its last snapshot if there is one, and return its record.
 
-    Finals and verification score the test rows as well. Raises `DeviceFault` if its device failed.
+    Finals and verification score the test rows as well. Raises `DeviceFault` if its device failed. On a GPU any
+    exception that nobody here knows is one, until it comes back on others.
     """
     device = device_in_use(setup.resources.gpus)
     try:
         use_resources(setup.resources, setup.resources.gpus)
         return _evaluate(training, data, setup, device)
     except Exception as error:
-        if failure_kind(error) == "device fault":
+        unknown = device.is_gpu and not isinstance(error, SpinlockError)
+        if failure_kind(error) == "device fault" or (failure_kind(error) == "exception" and unknown):
             raise DeviceFault(device, _in_a_line(error)) from None
         raise
 

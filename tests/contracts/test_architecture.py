@@ -79,7 +79,7 @@ ROOMS = {
         ("phases",),
         ("validate",),
         ("pipeline",),
-        ("launch_options", "notification"),
+        ("launch_options", "notification", "cluster_check"),
         ("launch", "program", "status", "dashboard", "dashboard_view", "check"),
     ),
 }

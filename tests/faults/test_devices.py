@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from study import StudyConfig, run
 from study.config import ClusterConfig
 from study.worker.retry_policy import StudyError
 from tests.faults.conftest import Ledger
-from tests.toy import ONE_PARAMETER, Fault, make_toy, small_study
+from tests.toy import ONE_PARAMETER, Fault, Printed, make_toy, small_study
 
 TRIALS = 24
 LONG = pytest.mark.skipif("FAULTS" not in os.environ, reason="make test-faults runs it")
@@ -41,29 +40,16 @@ def nodes() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def broken(folder: Path, *devices: tuple[str, int]) -> Fault:
+def broken(folder: Path, *devices: tuple[str, int], said: str = SAID) -> Fault:
     """Return a fault of GPUs `(node id, number)`, at once or in the middle of a training; `folder` counts them."""
 
     def fail(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
         here = (ray.get_runtime_context().get_node_id(), int(ray.get_gpu_ids()[0]))
         if here in devices and epoch >= 2:
             (folder / f"{time.time_ns()}").touch()
-            raise RuntimeError(SAID)
+            raise RuntimeError(said)
 
     return fail
-
-
-class Printed(io.StringIO):
-    """What a study prints; `changes` are called, each once, when its words have been printed."""
-
-    def __init__(self, **changes: Callable[[], object]):
-        super().__init__()
-        self._changes = {words.replace("_", " "): change for words, change in changes.items()}
-
-    def write(self, text: str) -> int:
-        for words in [words for words in self._changes if words in text]:
-            self._changes.pop(words)()
-        return super().write(text)
 
 
 def ran(config: StudyConfig, fault: Fault, file: Printed) -> tuple[list, str, Path]:
@@ -97,6 +83,26 @@ def test_one_of_eight_gpus_is_broken_while_a_node_joins_and_one_leaves(
     assert re.search(r"Set aside.*GPU 1 of .*illegal memory access", (folder / "report.html").read_text())
     repeated = [record for record in records if any(attempt.kind == "device fault" for attempt in record.attempts)]
     ledger.enter("one of eight GPUs broken", "from the start", "set aside, named", records, TRIALS, repeated)
+
+
+@LONG
+@pytest.mark.usefixtures("shared_ray")
+def test_a_gpu_that_is_broken_in_a_way_that_nothing_here_knows(dataset: Path, tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "met").mkdir()
+    here = ray.get_runtime_context().get_node_id()
+    fail = broken(tmp_path / "met", (here, 0), said="libfabric: queue 7 is in an odd state")
+
+    def fail_in_the_search(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        if config.compression.strategy != "uniform":
+            fail(config, epoch, snapshots)
+
+    cluster = ClusterConfig(gpus=8, snapshot_seconds=0)
+    config = small_study(tmp_path, dataset, ONE_PARAMETER, trials=TRIALS, cluster=cluster)
+    records, said, _ = ran(config, fail_in_the_search, Printed())
+    states = [record.state for record in records]
+    assert states.count("complete") >= TRIALS - 2  # two are charged before the device is
+    assert "GPU 0 (not usable by torch) of" in said and "queue 7 is in an odd state" in said and "is set aside" in said
+    ledger.enter("a GPU broken in an unknown way", "in the search", "set aside, named", records, TRIALS)
 
 
 @LONG

@@ -1,4 +1,4 @@
-"""Joining a cluster of several nodes: code, storage, and nodes that come late."""
+"""Joining a cluster of several nodes: code, storage, versions, what it lacks."""
 
 from __future__ import annotations
 
@@ -37,21 +37,25 @@ def nodes() -> Iterator[Cluster]:
 
 
 def test_what_is_asked_for_is_waited_for_and_the_folder_is_checked_on_every_node(nodes, tmp_path):
-    config = ClusterConfig(address=nodes.address, max_concurrent=3, wait_for_nodes=0.1)
-    with pytest.raises(ResourceError, match=r"room for 2 of 3 trials with 1 CPU each; --wait-for-nodes 0.1 is over"):
+    config = ClusterConfig(address=nodes.address, max_concurrent=3, cpus_per_trial=2, wait_for_nodes=0.1)
+    with pytest.raises(
+        ResourceError, match=r"no node has room for a trial with 2 CPUs.*; --wait-for-nodes 0.1 is over"
+    ):
         running(config).__enter__()
 
     said: list[str] = []
 
     def say(line: str) -> None:
         said.append(line)
-        nodes.add_node(num_cpus=1, num_gpus=0)
+        if len(said) == 1:
+            nodes.add_node(num_cpus=2, num_gpus=0)
 
     with running(config.model_copy(update={"wait_for_nodes": 120}), say) as cluster:
-        assert cluster.resources == Resources(3, 1, 0)
-        assert said == ["waiting up to 120 s for nodes: there is room for 2 of 3 trials with 1 CPU each"]
+        assert (cluster.resources, cluster.resources.expected) == (Resources(1, 2, 0), 3)
+        assert len(said) == 2 and said[0].startswith("waiting up to 120 s for nodes: no node has room for a trial with")
+        assert said[1] == "there is room for 1 of 3 trials: beginning with those"
         check_nodes(tmp_path, gpus=True, say=said.append)
-        assert len(said) == 1, "no node has GPUs"
+        assert len(said) == 2, "no node has GPUs"
         assert not list(tmp_path.iterdir())
 
         before = os.getcwd()

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from study.check import main
+from study.cluster.resources import ResourceError
 from tests.synthetic_study import build_study
 
 FILES = {
@@ -60,6 +61,21 @@ def test_what_can_be_used_is_no_failure(folder, capsys):
     assert main(["trial.yaml", "space.yaml", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [each["usable"] for each in told] == [True, True]
+
+
+@pytest.mark.parametrize("given", [[], ["trial.yaml", "--cluster", "auto"]])
+def test_either_files_or_a_cluster_is_checked(given, capsys):
+    with pytest.raises(SystemExit) as refused:
+        main(given)
+    assert refused.value.code == 2
+    assert "name files, or a cluster with --cluster" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there_is_no_failure_of_the_check(tmp_path):
+    with pytest.raises(ResourceError, match=r"no Ray cluster answers at 127\.0\.0\.1:9") as refused:
+        main(["--cluster", "127.0.0.1:9", "--runs", str(tmp_path / "runs")])
+    assert refused.value.exit_code == 2
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_study_is_checked_file_by_file(tmp_path, capsys):

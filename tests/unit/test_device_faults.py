@@ -127,7 +127,7 @@ def test_two_trials_that_fail_on_the_only_device_end_the_search_and_are_not_char
 
 
 def test_a_search_without_room_beside_what_keeps_devices_is_begun_anew(study, make_metrics):
-    driver = Driver(study, make_metrics)  # two at a time
+    driver = Driver(study, make_metrics, slots=lambda: 2)
     for gpu in (0, 1):
         for _ in range(2):
             driver.fail(driver.start(), gpu)
@@ -136,11 +136,35 @@ def test_a_search_without_room_beside_what_keeps_devices_is_begun_anew(study, ma
 
 
 def test_a_batch_that_met_a_broken_device_is_tried_again_together(study, make_metrics):
-    driver = Driver(study, make_metrics, target=4, members=2)
+    driver = Driver(study, make_metrics, target=4, members=lambda: 2)
     first = driver.start()
     driver.fail(first, gpu=0)
     driver.fail(driver.start(), gpu=0)
     assert driver.start()[1] == first[1]
+
+
+def test_exceptions_of_one_device_alone_set_it_aside_and_the_last_is_not_charged(study, make_metrics):
+    driver = Driver(study, make_metrics, target=6)
+    healthy = driver.start()
+    driver.searcher.on_trial_result(healthy[0], on(1, report(driver.metrics, 5, number=healthy[1][0])))
+    for number in (1, 2, 3):
+        trial_id, [given] = driver.start()
+        assert given == number
+        failed = on(0, result(member_failure("exception", "RuntimeError: odd", number)))
+        driver.searcher.on_trial_result(trial_id, failed)
+        if number < 3:
+            driver.searcher.on_trial_complete(trial_id, failed)
+    assert driver.searcher.keeps_device(trial_id)
+    assert "GPU 0 (H100) of here is set aside, one training after another failed on it: RuntimeError: odd" in (
+        driver.noted.messages
+    )
+    driver.complete(healthy, gpu=1)
+    for number in (3, 4, 5):
+        started = driver.start()
+        assert started[1] == [number]
+        driver.complete(started, gpu=1)
+    assert [record.state for record in read_search(study)] == ["complete"] + ["failed"] * 2 + ["complete"] * 3
+    assert driver.searcher.failure is None
 
 
 def test_all_failures_on_one_device_name_it(study, make_metrics):

@@ -38,6 +38,24 @@ def test_a_training_that_it_serves_between_them_clears_a_device(health: DeviceHe
         health.served(ONE)
 
 
+def test_exceptions_of_one_device_alone_are_taken_for_its_faults(health: DeviceHealth) -> None:
+    health.works(TWO)
+    assert [health.suspected(ONE, f"trial-{number}") for number in range(3)] == [False, False, True]
+    assert health.fault(ONE, "trial-2", "x")
+    assert list(health.set_aside) == [ONE.key]
+
+
+def test_exceptions_that_others_raise_too_or_that_nothing_stands_against_are_the_codes(health: DeviceHealth) -> None:
+    assert not any(health.suspected(ONE, f"trial-{number}") for number in range(5))  # no other device trains
+    health.works(TWO)
+    assert not health.suspected(TWO, "trial-6")
+    health.works(TWO)
+    assert not health.suspected(ONE, "trial-7")
+    health.served(ONE)
+    health.served(TWO)
+    assert not any(health.suspected(ONE, "batch-0000") for _ in range(5))  # halves of one
+
+
 def test_devices_of_one_name_on_two_nodes_are_two(health: DeviceHealth) -> None:
     assert not health.fault(ONE, "trial-0", "x")
     assert not health.fault(TWO, "trial-1", "x")

@@ -22,7 +22,7 @@ def test_a_node_answers_beside_what_it_reads_or_says_what_it_found(tmp_path):
     probe.write_text("token")
     answer = look_around(probe, "token")
     assert (tmp_path / answer.written).exists() and answer.complaint == ""
-    assert (answer.gpus, answer.torch_version) == (torch.cuda.device_count(), torch.__version__)
+    assert (len(answer.gpus), answer.versions["torch"]) == (torch.cuda.device_count(), torch.__version__)
     assert look_around(probe, "another").complaint == "it holds something else"
     answer = look_around(tmp_path / "elsewhere" / ".probe", "token")
     assert answer.complaint == "No such file or directory"

@@ -16,7 +16,7 @@ from study.cluster.resources import (
     demand,
     members_per_worker,
     plan,
-    plan_in_full,
+    slots,
     taken,
 )
 from study.config import ClusterConfig
@@ -91,13 +91,15 @@ def test_twice_the_room_is_twice_the_memory_as_far_as_a_node_has_it():
         ({}, [{"CPU": 1}]),
         ({"max_concurrent": 3, "cpus_per_trial": 2}, [{"CPU": 2}] * 3),
         ({"gpus": 2, "gpus_per_trial": 0.5}, [{"CPU": 1, "GPU": 0.5}] * 4),
-        ({"gpus": 4, "max_concurrent": 3}, [{"CPU": 1, "GPU": 1}] * 3 + [{"GPU": 1}]),
+        ({"gpus": 4, "max_concurrent": 3}, [{"CPU": 1, "GPU": 1}] * 3),
+        ({"gpus": 8, "gpus_per_trial": 0.25, "max_concurrent": 8}, [{"CPU": 1, "GPU": 1}] * 8),  # spread
+        ({"gpus": 8, "gpus_per_trial": 0.25, "max_concurrent": 9}, [{"CPU": 1, "GPU": 0.5}] * 9),
         ({"gpus": 0, "max_concurrent": 2}, [{"CPU": 1}] * 2),
         ({"gpus_per_trial": 0.5, "max_concurrent": 2}, [{"CPU": 1, "GPU": 0.5}] * 2),
     ],
 )
 def test_an_autoscaler_is_asked_for_what_the_trials_need(settings, bundles):
-    assert demand(ClusterConfig(**settings)) == bundles
+    assert demand(ClusterConfig(wait_for_nodes=60, **settings)) == bundles
 
 
 @given(
@@ -106,16 +108,31 @@ def test_an_autoscaler_is_asked_for_what_the_trials_need(settings, bundles):
     share=st.sampled_from([None, 0.25, 0.5, 1]),
     most=st.one_of(st.none(), st.integers(1, 9)),
 )
-def test_nodes_that_hold_the_demand_hold_the_plan_in_full(cpus, gpus, share, most):
-    config = ClusterConfig(cpus_per_trial=cpus, gpus=gpus, gpus_per_trial=share, max_concurrent=most)
-    total = {name: sum(bundle.get(name, 0) for bundle in demand(config)) for name in ("CPU", "GPU")}
+def test_nodes_that_hold_the_demand_have_room_for_what_is_expected(cpus, gpus, share, most):
+    config = ClusterConfig(cpus_per_trial=cpus, gpus=gpus, gpus_per_trial=share, max_concurrent=most, wait_for_nodes=60)
+    asked = demand(config)
+    total = {name: sum(bundle.get(name, 0) for bundle in asked) for name in ("CPU", "GPU")}
     node = {"CPU": total["CPU"], "GPU": -(-total["GPU"] // 1)}
-    assert plan_in_full([node], config).concurrent >= sum("CPU" in bundle for bundle in demand(config))
+    result = plan([node], config)
+    assert result.concurrent == result.expected == len(asked)
 
 
-def test_fewer_trials_at_a_time_than_wanted_is_not_in_full():
-    with pytest.raises(ResourceError, match="room for 2 of 5 trials with 1 CPU each"):
-        plan_in_full([{"CPU": 2}], ClusterConfig(max_concurrent=5))
+def test_nodes_that_are_waited_for_may_come_one_after_another():
+    node = {"CPU": 8, "GPU": 2}
+    config = ClusterConfig(gpus=8, gpus_per_trial=0.25, max_concurrent=8, wait_for_nodes=60)
+    result = plan([node], config)
+    assert (result, result.expected) == (Resources(2, 1, 1), 8)  # not eight on two of the eight GPUs
+    assert [slots([node] * count, result) for count in (0, 1, 3, 5)] == [0, 2, 6, 8]
+    with pytest.raises(ResourceError, match="no node has room for a trial with 1 CPU and 1 GPU: there is none"):
+        plan([], config)
+
+
+def test_nodes_that_join_have_room_for_more_trials_up_to_what_was_asked_for():
+    node = {"CPU": 2}
+    assert slots([node] * 32, plan([node], ClusterConfig(address="auto"))) == 64
+    assert slots([node] * 32, plan([node], ClusterConfig(address="auto", max_concurrent=10))) == 10
+    gpus = {"CPU": 8, "GPU": 4}
+    assert slots([gpus] * 4, plan([gpus], ClusterConfig(gpus=4, gpus_per_trial=0.5))) == 8
 
 
 @pytest.mark.parametrize(
@@ -131,6 +148,11 @@ def test_fewer_trials_at_a_time_than_wanted_is_not_in_full():
 def test_members_leave_every_worker_batches_to_learn_from(asked, gpus, trials, expected):
     resources = Resources(concurrent=2, cpus=1, gpus=gpus)
     assert members_per_worker(ClusterConfig(members_per_trial=asked), resources, trials) == expected
+
+
+def test_more_workers_train_fewer_trials_in_lock_step():
+    resources = Resources(concurrent=2, cpus=1, gpus=1)
+    assert [members_per_worker(ClusterConfig(), resources, 256, workers) for workers in (1, 2, 8, 64)] == [32, 32, 8, 1]
 
 
 @pytest.mark.parametrize("share", [1.5, 2])

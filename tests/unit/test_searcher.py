@@ -380,6 +380,25 @@ def test_interruptions_are_not_charged(make_searcher, path, study):
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
 
 
+# ---------------------------------------------------------------- room
+
+
+def test_as_many_trials_run_as_there_is_room_for_now(make_searcher, make_metrics, study):
+    room = [2]
+    searcher = make_searcher(slots=lambda: room[0], target=4)
+    assert [searcher.suggest(name)["trial_batch"] for name in "ab"] == ["trial-0000", "trial-0001"]
+    assert searcher.suggest("c") is None
+    assert len(study.trials) == 2  # nothing is asked for before it can run: it could not learn from what ends meanwhile
+    room[0] = 3  # a node has joined
+    assert searcher.suggest("c")["trial_batch"] == "trial-0002"
+    assert searcher.suggest("d") is None
+    room[0] = 1  # two have left
+    last = report(make_metrics(0.4, 0.1), 10, "complete")
+    searcher.on_trial_complete("a", last)
+    assert searcher.suggest("d") is None
+    assert not searcher.over
+
+
 # ---------------------------------------------------------------- trial batches
 
 
@@ -388,7 +407,7 @@ def numbers(given) -> list[int]:
 
 
 def test_trials_are_asked_for_at_once_and_each_is_told_its_own_outcome(make_searcher, make_metrics, study):
-    searcher = make_searcher(members=4, target=4, events=(noted := Noted()))
+    searcher = make_searcher(members=lambda: 4, target=4, events=(noted := Noted()))
     given = searcher.suggest("a")
     assert (given["trial_batch"], numbers(given)) == ("batch-0000", [0, 1, 2, 3])
     assert searcher.suggest("b") is None
@@ -418,7 +437,7 @@ def test_what_cannot_train_in_lock_step_comes_in_batches_of_its_own(make_searche
         description="",
         parameters={**SPACE.parameters, "model.decoder": Categorical(choices=("category", "shared"))},
     )
-    searcher = make_searcher(members=6, target=12, space=space)
+    searcher = make_searcher(members=lambda: 6, target=12, space=space)
     trial_batches = [searcher.suggest(str(index)) for index in range(4)]
     assert sorted(number for given in trial_batches for number in numbers(given)) == list(range(12))
     for given in trial_batches:
@@ -426,7 +445,7 @@ def test_what_cannot_train_in_lock_step_comes_in_batches_of_its_own(make_searche
 
 
 def test_a_batch_that_lost_its_process_goes_on_together_without_what_has_ended(make_searcher, make_metrics, study):
-    searcher = make_searcher(members=3, target=3)
+    searcher = make_searcher(members=lambda: 3, target=3)
     searcher.suggest("a")
     searcher.on_trial_result("a", result(*(member_report(make_metrics(0.4, 0.1), 5, number=n) for n in range(3))))
     searcher.on_trial_result("a", result(member_report(make_metrics(0.4, 0.1), 10), stopped=[1]))
@@ -436,16 +455,16 @@ def test_a_batch_that_lost_its_process_goes_on_together_without_what_has_ended(m
 
 
 def test_a_batch_that_lost_its_driver_goes_on_together(make_searcher, make_metrics, path):
-    make_searcher(members=3).suggest("a")
+    make_searcher(members=lambda: 3).suggest("a")
     study = reopen(path)
     release(study, "driver lost", "the driver was lost")
-    searcher = make_searcher(study=study, members=2)  # other trial batches are of two from now on
+    searcher = make_searcher(study=study, members=lambda: 2)  # other trial batches are of two from now on
     assert [numbers(searcher.suggest(name)) for name in "abc"] == [[0, 1, 2], [3, 4], [5, 6]]
 
 
 @pytest.mark.parametrize(("kind", "state"), [("exception", "failed"), ("out of memory", "failed")])
 def test_whose_fault_it_was_is_found_in_halves(make_searcher, make_metrics, study, kind, state):
-    searcher = make_searcher(members=8, target=8)
+    searcher = make_searcher(members=lambda: 8, target=8)
     waiting, tried = [searcher.suggest("0")], 0
     while waiting:
         given = waiting.pop()
@@ -466,7 +485,7 @@ def test_whose_fault_it_was_is_found_in_halves(make_searcher, make_metrics, stud
 
 
 def test_a_batch_that_gets_no_further_is_split(make_searcher):
-    searcher = make_searcher(members=4, target=4, events=(noted := Noted()))
+    searcher = make_searcher(members=lambda: 4, target=4, events=(noted := Noted()))
     searcher.suggest("a")
     die(searcher, "a", DIED)
     assert numbers(searcher.suggest("b")) == [0, 1, 2, 3]

@@ -97,7 +97,7 @@ def searched(trials: int, slope: float, broken: float = -1) -> optuna.Study:
 
 def test_a_search_ends_when_more_trials_are_expected_to_gain_too_little():
     def reason(study: optuna.Study, gain: float) -> str | None:
-        return StopCriteria(UntilConfig(gain=gain), study, ONE_CPU).reason()
+        return StopCriteria(UntilConfig(gain=gain), study).reason()
 
     flat, steep = searched(20, 0.0), searched(20, 0.4)
     assert reason(flat, 0.01) == "12 more trials would be expected to gain 0.0%, the limit is 1.0%"
@@ -126,7 +126,7 @@ def clock(monkeypatch):
 
 def test_hours_count_over_all_runs_and_pauses_do_not(tmp_path, clock):
     def run(hours: float, until: UntilConfig) -> str | None:
-        limits = StopCriteria(until, open_journal(tmp_path / "j", "s"), Resources(concurrent=4, cpus=1, gpus=0.5))
+        limits = StopCriteria(until, open_journal(tmp_path / "j", "s"), lambda: 2)
         clock[0] += hours
         reason = limits.reason()
         limits.keep()
@@ -141,6 +141,18 @@ def test_hours_count_over_all_runs_and_pauses_do_not(tmp_path, clock):
     assert run(0, UntilConfig(gpu_hours=5.1)) is None
     assert run(1, UntilConfig(hours=2.5, since=3)) is None  # extended: counts anew
     assert run(1.5, UntilConfig(hours=2.5, since=3)) == "2.5 hours of search are spent"
+
+
+def test_gpu_hours_count_the_gpus_that_there_were(tmp_path, clock):
+    gpus = [2.0]
+    limits = StopCriteria(UntilConfig(gpu_hours=18), open_journal(tmp_path / "j", "s"), lambda: gpus[0])
+    clock[0] += 1
+    assert limits.reason() is None
+    gpus[0] = 8  # nodes have joined
+    clock[0] += 1
+    assert limits.spent() == {"hours": 2, "gpu_hours": 10}
+    clock[0] += 1
+    assert limits.reason() == "18 GPU-hours of search are spent"
 
 
 def test_gpu_hours_on_cpu_are_refused():

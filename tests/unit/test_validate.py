@@ -14,8 +14,8 @@ from study.config import ClusterConfig, StudyConfig, UntilConfig
 from study.validate import validate
 from tests.toy import small_study
 
-TWO_CPUS = Cluster(Resources(concurrent=2, cpus=1, gpus=0), dashboard=None)
-FOUR_CPUS = Cluster(Resources(concurrent=4, cpus=1, gpus=0), dashboard=None)
+TWO_CPUS = Cluster(Resources(2, 1, 0), None, lambda: 2)
+FOUR_CPUS = Cluster(Resources(4, 1, 0), None, lambda: 4)
 
 
 @pytest.fixture
