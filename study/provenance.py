@@ -30,7 +30,7 @@ LOCATIONS: dict[str, Any] = {
 """Where data and space lie. They may have moved: the fingerprint says whether the data is the same, and the space is
 compared by its content."""
 
-FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints", "tensorboard"}
+FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints", "tensorboard", "track"}
 """Settings that may change when a study is resumed: how long the search runs, where, and what it keeps."""
 
 PACKAGES = ("spinlock-dist", "torch", "ray", "optuna", "numpy", "pandas")
