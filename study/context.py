@@ -104,7 +104,7 @@ class StudyContext:
             else {}
         )
         own |= tracker_addresses(self.config, self.folder)
-        return own | ({"Ray dashboard (nodes, processes, logs)": self.cluster.notice} if self.cluster.notice else {})
+        return own | ({"Ray dashboard (what runs where, logs)": self.cluster.notice} if self.cluster.notice else {})
 
     def trial(self, record: TrialRecord) -> TrialConfig:
         """The config of a trial of a search."""

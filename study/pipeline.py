@@ -41,7 +41,7 @@ from study.phases.finals import run_finals
 from study.phases.search import run_searches
 from study.phases.tournament import rank_arms
 from study.phases.verification import verification_records
-from study.provenance import continued, describe
+from study.provenance import continued, describe, job_metadata
 from study.samplers.build import GivenSampler
 from study.validate import ValidatedStudy, validate
 from study.worker.device_health import DeviceHealth
@@ -161,7 +161,8 @@ def _started(study: ValidatedStudy, events: Broadcast) -> Iterator[Cluster]:
     """The cluster. Starting Ray takes seconds, waiting for nodes minutes."""
     with ExitStack() as stack:
         with events.phase(PhaseStart(phase="start-up")):
-            cluster = stack.enter_context(running(study.config.cluster, events.on_message))
+            job = job_metadata(study.config)
+            cluster = stack.enter_context(running(study.config.cluster, events.on_message, job))
         yield cluster
 
 

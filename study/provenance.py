@@ -57,6 +57,23 @@ def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluste
     }
 
 
+def job_metadata(config: StudyConfig) -> dict[str, str]:
+    """What Ray's page of the study's job tells of it: its name, what is searched how, and settings it was given."""
+    asked = ("space", "trials", "sampler", "objective")
+    told = {"job_name": config.name, **{name: str(getattr(config, name)) for name in asked}}
+    given = flattened(config.model_dump(mode="json", exclude_defaults=True, exclude={"name", "fingerprint"}))
+    return told | {name: str(value) for name, value in given}
+
+
+def flattened(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield the settings in a tree by dotted name."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from flattened(value, (*path, name))
+        else:
+            yield ".".join((*path, name)), value
+
+
 def continued(known: dict[str, Any], config: StudyConfig) -> dict[str, Any]:
     """The content of study.yaml for a study that is resumed, with the settings that may change."""
     now = config.model_dump(mode="json", include={*FREE_TO_CHANGE, "space"})

@@ -10,6 +10,8 @@ SETTINGS = {
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
+    # what a trial prints is found with the trial, not only in the log of the worker that ran many
+    "RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "1",
     # only who has the token may use the cluster; Ray's own default differs between versions and ways to start
     "RAY_AUTH_MODE": "token",
     # one terminal view, the study's own
