@@ -141,6 +141,12 @@ SAMPLERS: Registry[Any] = Registry(
 """A new one is a `study.samplers.kind.SamplerKind` in a module, and a line here; others come by dotted name."""
 
 
+TRACKERS: Registry[Any] = Registry(
+    "tracker", {"mlflow": "study.monitor.mlflow:MLFLOW", "wandb": "study.monitor.wandb:WANDB"}
+)
+"""Each a `study.monitor.tracking.TrackerKind`; its monitor is in `MONITORS` under the same name."""
+
+
 def is_dotted(name: str) -> bool:
     """Whether a name is that of code elsewhere: `package.Class`, `package.module:factory` or `package:Outer.Inner`."""
     return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*[.:][^\W\d]\w*(\.[^\W\d]\w*)*", name) is not None
@@ -178,6 +184,8 @@ class StudyConfig(Section):
     """Trials whose checkpoint is kept: the best so far, at least as many as finalists, and a whole Pareto front."""
     tensorboard: bool = False
     """Write the curves of all trials as TensorBoard files, in the study's folder."""
+    track: tuple[str, ...] = ()
+    """Experiment trackers that every training is sent to as it ends: docs/watching.md."""
     baseline_seeds: int = Field(2, ge=1)
     """Trainings of the uniform baseline; trials are compared with the first, which has their seed."""
     finals: FinalsConfig = FinalsConfig()
@@ -204,6 +212,14 @@ class StudyConfig(Section):
     def _sampler_is_known(cls, sampler: str) -> str:
         try:
             return sampler if is_dotted(sampler) else SAMPLERS.check(sampler)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("track")
+    @classmethod
+    def _trackers_are_known(cls, track: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(TRACKERS.check(name) for name in dict.fromkeys(track))
         except ConfigError as error:
             raise ValueError(str(error)) from None
 

@@ -21,6 +21,7 @@ from study.cluster.ray_cluster import Cluster
 from study.cluster.resources import members_per_worker
 from study.config import StudyConfig
 from study.events import Broadcast
+from study.monitor.tracking import tracker_addresses
 from study.samplers.build import GivenSampler
 from study.worker.device_health import DeviceHealth
 from study.worker.tasks import Workers
@@ -102,7 +103,8 @@ class StudyContext:
             if self.config.tensorboard
             else {}
         )
-        return own | ({"Ray dashboard (nodes, processes, logs)": self.cluster.notice} if self.cluster.notice else {})
+        own |= tracker_addresses(self.config, self.folder)
+        return own | ({"Ray dashboard (what runs where, logs)": self.cluster.notice} if self.cluster.notice else {})
 
     def trial(self, record: TrialRecord) -> TrialConfig:
         """The config of a trial of a search."""

@@ -1,4 +1,4 @@
-"""What happens in a study, for whoever wants to know: the terminal, Prometheus, TensorBoard, the stop criteria.
+"""What happens in a study, for whoever wants to know: the terminal, Prometheus, trackers, the stop criteria.
 
 A listener is a `StudyEvents` with the methods it cares about. A study sends every event to one `Broadcast`.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from results.records.settings import TrialSettings
 from results.records.stage import Phase
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord
 from spinlock_dist.metrics.record import Metrics
+
+Ending = Literal["finished", "interrupted", "failed"]
+"""How a run of a study ends. What was interrupted, or failed, may be resumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,9 @@ class StudyEvents:
     def on_message(self, text: str) -> None:
         """Show a line to the user."""
 
+    def on_study_start(self, folder: StudyFolder) -> None:
+        """Handle that a study is there, or is resumed: its study.yaml is written, and the baseline is next."""
+
     def on_plan(self, work: Sequence[PhaseWork]) -> None:
         """Handle what the phases from the baseline on have to train."""
 
@@ -123,6 +129,9 @@ class StudyEvents:
 
     def on_search_end(self) -> None:
         """Stop following the search: it is done, was interrupted, or failed."""
+
+    def on_study_end(self, ending: Ending) -> None:
+        """Handle the end of this run of the study; a finished one has its verdict, tables and report."""
 
 
 class Broadcast(StudyEvents):
@@ -164,6 +173,10 @@ class Broadcast(StudyEvents):
     def on_message(self, text: str) -> None:
         """Send it on."""
         self._send("on_message", text)
+
+    def on_study_start(self, folder: StudyFolder) -> None:
+        """Send it on."""
+        self._send("on_study_start", folder)
 
     def on_plan(self, work: Sequence[PhaseWork]) -> None:
         """Send it on."""
@@ -208,3 +221,7 @@ class Broadcast(StudyEvents):
     def on_search_end(self) -> None:
         """Send it on."""
         self._send("on_search_end")
+
+    def on_study_end(self, ending: Ending) -> None:
+        """Send it on."""
+        self._send("on_study_end", ending)

@@ -15,7 +15,7 @@ from spinlock_dist.config_file import parse_config, read_assignments, with_overr
 from spinlock_dist.documents import read_document
 from spinlock_dist.errors import ConfigError, did_you_mean
 from spinlock_dist.preset import merge, over_preset
-from study.config import SAMPLERS, StoppingConfig, StudyConfig
+from study.config import SAMPLERS, TRACKERS, StoppingConfig, StudyConfig
 
 
 def choices(setting: str, section: type[Section] = StudyConfig) -> tuple[str, ...]:
@@ -165,6 +165,14 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "--tensorboard": (
             "tensorboard",
             {"action": "store_const", "const": True, "help": "write TensorBoard files, in runs/<study>/tensorboard"},
+        ),
+        "--track": (
+            "track",
+            {
+                "nargs": "*",
+                "choices": tuple(TRACKERS),
+                "help": "send every training to MLflow or Weights & Biases as it ends; alone: no more",
+            },
         ),
         "--dashboard-host": (
             "cluster.dashboard_host",

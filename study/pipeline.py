@@ -31,7 +31,7 @@ from study.cluster.node_checks import JoiningNodes, check_nodes
 from study.cluster.ray_cluster import Cluster, running
 from study.config import StudyConfig
 from study.context import StudyContext
-from study.events import Broadcast, PhaseStart
+from study.events import Broadcast, Ending, PhaseStart
 from study.monitor.registry import MonitorSetup, make_monitors
 from study.phases.baseline import run_baseline
 from study.phases.belonging import check_records
@@ -41,7 +41,7 @@ from study.phases.finals import run_finals
 from study.phases.search import run_searches
 from study.phases.tournament import rank_arms
 from study.phases.verification import verification_records
-from study.provenance import continued, describe
+from study.provenance import continued, describe, job_metadata
 from study.samplers.build import GivenSampler
 from study.validate import ValidatedStudy, validate
 from study.worker.device_health import DeviceHealth
@@ -105,18 +105,21 @@ def run(
         context = _prepared(study, cluster, objective, events)
         check_records(context)
         events.on_plan(work_ahead(context, len(study.arms)))
-        with _described(study, context):
-            _greet(context)
-            baseline = run_baseline(context)
-            searched = run_searches(context, study.arms, baseline)
-            check_records(context)
-            finals, verdict, finalists = run_finals(context, searched)
-            rows = rank_arms(folder, searched.by_arm, verdict) if context.config.tournament else []
-            conclusion = conclude_tournament(rows, verdict) if rows else conclude(searched.records, verdict)
-            with events.phase(PhaseStart(phase="verification", total=config.finals.seeds)):
-                best, conclusion = export_best(context, verdict, finalists, baseline, conclusion)
-            write_tables(folder, [*baseline, *searched.warm, *searched.records, *finals, *verification_records(folder)])
-        _report(context)
+        with _end_told(events):
+            with _described(study, context):
+                events.on_study_start(folder)
+                _greet(context)
+                baseline = run_baseline(context)
+                searched = run_searches(context, study.arms, baseline)
+                check_records(context)
+                finals, verdict, finalists = run_finals(context, searched)
+                rows = rank_arms(folder, searched.by_arm, verdict) if context.config.tournament else []
+                conclusion = conclude_tournament(rows, verdict) if rows else conclude(searched.records, verdict)
+                with events.phase(PhaseStart(phase="verification", total=config.finals.seeds)):
+                    best, conclusion = export_best(context, verdict, finalists, baseline, conclusion)
+                verified = verification_records(folder)
+                write_tables(folder, [*baseline, *searched.warm, *searched.records, *finals, *verified])
+            _report(context)
     return StudyResult(
         folder=folder,
         baseline=tuple(baseline),
@@ -160,7 +163,8 @@ def _started(study: ValidatedStudy, events: Broadcast, most: int | None = None) 
     """The cluster; an autoscaler is asked for `most` places. Starting Ray takes seconds, waiting for nodes minutes."""
     with ExitStack() as stack:
         with events.phase(PhaseStart(phase="start-up")):
-            cluster = stack.enter_context(running(study.config.cluster, events.on_message, most))
+            job = job_metadata(study.config)
+            cluster = stack.enter_context(running(study.config.cluster, events.on_message, most, job))
         yield cluster
 
 
@@ -211,6 +215,20 @@ def _described(study: ValidatedStudy, context: StudyContext) -> Iterator[None]:
             if folder.prepared.exists() and not folder.description.exists():
                 folder.write_description(content)
                 context.events.on_message(f"{folder.description} had gone while the study ran; it was written again")
+
+
+@contextmanager
+def _end_told(events: Broadcast) -> Iterator[None]:
+    """Tell the monitors how the study ended."""
+    ending: Ending = "failed"
+    try:
+        yield
+        ending = "finished"
+    except KeyboardInterrupt:
+        ending = "interrupted"
+        raise
+    finally:
+        events.on_study_end(ending)
 
 
 def _greet(context: StudyContext) -> None:

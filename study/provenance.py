@@ -30,7 +30,7 @@ LOCATIONS: dict[str, Any] = {
 """Where data and space lie. They may have moved: the fingerprint says whether the data is the same, and the space is
 compared by its content."""
 
-FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints", "tensorboard"}
+FREE_TO_CHANGE = {"name", "runs", "trials", "until", "cluster", "keep_checkpoints", "tensorboard", "track"}
 """Settings that may change when a study is resumed: how long the search runs, where, and what it keeps."""
 
 PACKAGES = ("spinlock-dist", "torch", "ray", "optuna", "numpy", "pandas")
@@ -55,6 +55,23 @@ def describe(config: StudyConfig, space: SearchSpace, data: PreparedData, cluste
             "gpus_per_trial": cluster.resources.gpus,
         },
     }
+
+
+def job_metadata(config: StudyConfig) -> dict[str, str]:
+    """What Ray's page of the study's job tells of it: its name, what is searched how, and settings it was given."""
+    asked = ("space", "trials", "sampler", "objective")
+    told = {"job_name": config.name, **{name: str(getattr(config, name)) for name in asked}}
+    given = flattened(config.model_dump(mode="json", exclude_defaults=True, exclude={"name", "fingerprint"}))
+    return told | {name: str(value) for name, value in given}
+
+
+def flattened(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield the settings in a tree by dotted name."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from flattened(value, (*path, name))
+        else:
+            yield ".".join((*path, name)), value
 
 
 def continued(known: dict[str, Any], config: StudyConfig) -> dict[str, Any]:

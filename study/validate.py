@@ -17,6 +17,7 @@ from study.cluster.ray_cluster import Cluster, preflight
 from study.cluster.resources import members_per_worker
 from study.config import StudyConfig
 from study.monitor.tensorboard import check_tensorboard
+from study.monitor.tracking import check_trackers
 from study.phases.tournament import Arm, arms
 from study.provenance import FREE_TO_CHANGE, LOCATIONS, differences, study_identity, study_space
 from study.samplers.build import GivenSampler, check_sampler, name_of
@@ -89,6 +90,7 @@ def validate(config: StudyConfig, *, resume: bool = False, sampler: GivenSampler
         config = config.model_copy(update={"sampler": name_of(sampler)})
     check_sampler(config, sampler)
     check_tensorboard(config)
+    check_trackers(config)
     searches = arms(config, space)
     preflight(config.cluster)
     check_lasting(Path(config.runs))

@@ -108,16 +108,22 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     plain = ("state", "feasible", "seed", "epochs", "seconds", "node", "device", "model", "kind", "reason")
     row: dict[str, Any] = _name(record) | {name: getattr(record, name) for name in plain}
     row |= {"attempts": len(record.attempts), "story": json.dumps([asdict(attempt) for attempt in record.attempts])}
-    if record.metrics is not None:
-        row |= record.metrics.scalars() | _estimates(record.metrics)
-        row |= {f"fvu.{category}": value for category, value in record.metrics.fvu.items()}
-    if record.test is not None:
-        row |= {f"test.{name}": value for name, value in record.test.scalars().items()}
-    row |= {f"guard.{name}": value for name, value in record.guards.items()}
+    row |= figures(record)
     row |= {f"param.{name}": json.dumps(value) for name, value in record.params.items()}
     content = {**record.to_json(), "curve": []}
     books = {part: content[part].pop("codebooks") for part in ("metrics", "test") if content[part] is not None}
     return row | {"record": json.dumps(content), "codebooks": json.dumps(books)}
+
+
+def figures(record: TrialRecord) -> dict[str, float]:
+    """What a trial scored, by column of the table: metrics, `estimate.`, `fvu.`, `test.` and `guard.`."""
+    found: dict[str, float] = {}
+    if record.metrics is not None:
+        found |= record.metrics.scalars() | _estimates(record.metrics)
+        found |= {f"fvu.{category}": value for category, value in record.metrics.fvu.items()}
+    if record.test is not None:
+        found |= {f"test.{name}": value for name, value in record.test.scalars().items()}
+    return found | {f"guard.{name}": value for name, value in record.guards.items()}
 
 
 def _estimates(metrics: Metrics) -> dict[str, float]:

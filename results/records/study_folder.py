@@ -85,6 +85,21 @@ class StudyFolder:
         return self.path / "tensorboard"
 
     @property
+    def tracking(self) -> Path:
+        """tracking.json: the id under which experiment trackers know the study; there only if it is sent to one."""
+        return self.path / "tracking.json"
+
+    @property
+    def mlflow(self) -> Path:
+        """Folder of MLflow's store, if it is asked for and nothing says where else."""
+        return self.path / "mlflow"
+
+    @property
+    def wandb(self) -> Path:
+        """Folder of the files of Weights & Biases, if it is asked for."""
+        return self.path / "wandb"
+
+    @property
     def scratch(self) -> Path:
         """Folder of Ray Tune's own state, while it runs."""
         return self.tune / "ray"

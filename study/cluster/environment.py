@@ -1,4 +1,4 @@
-"""Ray's environment, set before anything imports Ray: it reads these once."""
+"""The environment of Ray and of experiment trackers, set before anything imports them: they read it once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ SETTINGS = {
     # nothing is sent anywhere; the address keeps quiet even a head that reports in spite of the switch
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+    # what a trial prints is found with the trial, not only in the log of the worker that ran many
+    "RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "1",
     # only who has the token may use the cluster; Ray's own default differs between versions and ways to start
     "RAY_AUTH_MODE": "token",
     # one terminal view, the study's own

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.job_config import JobConfig
 
 from spinlock_dist.command import tool
 from spinlock_dist.cores import available_cores
@@ -48,7 +49,7 @@ class Cluster:
 
     resources: Resources
     dashboard: str | None
-    """Address of Ray's dashboard, if it has one."""
+    """Address of this study's page in Ray's dashboard, if there is one."""
     slots: Callable[[], int]
     """How many trials it has room for now."""
     demand: Demand | None = None
@@ -60,7 +61,7 @@ class Cluster:
         if self.dashboard is None:
             return ""
         locked = os.environ["RAY_AUTH_MODE"] == "token"
-        return f"{self.dashboard}" + (f" (token: {tool('ray')} get-auth-token)" if locked else "")
+        return self.dashboard + (f" (token: {tool('ray')} get-auth-token)" if locked else "")
 
 
 def preflight(config: ClusterConfig) -> None:
@@ -95,18 +96,21 @@ def _probe(address: str) -> None:
 
 @contextmanager
 def running(
-    config: ClusterConfig, say: Callable[[str], None] = lambda _: None, most: int | None = None
+    config: ClusterConfig,
+    say: Callable[[str], None] = lambda _: None,
+    most: int | None = None,
+    job: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
     """Yield a cluster: the one this process is connected to, the one at `config.address`, or one of its own.
 
     At the end it is left only if it was started or joined here; a joined cluster keeps running. `say` gets a line on
-    what is waited for, and on nodes that come and go. An autoscaler is asked for room for `most` trials at most. Raises
-    `ResourceError`.
+    what is waited for, and on nodes that come and go. An autoscaler is asked for room for `most` trials at most. `job`
+    is what Ray's pages tell of the study, `job_name` in their list. Raises `ResourceError`.
     """
     ours = not ray.is_initialized()
     if ours and config.address is None:
         config = config.model_copy(update={"wait_for_nodes": 0})  # none can come
-    dashboard = _connect(config) if ours else None
+    dashboard = _connect(config, job or {}) if ours else None
     try:
         with (
             _termination_as_interrupt(),
@@ -138,8 +142,8 @@ def _asked(config: ClusterConfig, most: int | None) -> Iterator[Demand | None]:
         asked.withdraw()
 
 
-def _connect(config: ClusterConfig) -> str | None:
-    """Join or start a cluster and return the address of its dashboard."""
+def _connect(config: ClusterConfig, job: Mapping[str, str]) -> str | None:
+    """Join or start a cluster and return the address of this job's page in its dashboard."""
     if config.address is not None:
         own: dict[str, Any] = {"address": config.address, "runtime_env": _code()}
     else:
@@ -155,10 +159,12 @@ def _connect(config: ClusterConfig) -> str | None:
         }
     try:
         with compiled_parts_muted():
-            context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
+            described = JobConfig(metadata=dict(job))
+            context = ray.init(log_to_driver=False, logging_level=logging.ERROR, job_config=described, **own)
     except Exception as error:  # Ray raises what its parts raise
         raise connection_error(error, config.address) from None
-    return f"http://{context.dashboard_url}" if context.dashboard_url else None
+    page = f"http://{context.dashboard_url}/#/jobs/{ray.get_runtime_context().get_job_id()}"
+    return page if context.dashboard_url else None
 
 
 def _raise_file_limit() -> None:

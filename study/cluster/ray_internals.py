@@ -6,8 +6,9 @@ what is missing where another version is installed.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import ray
@@ -31,9 +32,39 @@ def name_process(title: str) -> None:
     setproctitle(title)
 
 
+def in_timeline(name: str) -> AbstractContextManager[None]:
+    """What a worker does within is a bar of that name in Ray's timeline, which calls tasks by their functions.
+
+    `ray._private.profiling.profile` does nothing unless `RAY_PROFILING` is set for all of Ray's own calls as well.
+    """
+    worker: Any = ray._private.worker
+    return worker.global_worker.core_worker.profile_event(b"spinlock", {"name": name})
+
+
 def function_trainable(function: Callable[[dict[str, Any]], None], name: str) -> Any:
     """A class of trainables that run `function`, to be subclassed: what Tune itself makes of a function."""
     return wrap_function(function, name=name)
+
+
+def name_steps(actor: Any, name: str) -> None:
+    """Have the steps of an actor of Tune's, which are calls of it, named on Ray's pages and in its timeline.
+
+    Tune calls the handle's `train`. A handle makes its methods when they are asked for, unless it has them.
+    """
+    actor.train = _NamedCall(actor, "train", name)
+
+
+class _NamedCall:
+    """A method of an actor whose calls have a name; it does not keep the actor alive."""
+
+    def __init__(self, actor: Any, method: str, name: str):
+        self._actor, self._method, self._name = weakref.ref(actor), method, name
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        actor: Any = self._actor()
+        method = type(actor).__getattr__(actor, self._method)  # not what the handle has been given
+        return method.options(name=self._name).remote(*args, **kwargs)
 
 
 def actor_of(trial: Any) -> Any:

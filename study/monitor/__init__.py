@@ -1,1 +1,1 @@
-"""Who watches a search: the terminal, Prometheus, TensorBoard."""
+"""Who watches a search: the terminal, Prometheus, TensorBoard, experiment trackers."""

@@ -6,6 +6,7 @@ The driver sets them; its node's agent serves them as `ray_<name>`, at the addre
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import get_args
@@ -30,6 +31,8 @@ METRICS = {
     "spinlock_study_epochs_per_second": "Epochs trained in the last minute, of all trials together, per second",
 }
 """Name and description of every metric; each has the label `study`, trials `state` as well."""
+REFRESH_SECONDS = 2.0
+"""Between two settings of everything: Ray hands on only what was set since it last did, every few seconds."""
 
 
 class PrometheusExporter(StudyEvents):
@@ -42,10 +45,12 @@ class PrometheusExporter(StudyEvents):
         self._slots: Callable[[], int] = lambda: 1
         self._running = RunningTrials()
         self._gauges: dict[str, Gauge] = {}
+        self._known: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._refreshed = 0.0
 
     def on_search_start(self, search: SearchStart) -> None:
         """Make the metrics and set what is known already."""
-        self._study, self._slots = search.study, search.slots
+        self._study, self._slots, self._known = search.study, search.slots, {}
         self._states = Counter(record.state for record in search.earlier)
         self._best = best_record(search.earlier)
         self._gauges = {
@@ -62,9 +67,13 @@ class PrometheusExporter(StudyEvents):
         self._running.report(report)
 
     def on_running(self, batches: Sequence[Sequence[int]]) -> None:
-        """Set what changes while trials run."""
+        """Set what changes while trials run, and now and then all else again."""
         self._running.keep(batches)
         self._set_running(len(batches))
+        if (now := time.monotonic()) - self._refreshed > REFRESH_SECONDS:
+            self._refreshed = now
+            for (name, tags), value in self._known.items():
+                self._gauges[name].set(value, tags=dict(tags))
 
     def on_trial_end(self, record: TrialRecord) -> None:
         """Count the outcome, and keep the best."""
@@ -92,7 +101,9 @@ class PrometheusExporter(StudyEvents):
                     self._set(f"spinlock_study_best_{figure}", value)
 
     def _set(self, name: str, value: float, **tags: str) -> None:
-        self._gauges[name].set(value, tags={"study": self._study, **tags})
+        labels = {"study": self._study, **tags}
+        self._known[name, tuple(labels.items())] = value
+        self._gauges[name].set(value, tags=labels)
 
 
 def make_prometheus(setup: MonitorSetup) -> PrometheusExporter:

@@ -26,6 +26,8 @@ MONITORS: Registry[Callable[[MonitorSetup], StudyEvents | None]] = Registry(
         "terminal": "study.monitor.terminal:make_terminal",
         "prometheus": "study.monitor.prometheus:make_prometheus",
         "tensorboard": "study.monitor.tensorboard:make_tensorboard",
+        "mlflow": "study.monitor.mlflow:make_mlflow",
+        "wandb": "study.monitor.wandb:make_wandb",
     },
 )
 """Functions that return a monitor, or None where the study does not ask for it. One that raises here refuses the study

@@ -109,6 +109,18 @@ class TrialBatch:
         return self.name.replace("-", " ")
 
     @property
+    def shown(self) -> str:
+        """What it is called on Ray's pages: its name, the strategies of its trials, and which attempt it is."""
+        strategies = dict.fromkeys(pending.config.compression.strategy for pending in self.trials)
+        attempt = f", attempt {self.attempt}" if self.attempt > 1 else ""
+        return f"{self.name} {' '.join(strategies)}{attempt}"
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt it is, from 1: that of the trial that was tried most often."""
+        return max(len(pending.attempts) for pending in self.trials)
+
+    @property
     def alone(self) -> bool:
         """Whether it was formed of one trial."""
         return len(self.trials) == 1 and self.name == trial_batch_name([self.trials[0].number])

@@ -118,6 +118,7 @@ class AskTellSearcher(Searcher):
         self._asked: list[PendingTrial] = []
         self._ready: list[TrialBatch] = []
         self._running: dict[str, TrialBatch] = {}
+        self._workers: dict[str, int] = {}
         self._dead: dict[str, TrialBatch] = {}
         self._put_back: list[TrialBatch] = []
         self._keeping: set[str] = set()
@@ -251,10 +252,14 @@ class AskTellSearcher(Searcher):
         resources = self._plan.resources.scaled(doublings)
         for pending in trial_batch.trials:
             pending.begin_attempt(resources, "" if trial_batch.alone else trial_batch.name)
+        taken = {self._workers[running] for running in self._running}
+        self._workers[trial_id] = next(number for number in range(1, len(taken) + 2) if number not in taken)
         self._running[trial_id] = trial_batch
         return {
             "trial_batch": trial_batch.name,
-            "attempt": max(len(pending.attempts) for pending in trial_batch.trials),
+            "shown": trial_batch.shown,
+            "worker": self._workers[trial_id],
+            "attempt": trial_batch.attempt,
             "members": [
                 {"number": pending.number, "config": pending.config.model_dump_json()} for pending in trial_batch.trials
             ],

@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 
+from study.cluster.ray_internals import actor_of, name_steps
 from study.events import StudyEvents, TrialReport
 from study.worker.actor import keep_device, numbers_of
 
@@ -38,6 +39,10 @@ class TuneEvents(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles callbacks with its own state, which nothing is resumed from here."""
         return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Name what its worker does from here on."""
+        name_steps(actor_of(trial), trial.config["shown"])
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """Send the reports of a trial batch; one without a curve says that its trial failed."""

@@ -1,8 +1,9 @@
 """The actors that run trials, with names that say what they are.
 
-Tune reuses an actor for one trial after another (`reuse_actors`), so it is named after the study, and its process after
-the trial it is running. Otherwise Ray's pages would show `with_resources.<locals>.ResourceTrainable`. What Tune calls a
-trial is a trial batch here: one trial of the study, or several that a process trains in lock step.
+Tune reuses an actor for one trial after another (`reuse_actors`), so it is named after the study and the place it took
+there; its process, and the calls of it, are named after the trial that it is running. Otherwise Ray's pages would show
+`with_resources.<locals>.ResourceTrainable`. What Tune calls a trial is a trial batch here: one trial of the study, or
+several that a process trains in lock step.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from typing import Any
 
 from ray.tune import PlacementGroupFactory, Trainable
 
-from study.cluster.ray_internals import actor_of, function_trainable, name_process
+from study.cluster.ray_internals import actor_of, function_trainable, in_timeline, name_process
 
 
 def trial_actor(
     function: Callable[[dict[str, Any]], None], reserved: Callable[[dict[str, Any]], PlacementGroupFactory], study: str
 ) -> type[Trainable]:
-    """`function` as a trainable class whose actors are named after the study.
+    """`function` as a trainable class whose actors are named after the study, and their place: `operators worker 3`.
 
-    Their processes are named after the trial batch that they run: `ray::operators trial-0014`. `reserved` says
+    Their processes are named after the trial batch that they run: `ray::operators trial-0014 balanced`. `reserved` says
     what Tune is to reserve for it.
     """
     wrapped: Any = function_trainable(function, f"trials of {study}")
@@ -30,9 +31,17 @@ def trial_actor(
         def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
             return reserved(config)
 
+        def setup(self, config: dict[str, Any]) -> None:
+            self._worker = f"{study} worker {config['worker']}"
+            super().setup(config)
+
+        def __repr__(self) -> str:  # Ray asks once, when the actor is there
+            return self._worker
+
         def step(self) -> dict[str, Any]:
-            name_process(f"ray::{study} {self.config['trial_batch']}")
-            return super().step()
+            name_process(f"ray::{study} {self.config['shown']}")
+            with in_timeline(self.config["shown"]):
+                return super().step()
 
         def stop_members(self, numbers: Sequence[int]) -> None:
             self.config["stopped"].extend(numbers)  # `function` sees it when its report returns

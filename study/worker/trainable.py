@@ -35,6 +35,7 @@ from spinlock_dist.prepare import PreparedData
 from spinlock_dist.run import TrialOutcome
 from spinlock_dist.training.snapshot import Snapshots
 from spinlock_dist.training.trainer import MembersReport
+from study.cluster.ray_internals import in_timeline
 from study.cluster.resources import Resources
 from study.worker.actor import trial_name
 from study.worker.device import Device, DeviceFault, device_in_use, explained, share_memory
@@ -103,6 +104,7 @@ def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, chec
     A failure is reported, not raised: the retry policy decides by its kind.
     """
     began = time.monotonic()
+    print(f"{given['shown']} starts", flush=True)  # a heading in the worker's log, which has one trial after another
     share = given["resources"].get("GPU", 0.0)
     device = device_in_use(share)
     numbers = [member["number"] for member in given["members"]]
@@ -192,7 +194,8 @@ def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> Tria
     device = device_in_use(setup.resources.gpus)
     try:
         use_resources(setup.resources, setup.resources.gpus)
-        return _evaluate(training, data, setup, device)
+        with in_timeline(training.name):
+            return _evaluate(training, data, setup, device)
     except Exception as error:
         unknown = device.is_gpu and not isinstance(error, SpinlockError)
         if failure_kind(error) == "device fault" or (failure_kind(error) == "exception" and unknown):

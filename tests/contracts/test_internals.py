@@ -81,6 +81,36 @@ def test_ray_names_processes():
     assert done.stdout.startswith("ray::s trial-0001"), RAY + "ray._raylet.setproctitle"
 
 
+def test_ray_names_calls_of_an_actor_and_takes_a_method_of_its_handle():
+    from ray.actor import ActorHandle, ActorMethod
+
+    assert "name" in inspect.signature(ActorMethod._remote).parameters, RAY + "calls of an actor have no name"
+    assert "_method_shells" in inspect.getsource(ActorHandle.__getattr__), RAY + "ActorHandle.__getattr__ makes methods"
+    calls: list[dict] = []
+
+    class Handle:
+        def __getattr__(self, method: str) -> SimpleNamespace:
+            return SimpleNamespace(options=lambda **given: calls.append({"method": method, **given}) or self)
+
+    handle = Handle()
+    handle.remote = lambda *args: calls.append({"args": args})
+    for name in ("trial-0001", "trial-0002"):
+        ray_internals.name_steps(handle, name)
+        handle.train.remote(name)
+    assert [call for call in calls if "name" in call] == [
+        {"method": "train", "name": "trial-0001"},
+        {"method": "train", "name": "trial-0002"},
+    ]
+
+
+def test_ray_has_bars_of_any_name_in_its_timeline():
+    from ray._private import profiling
+
+    source = inspect.getsource(profiling.profile)
+    assert "core_worker.profile_event(" in source, RAY + "core_worker.profile_event"
+    assert 'name = extra_data["name"]' in inspect.getsource(profiling), RAY + "a profile event has a name of its own"
+
+
 def test_tune_makes_classes_of_functions():
     made = ray_internals.function_trainable(lambda config: None, "trials of s")
     assert issubclass(made, Trainable), RAY + "ray.tune.trainable.function_trainable.wrap_function"

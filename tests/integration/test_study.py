@@ -163,7 +163,8 @@ class TrialsOf(Searcher):
         self.count += 1
         if len(list(self.folder.iterdir())) == self.processes or self.count > 200:
             return Searcher.FINISHED
-        return {"trial_batch": f"trial-{self.count}", "members": [], "folder": str(self.folder)}
+        shown = {"trial_batch": f"trial-{self.count}", "shown": f"trial-{self.count}", "worker": self.count}
+        return {**shown, "members": [], "folder": str(self.folder)}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         assert not error

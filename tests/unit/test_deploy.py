@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -108,3 +109,32 @@ def test_the_steps_of_the_image_run_in_a_fresh_environment(repository, deploy, t
         step = re.sub(r"pip install", "pip install --quiet --dry-run", step)
         done = subprocess.run(["bash", "-euc", step], cwd=repository, capture_output=True, text=True)
         assert done.returncode == 0, f"{step}: {done.stderr}"
+
+
+def test_studies_have_panels_in_the_dashboard_that_rays_metrics_page_shows(deploy):
+    from ray.dashboard.modules.metrics.grafana_dashboard_factory import generate_default_grafana_dashboard
+
+    merge = runpy.run_path(str(deploy / "metrics.py"))["with_studies"]
+    content, _ = generate_default_grafana_dashboard()
+    rays, studies = json.loads(content), json.loads((deploy / "grafana.json").read_text())
+    merged = merge(rays, studies)
+    assert merge(merged, studies) == merged
+    titles = [panel["title"] for panel in merged["panels"]]
+    assert titles == [studies["title"], *(panel["title"] for panel in (*studies["panels"], *rays["panels"]))]
+    panels = [each for panel in merged["panels"] for each in (panel, *panel.get("panels", ()))]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [panel["gridPos"] for panel in merged["panels"]]
+    cells = [
+        (x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(set(cells)) == len(cells), "panels lie on each other"
+    variables = [variable["name"] for variable in merged["templating"]["list"]]
+    assert len(set(variables)) == len(variables) and {"datasource", "study", "SessionName"} <= set(variables)
+    assert (merged["uid"], rays["uid"]) == ("rayDefaultDashboard",) * 2  # by which Ray's page finds it
+
+
+def test_without_a_running_ray_there_are_no_metrics_to_show(deploy, tmp_path):
+    command = [sys.executable, deploy / "metrics.py", "--session", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1 and "start a study first" in done.stderr

@@ -66,6 +66,11 @@ def test_the_metrics_are_those_of_the_study(monkeypatch, make_metrics, make_reco
     assert values["spinlock_study_baseline_imbalance", ""] == pytest.approx(6)
     assert values["spinlock_study_busy_share", ""] == 0.5
     assert values["spinlock_study_epochs_per_second", ""] > 0
+    before = dict(values)
+    values.clear()  # Ray forgets what is not set anew
+    monkeypatch.setattr("study.monitor.prometheus.REFRESH_SECONDS", 0)
+    metrics.on_running([[4, 5], [6]])
+    assert values.keys() == before.keys()
     metrics.on_search_end()
     assert values["spinlock_study_trials", "running"] == 0
 

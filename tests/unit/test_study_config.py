@@ -90,6 +90,7 @@ def test_a_file_with_a_fault_is_refused_with_the_place_and_the_nearest_name(tmp_
 OTHERS = [True, False, 1, 2, 3, 16, 0.25, 0.5, 1.5, "x", ["x"], [0.5, 1.0]]
 """Values to try for a setting until one is valid and not the default."""
 TOGETHER = {
+    "track": ["mlflow"],
     "sampler": "random",
     "base.quantizer.kind": "fsq",
     "base.compression.strategy": "uniform",
