@@ -206,7 +206,7 @@ def _records(study: StudyRecord, details: bool) -> list[TrialRecord]:
 
 
 def _from_searches(study: StudyRecord) -> list[TrialRecord]:
-    from results.records.optuna_trials import STATE, open_search, read_search, warm_records
+    from results.records.optuna_trials import has_outcome, open_search, read_search, warm_records
 
     found = []
     for arm, folder in study.folder.searches.items():
@@ -216,7 +216,7 @@ def _from_searches(study: StudyRecord) -> list[TrialRecord]:
         study.running += [
             full_arm(arm, f"trial-{trial.number}")
             for trial in search.get_trials(deepcopy=False)
-            if trial.state.name == "RUNNING" and STATE not in trial.user_attrs
+            if trial.state.name == "RUNNING" and not has_outcome(trial)
         ]
     return found
 

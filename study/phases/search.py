@@ -27,7 +27,7 @@ from study.samplers.build import guards_notice, make_sampler
 from study.search.checkpoint_retention import CheckpointRetention
 from study.search.constraints import COUNT, Baseline
 from study.search.expected_gain import expected_gain, in_words
-from study.search.optuna_internals import enqueued_params
+from study.search.optuna_internals import enqueued_params, trial_at
 from study.search.owner import claim
 from study.search.schedulers import NeverStop, PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
@@ -134,7 +134,7 @@ class Search:
         if notice := guards_notice(config, self.context.sampler):
             say(notice)
         lost = release(study, "driver lost", "the driver was lost")
-        self.retention.add(read_search(study))
+        self.retention.add(read_search(study, details=False))
         if lost:
             say(f"trials that were running when the driver was lost: {lost}; they are tried again")
         prior = PriorTrials(study, space, Baseline.of(baseline), config.guards)
@@ -161,7 +161,7 @@ class Search:
                 study=context.config.name,
                 folder=context.folder,
                 target=context.config.trials,
-                earlier=tuple(read_search(study)),
+                earlier=tuple(read_search(study, details=False)),
                 epochs=epochs * context.folds,
                 concurrent=context.cluster.resources.concurrent,
                 baseline=baseline.metrics,
@@ -263,7 +263,7 @@ class Search:
         def rule_of(number: int) -> TrialScheduler:
             """Those that were to be tried in any case are compared with, and train to their end."""
             chosen = rule() if self.context.config.batch else common
-            return NeverStop(chosen) if enqueued_params(study.trials[number]) is not None else chosen
+            return NeverStop(chosen) if enqueued_params(trial_at(study, number)) is not None else chosen
 
         return PerTrialScheduler(rule_of)
 

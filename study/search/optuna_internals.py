@@ -18,6 +18,12 @@ def stored_trial(trial: optuna.Trial) -> FrozenTrial:
     return trial.storage.get_trial(trial._trial_id)
 
 
+def trial_at(study: optuna.Study, number: int) -> FrozenTrial:
+    """What the storage holds of the trial with that number, likewise without a look at all others."""
+    storage = study._storage
+    return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+
+
 def set_stored_attribute(study: optuna.Study, trial: FrozenTrial, name: str, value: Any) -> None:
     """Set a user attribute of a trial that this process did not ask for, e.g. one that a lost driver left running."""
     study._storage.set_trial_user_attr(trial._trial_id, name, value)

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from results.analysis.pareto import dominates
-from results.records.optuna_trials import PENALTY, finished_trials
+from results.records.optuna_trials import PENALTY, attributes_of, finished_trials
 from results.records.trial_record import TrialRecord
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
@@ -78,7 +78,7 @@ class StopCriteria(StudyEvents):
 
 def _imbalance(trial: FrozenTrial) -> float:
     """Its estimate: what the sampler was told, without the penalty."""
-    return float(10 ** (trial.values[0] - trial.user_attrs.get(PENALTY, 0.0)))
+    return float(10 ** (trial.values[0] - attributes_of(trial).get(PENALTY, 0.0)))
 
 
 def reached(until: UntilConfig, ended: Sequence[FrozenTrial]) -> str | None:
