@@ -20,11 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results.analysis.importance import LEAST_TRIALS, importances
 from results.analysis.pareto import front, objectives
+from results.records.journal import JournalReader
 from results.records.optuna_distributions import distribution
 from results.records.optuna_trials import (
     PENALTY,
     PRIOR,
-    ReadOnlyBackend,
     attributes_of,
     has_outcome,
     read_journal,
@@ -55,7 +55,7 @@ class DashboardStorage(JournalStorage):
     """The journal of a search, for reading, with trials as the dashboard is to show them: see `note`."""
 
     def __init__(self, journal: Path, count: int, text: str):
-        super().__init__(ReadOnlyBackend(str(journal)))
+        super().__init__(JournalReader(journal))
         self._count = count
         self._attributes = {METRIC_NAMES: list(OBJECTIVES[:count]), NOTE: text, NOTE_VERSION: 1}
         self._finished: dict[int, FrozenTrial] = {}

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from results.records.journal import JournalReader
 from results.records.packed import pack, unpack
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import BASELINE, Attempt, TrialRecord
@@ -41,14 +40,6 @@ ENDED = "ended"
 """Attribute of a study: why its search ended; None until it has."""
 
 
-class ReadOnlyBackend(JournalFileBackend):
-    """A journal opened for reading: notes, deletions and the like are refused."""
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Refuse."""
-        raise PermissionError("only a study's driver writes its journal")
-
-
 def read_journal(path: Path) -> optuna.Study:
     """Open a study's journal for reading; a driver may be writing to it meanwhile.
 
@@ -57,7 +48,7 @@ def read_journal(path: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with damage_explained(path, OSError):
         require_regular(path)
-        storage = JournalStorage(ReadOnlyBackend(str(path)))
+        storage = JournalStorage(JournalReader(path))
         name = name_in(storage)
         if name is None:
             raise SpinlockError(f"{path}: has no trials")
@@ -149,7 +140,11 @@ def outcome(record: TrialRecord) -> dict[str, Any]:
 
 def scores(metrics: Metrics | None, curve: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """What an outcome holds of metrics and curve, its details packed."""
-    plain = {} if metrics is None else asdict(metrics)
+    plain = (
+        {}
+        if metrics is None
+        else vars(metrics) | {"estimates": {name: vars(each) for name, each in metrics.estimates.items()}}
+    )  # asdict would copy all of it: milliseconds
     details = {name: plain.pop(name) for name in DETAILED if name in plain}
     known = {EPOCHS: int(curve[-1]["epoch"]) if curve else 0, DETAILS: pack({CURVE: curve, METRICS: details})}
     return known if metrics is None else known | {METRICS: plain}
@@ -166,10 +161,10 @@ def record_of(trial: FrozenTrial, details: bool = True) -> TrialRecord:
     """The record of a finished trial.
 
     Without `details`, which takes a tenth of the time, its curve and the `DETAILED` metrics may be empty. Raises
-    `ValueError` if they are damaged.
+    `SpinlockError` if they are damaged.
     """
     known = attributes_of(trial)
-    detailed = unpack(known[DETAILS]) if details and DETAILS in known else {}
+    detailed = _unpacked(trial.number, known[DETAILS]) if details and DETAILS in known else {}
     curve, attempts = detailed.get(CURVE, known.get(CURVE, [])), attempts_at(trial)
     return TrialRecord(
         phase="warm" if PRIOR in known else "search",
@@ -191,6 +186,13 @@ def record_of(trial: FrozenTrial, details: bool = True) -> TrialRecord:
         attempts=attempts,
         checkpoint=known.get(CHECKPOINT, ""),
     )
+
+
+def _unpacked(number: int, details: Any) -> dict[str, Any]:
+    try:
+        return dict(unpack(details))
+    except (ValueError, TypeError) as error:
+        raise SpinlockError(f"trial {number} is damaged in its storage ({error}); restore that from a copy") from None
 
 
 def warm_records(study: optuna.Study) -> list[TrialRecord]:

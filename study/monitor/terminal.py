@@ -14,7 +14,7 @@ from rich.table import Table
 
 from results.records.settings import TrialSettings
 from results.records.stage import OUTCOMES, count_in_words, outcome_in_words
-from results.records.trial_record import TrialRecord, best_record
+from results.records.trial_record import State, TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
 from study.events import PhaseStart, PhaseWork, SearchStart, StudyEvents, TrialReport
 from study.monitor.registry import MonitorSetup
@@ -42,7 +42,7 @@ class TerminalView(StudyEvents):
         self._tenth: int | None = None
         """Of the parts of a phase, the last that was printed."""
         self._search: SearchStart | None = None
-        self._states: Counter[str] = Counter()
+        self._states: Counter[State] = Counter()
         self._best: TrialRecord | None = None
         self._running = RunningTrials()
         self._shown: RenderableType = ""

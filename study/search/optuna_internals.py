@@ -1,7 +1,7 @@
 """What this project needs of Optuna and Optuna does not offer publicly. Checked on Optuna 5.0.0.
 
-No other file of `study/search` touches an underscore of Optuna's; tests/contracts/test_internals.py says what is
-missing where another version is installed.
+No other file of `study/search` but driver_journal.py touches an underscore of Optuna's;
+tests/contracts/test_internals.py says what is missing where another version is installed.
 """
 
 from __future__ import annotations

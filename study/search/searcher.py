@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,7 @@ from study.cluster.resources import Resources
 from study.config import GuardsConfig
 from study.events import StudyEvents
 from study.search.constraints import Baseline, guards, penalty
+from study.search.driver_journal import together
 from study.search.optuna_internals import stored_trial, trial_at
 from study.search.pending_trials import PendingTrial, TrialBatch, form_trial_batches
 from study.worker import retry_policy
@@ -146,6 +147,11 @@ class AskTellSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """The next trial batch to run; None while only the end of others can show whether there is one."""
+        # If the machine dies, what was asked for since the last outcome may be asked anew: snapshots know their config.
+        with together(self._study, sync=False):
+            return self._suggest(trial_id)
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         while (
             self.failure is None and not self._ready and self._wanted > 0 and not (self._plan.batch and self._running)
         ):
@@ -239,16 +245,12 @@ class AskTellSearcher(Searcher):
             self._twins.setdefault(first, []).append(pending)
 
     def _finish_as(self, known: FrozenTrial, pending: PendingTrial) -> None:
-        """Store the outcome of the trial `known`, which trains the same, as that of another; `STATE` last."""
-        trial, earlier, theirs = pending.trial, record_of(known, details=False), attributes_of(known)
-        for name, value in known.constraints.items():
-            if name not in stored_trial(trial).constraints:
-                trial.set_constraint(name, value)
+        """Store the outcome of the trial `known`, which trains the same, as that of another."""
+        earlier, theirs = record_of(known, details=False), attributes_of(known)
         copied = {name: theirs[name] for name in (METRICS, PENALTY, CURVE, DETAILS, EPOCHS) if name in theirs}
         reason = f"the same plan and training as trial {known.number}, which {_had(earlier)}"
         copied |= {STATE: earlier.state, KIND: DUPLICATE, REASON: reason, SEED: self._plan.base.seed}
-        trial.set_user_attr(OUTCOME, copied)
-        self._note_outcome(pending)
+        self._store(pending, known.constraints, copied)
 
     def _start(self, trial_id: str, trial_batch: TrialBatch) -> dict[str, Any]:
         doublings = retry_policy.resource_doublings(trial_batch.trials[0].attempts) if trial_batch.alone else 0
@@ -429,12 +431,11 @@ class AskTellSearcher(Searcher):
     def _finish(self, pending: PendingTrial, state: State, kind: Kind, reason: str) -> None:
         """Store the outcome of a trial, and tell it when its time has come.
 
-        The driver may be killed between any two of these writes, and each write is atomic. `OUTCOME` is written last:
-        without it a resumed search takes the trial for unfinished, runs it again from its snapshot and writes
-        everything anew; with it, it tells what is stored and runs nothing. Constraints may not be overwritten, so those
-        that are there already stay.
+        The driver may be killed between any two of these writes. `OUTCOME` is written last: without it a resumed search
+        takes the trial for unfinished, runs it again from its snapshot and writes everything anew; with it, it tells
+        what is stored and runs nothing. Constraints may not be overwritten, so those that are there already stay.
         """
-        trial, last = pending.trial, pending.last
+        last = pending.last
         metrics = Metrics.from_json(json.loads(last["metrics"])) if "metrics" in last else None
         if metrics is not None and not kind and retry_policy.collapsed(metrics):
             kind = COLLAPSED
@@ -447,11 +448,15 @@ class AskTellSearcher(Searcher):
         if metrics is not None:
             constraints |= guards(metrics, self._plan.baseline, self._plan.guards)
             known[PENALTY] = penalty(metrics, self._plan.baseline, self._plan.guards)
-        there = stored_trial(trial).constraints
-        for name, value in constraints.items():
-            if name not in there:
-                trial.set_constraint(name, value)
-        trial.set_user_attr(OUTCOME, known)
+        self._store(pending, constraints, known)
+
+    def _store(self, pending: PendingTrial, constraints: Mapping[str, float], known: Mapping[str, Any]) -> None:
+        there = stored_trial(pending.trial).constraints
+        with together(self._study):
+            for name, value in constraints.items():
+                if name not in there:
+                    pending.trial.set_constraint(name, value)
+            pending.trial.set_user_attr(OUTCOME, known)
         self._note_outcome(pending)
 
     def _note_outcome(self, pending: PendingTrial) -> None:

@@ -20,6 +20,10 @@ EVERY = 4
 """Trials between two estimates of what more of them would gain."""
 
 
+KEEP_SECONDS = 5.0
+"""Between two times at which the hours spent are stored."""
+
+
 class StopCriteria(StudyEvents):
     """The limits of a search, over all runs of a study; `reason` says which is reached.
 
@@ -32,7 +36,7 @@ class StopCriteria(StudyEvents):
         self._gpus = resources.concurrent * resources.gpus
         self._key = f"searched since {until.since}"
         self._before: dict[str, float] = study.user_attrs.get(self._key, {"hours": 0.0, "gpu_hours": 0.0})
-        self._began = time.monotonic()
+        self._began = self._kept = time.monotonic()
         self._estimated = 0
         self._gain: float | None = None
 
@@ -45,11 +49,14 @@ class StopCriteria(StudyEvents):
         }
 
     def on_trial_end(self, record: TrialRecord) -> None:
-        """Store the hours spent: a driver that is killed loses at most those since the last trial ended."""
-        self.keep()
+        """Store the hours spent, now and then: a driver that is killed loses at most those since the last trial ended,
+        and a few seconds."""
+        if time.monotonic() - self._kept > KEEP_SECONDS:
+            self.keep()
 
     def keep(self) -> None:
         """Store what was spent, so that a resumed search counts on."""
+        self._kept = time.monotonic()
         self._study.set_user_attr(self._key, self.spent())
 
     def reason(self) -> str | None:
