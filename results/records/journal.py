@@ -1,16 +1,40 @@
-"""Optuna's journal file as it is read here: each line once, as it comes."""
+"""Optuna's journal file as it is read here: each line once, and what a trial was set piece by piece at once.
+
+The format is that of Optuna 5.0.0; tests/unit/test_driver_journal.py holds that Optuna reads the same.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
+from pydantic_core import from_json
 
 Entry = dict[str, Any]
 """A line of a journal: an operation of Optuna's."""
+
+
+class Operation(IntEnum):
+    """`op_code` of an entry."""
+
+    CREATE_STUDY = 0
+    DELETE_STUDY = 1
+    CREATE_TRIAL = 4
+    SET_TRIAL_PARAM = 5
+    SET_TRIAL_STATE_VALUES = 6
+    SET_TRIAL_INTERMEDIATE_VALUE = 7
+    SET_TRIAL_USER_ATTR = 8
+    SET_TRIAL_SYSTEM_ATTR = 9
+
+
+PARTS = ("distributions", "params", "user_attrs", "system_attrs", "intermediate_values")
+"""Of an entry that creates a trial: mappings, which later entries add to."""
+ENDED = {state.value for state in TrialState if state.is_finished()}
 
 
 class JournalReader(JournalFileBackend):
@@ -23,12 +47,18 @@ class JournalReader(JournalFileBackend):
         """Bytes that were read."""
 
     def read_logs(self, log_number_from: int) -> Iterator[Entry]:  # type: ignore[override]  # reads on demand
-        """Yield the entries since the last one; from the start if none is known.
+        """Yield the entries since the last one; from the start, `folded`, if none is known.
 
         An end that is not whole yet is left for the next time. Raises `ValueError` for damage before it.
         """
-        if log_number_from == 0:
-            self.offset = 0
+        if log_number_from > 0:
+            yield from self._entries()
+            return
+        self.offset = 0
+        entries = list(self._entries())
+        yield from folded(entries) if _of_one_study(entries) else entries
+
+    def _entries(self) -> Iterator[Entry]:
         damaged = None
         with self.path.open("rb") as file:
             file.seek(self.offset)
@@ -36,7 +66,7 @@ class JournalReader(JournalFileBackend):
                 if damaged is not None:
                     raise damaged
                 try:
-                    entry = json.loads(line) if line.endswith(b"\n") else None
+                    entry = _parsed(line) if line.endswith(b"\n") else None
                 except ValueError as error:
                     damaged = error
                     continue
@@ -48,3 +78,64 @@ class JournalReader(JournalFileBackend):
     def append_logs(self, logs: list[Entry]) -> None:
         """Refuse."""
         raise PermissionError("only a study's driver writes its journal")
+
+
+def _parsed(line: bytes) -> Entry:
+    try:
+        return from_json(line)  # five times as fast
+    except ValueError:
+        return json.loads(line)  # and this one takes more, half of a surrogate pair for one
+
+
+def _of_one_study(entries: Sequence[Entry]) -> bool:
+    """Whether the numbers of trials are those in which they were created."""
+    studies = [place for place, entry in enumerate(entries) if entry["op_code"] == Operation.CREATE_STUDY]
+    return studies == [0] and all(
+        entry["op_code"] != Operation.DELETE_STUDY and entry.get("study_id", 0) == 0 for entry in entries
+    )
+
+
+def folded(entries: Sequence[Entry], first: int = 0) -> list[Entry]:
+    """The same operations in fewer entries, where there were `first` trials before.
+
+    What is set of a trial that is created among them is part of its creation.
+    """
+    found: list[Entry] = []
+    created: dict[int, Entry] = {}
+    for entry in entries:
+        trial = entry.get("trial_id")
+        if entry["op_code"] == Operation.CREATE_TRIAL:
+            parts = {name: dict(entry.get(name, {})) for name in PARTS}
+            created[first] = {"state": TrialState.RUNNING.value, **entry, **parts}
+            found.append(created[first])
+            first += 1
+        elif trial not in created or not _set(created[trial], entry):
+            created.pop(trial, None)  # type: ignore[arg-type]
+            found.append(entry)
+    return found
+
+
+def _set(trial: Entry, entry: Entry) -> bool:
+    """Do to a trial that is being created what an entry does; False if that is left to Optuna."""
+    kind = entry["op_code"]
+    if trial["state"] in ENDED:  # nothing is set any more
+        return True
+    if kind == Operation.SET_TRIAL_PARAM:
+        name = entry["param_name"]
+        trial["params"][name] = entry["param_value_internal"]
+        trial["distributions"][name] = entry["distribution"]
+    elif kind == Operation.SET_TRIAL_USER_ATTR:
+        trial["user_attrs"].update(entry["user_attr"])
+    elif kind == Operation.SET_TRIAL_SYSTEM_ATTR:
+        trial["system_attrs"].update(entry["system_attr"])
+    elif kind == Operation.SET_TRIAL_INTERMEDIATE_VALUE:
+        trial["intermediate_values"][entry["step"]] = entry["intermediate_value"]
+    elif kind == Operation.SET_TRIAL_STATE_VALUES:
+        if entry["state"] != trial["state"] or entry["state"] != TrialState.RUNNING.value:
+            trial["state"] = entry["state"]
+            trial |= {name: entry[name] for name in ("datetime_start", "datetime_complete") if name in entry}
+            if entry["values"] is not None:
+                trial |= {"value": None, "values": entry["values"]}
+    else:
+        return False
+    return True

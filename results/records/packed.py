@@ -7,6 +7,8 @@ import json
 import zlib
 from typing import Any
 
+from pydantic_core import from_json
+
 MOST = 64 * 2**20
 """Bytes that a text may come to: a few thousand damaged ones could otherwise fill the memory."""
 
@@ -23,6 +25,6 @@ def unpack(text: str) -> Any:
         content = decompressor.decompress(base64.b64decode(text, validate=True), MOST)
         if not decompressor.eof:
             raise ValueError("cut off, or too long")
-        return json.loads(content)
+        return from_json(content)
     except (zlib.error, ValueError) as error:
         raise ValueError(f"packed text is damaged: {error}") from None

@@ -1,7 +1,7 @@
 """A study's journal as its driver writes it: whole lines, few of them, and what belongs together at once.
 
-Checked on Optuna 5.0.0: `DriverStorage` uses its journal storage beyond what is public, and `folded` its journal's
-format. tests/contracts/test_internals.py and tests/unit/test_driver_journal.py hold what they rely on.
+`DriverStorage` uses Optuna's journal storage beyond what is public, checked on 5.0.0; what it relies on is held by
+tests/unit/test_driver_journal.py.
 """
 
 from __future__ import annotations
@@ -10,23 +10,19 @@ import json
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileOpenLock
-from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, TrialState
 
-from results.records.journal import Entry, JournalReader
+from results.records.journal import Entry, JournalReader, folded
 from spinlock_dist.atomic_files import replacing
 from spinlock_dist.errors import SpinlockError
 from spinlock_dist.inputs import require_file
-
-PARTS = ("distributions", "params", "user_attrs", "system_attrs")
-"""Of an entry that creates a trial."""
 
 
 class DriverJournal(JournalReader):
@@ -164,35 +160,6 @@ def together(study: optuna.Study, sync: bool = True) -> AbstractContextManager[N
     """Have what is stored in the block written at once, if the storage is a journal; see `DriverJournal.together`."""
     storage = study._storage
     return storage.together(sync) if isinstance(storage, DriverStorage) else nullcontext()
-
-
-def folded(entries: Sequence[Entry], first: int) -> list[Entry]:
-    """The same operations in fewer entries, where there were `first` trials before.
-
-    What is set of a trial that is created among them is part of its creation. More does not go: Optuna takes one
-    attribute an entry, a constraint for one.
-    """
-    found: list[Entry] = []
-    created: dict[int, Entry] = {}
-    for entry in entries:
-        kind, trial = entry["op_code"], entry.get("trial_id", -1)
-        if kind == JournalOperation.CREATE_TRIAL:
-            parts = {
-                name: dict(entry.get(name, {})) for name in ("distributions", "params", "user_attrs", "system_attrs")
-            }
-            created[first], first = {**entry, **parts}, first + 1
-            found.append(created[first - 1])
-        elif kind == JournalOperation.SET_TRIAL_PARAM and trial in created:
-            created[trial]["params"][entry["param_name"]] = entry["param_value_internal"]
-            created[trial]["distributions"][entry["param_name"]] = entry["distribution"]
-        elif kind == JournalOperation.SET_TRIAL_USER_ATTR and trial in created:
-            created[trial]["user_attrs"].update(entry["user_attr"])
-        elif kind == JournalOperation.SET_TRIAL_SYSTEM_ATTR and trial in created:
-            created[trial]["system_attrs"].update(entry["system_attr"])
-        else:
-            created.pop(trial, None)
-            found.append(entry)
-    return found
 
 
 # ---------------------------------------------------------------- damage
