@@ -6,7 +6,7 @@ The format is that of Optuna 5.0.0; tests/unit/test_driver_journal.py holds that
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,15 @@ class JournalReader(JournalFileBackend):
             yield from self._entries()
             return
         self.offset = 0
-        entries = list(self._entries())
-        yield from folded(entries) if _of_one_study(entries) else entries
+        try:
+            entries = folded(self._entries())
+        except SeveralStudies:
+            self.offset = 0
+            yield from self._entries()
+            return
+        entries.reverse()
+        while entries:
+            yield entries.pop()  # and let go of it: they are many
 
     def _entries(self) -> Iterator[Entry]:
         damaged = None
@@ -87,24 +94,26 @@ def _parsed(line: bytes) -> Entry:
         return json.loads(line)  # and this one takes more, half of a surrogate pair for one
 
 
-def _of_one_study(entries: Sequence[Entry]) -> bool:
-    """Whether the numbers of trials are those in which they were created."""
-    studies = [place for place, entry in enumerate(entries) if entry["op_code"] == Operation.CREATE_STUDY]
-    return studies == [0] and all(
-        entry["op_code"] != Operation.DELETE_STUDY and entry.get("study_id", 0) == 0 for entry in entries
-    )
+class SeveralStudies(ValueError):
+    """A journal of more than one study, or of one that was deleted: its trials are not numbered as they come."""
 
 
-def folded(entries: Sequence[Entry], first: int = 0) -> list[Entry]:
+def folded(entries: Iterable[Entry], first: int = 0) -> list[Entry]:
     """The same operations in fewer entries, where there were `first` trials before.
 
-    What is set of a trial that is created among them is part of its creation.
+    What is set of a trial that is created among them is part of its creation. Raises `SeveralStudies` if they are not
+    of one study, the first.
     """
     found: list[Entry] = []
     created: dict[int, Entry] = {}
+    name = None
     for entry in entries:
-        trial = entry.get("trial_id")
-        if entry["op_code"] == Operation.CREATE_TRIAL:
+        kind, trial = entry["op_code"], entry.get("trial_id")
+        if kind == Operation.CREATE_STUDY:  # a study that is opened again is said to be created again
+            name = name or entry["study_name"]
+        if entry.get("study_name", name) != name or kind == Operation.DELETE_STUDY or entry.get("study_id", 0) != 0:
+            raise SeveralStudies
+        if kind == Operation.CREATE_TRIAL:
             parts = {name: dict(entry.get(name, {})) for name in PARTS}
             created[first] = {"state": TrialState.RUNNING.value, **entry, **parts}
             found.append(created[first])

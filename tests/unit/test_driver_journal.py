@@ -199,3 +199,15 @@ def test_a_reader_refuses_to_write(tmp_path):
     open_journal(path, "s")
     with pytest.raises(PermissionError, match="only a study's driver"):
         JournalStorage(JournalReader(path)).set_study_user_attr(0, "a", 1)
+
+
+def test_a_journal_of_several_studies_is_read_as_optuna_reads_it(tmp_path):
+    path = tmp_path / "optuna.journal"
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    for name in ("s", "t"):
+        study = optuna.create_study(study_name=name, storage=storage)
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    found = optuna.load_study(study_name="t", storage=JournalStorage(JournalReader(path)))
+    assert found.trials == study.trials
+    optuna.delete_study(study_name="s", storage=storage)
+    assert read_journal(path).trials == study.trials
