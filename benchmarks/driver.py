@@ -1,13 +1,14 @@
 """What do very many trials cost a study's driver and its journal, workers and Ray left out?
 
-    python benchmarks/driver.py                                   100,000 trials, 512 of them at a time: 15 minutes
-    python benchmarks/driver.py --trials 2000 --sampler tpe       a first look, with another sampler
-    python benchmarks/driver.py --trials 2000 --against CHECKOUT  beside an earlier version, in turns
+    python benchmarks/driver.py                                    100,000 trials, 512 of them at a time
+    python benchmarks/driver.py --trials 10000 --sampler tpe       another sampler
+    python benchmarks/driver.py --trials 10000 --against CHECKOUT  beside an earlier version, in turns
 
 A searcher is asked for trials and told five reports and an outcome of each, with the numbers of a real one (16
-categories, 64 codebooks, 200 resamples), by early stopping, limits and checkpoints as in a study. Then, each in a
-process of its own: a reader opens the journal, `study.status` shows the study, and a driver opens it to go on and asks
-for one more trial. Seconds an ask and an outcome take early and late; memory; the journal's size and lines a trial.
+categories, 64 codebooks, 200 resamples), by early stopping, limits and checkpoints as in a study. The first `--driven`
+trials are made so, the others are copies of their entries in the journal, for want of time. Then, each in a process of
+its own: a reader opens the journal, `study.status` shows the study, and a driver opens it to go on, for `MORE` trials
+more. Milliseconds an ask and an outcome early and late, memory, the journal's size and lines a trial.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,7 +52,10 @@ from study.search.storage import open_storage, release
 
 CATEGORIES = [f"cluster_{number}" for number in range(16)]
 EPOCHS = (5, 10, 20, 40, 60)
-KINDS = 300
+CREATE_TRIAL = 4
+"""`op_code` of the entry of a journal that creates a trial."""
+MORE = 300
+KINDS = 100
 """Different trials, which are told again and again: to make each anew would take longer than the driver does."""
 SPACE = "adaptive_compression"
 
@@ -58,6 +64,7 @@ def main() -> None:
     """Print a table for each version, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100_000)
+    parser.add_argument("--driven", type=int, default=1_000)
     parser.add_argument("--workers", type=int, default=512)
     parser.add_argument("--sampler", default="random")
     parser.add_argument("--against", type=Path, help="the checkout of an earlier version")
@@ -86,7 +93,8 @@ def measured(part: str, args: argparse.Namespace, checkout: Path, runs: Path) ->
         command = [sys.executable, "-m", "study.status", "s", "--runs", str(runs)]
         subprocess.run(command, check=True, capture_output=True, env=environment, cwd=checkout)
         return {"s of study.status": time.monotonic() - began}
-    asked = ["--trials", str(args.trials), "--workers", str(args.workers), "--sampler", args.sampler]
+    given = {name: getattr(args, name) for name in ("trials", "driven", "workers", "sampler")}
+    asked = [text for name, value in given.items() for text in (f"--{name}", str(value))]
     command = [sys.executable, __file__, "--part", part, "--runs", str(runs), *asked]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment, cwd=checkout, text=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -107,7 +115,8 @@ def make_searcher(args: argparse.Namespace, trials: int) -> tuple[AskTellSearche
     release(study, "driver lost", "the driver was lost")
     resources = Resources(concurrent=args.workers, cpus=1, gpus=0, node_cpus=args.workers)
     limits, kept = StopCriteria(UntilConfig(), study, resources), CheckpointRetention(folder, 5)
-    kept.add(read_search(study))
+    # An earlier version knows no records without details.
+    kept.add(read_search(study, **({"details": False} if "details" in signature(read_search).parameters else {})))
     plan = SearchPlan(
         space=space,
         base=base,
@@ -122,14 +131,44 @@ def make_searcher(args: argparse.Namespace, trials: int) -> tuple[AskTellSearche
 
 
 def drive(args: argparse.Namespace) -> dict[str, float]:
-    """Return what it takes to ask for trials and to tell their outcomes, early and late."""
-    rng, before = np.random.default_rng(0), resident()
+    """Return what it takes to ask for the first trials and to tell their outcomes."""
+    searcher, scheduler = make_searcher(args, args.driven)
+    took = go_on(searcher, scheduler, args.workers)
+    journal = StudyFolder(Path(args.runs) / "s").journal
+    with journal.open("rb") as lines:
+        count = sum(1 for _ in lines)
+    return {
+        "ms an ask, early": took["ask"],
+        "ms an outcome, early": took["outcome"],
+        "kB of journal a trial": journal.stat().st_size / args.driven / 1e3,
+        "lines of journal a trial": count / args.driven,
+    }
+
+
+def copied(args: argparse.Namespace) -> dict[str, float]:
+    """Add copies of the trials to the journal, until there are as many as asked for."""
+    journal = StudyFolder(Path(args.runs) / "s").journal
+    entries = [json.loads(line) for line in journal.read_bytes().splitlines()]
+    entries = [entry for entry in entries if entry["op_code"] == CREATE_TRIAL or "trial_id" in entry]
+    with journal.open("a") as file:
+        for copy in range(1, args.trials // args.driven):
+            for entry in entries:
+                changed = entry
+                if "trial_id" in entry:
+                    changed = entry | {"trial_id": entry["trial_id"] + copy * args.driven}
+                text = json.dumps(changed, separators=(",", ":"))
+                file.write(re.sub('"training":"[0-9a-f]{6}', f'"training":"{copy:06x}', text) + "\n")
+    return {}
+
+
+def go_on(searcher: AskTellSearcher, scheduler: PerTrialScheduler, workers: int) -> dict[str, float]:
+    """Run trials until there are no more, and return the milliseconds of an ask and of an outcome, on average."""
+    rng = np.random.default_rng(0)
     told = [list(reports(rng, 0.3 + 0.6 * rng.random())) for _ in range(KINDS)]
-    searcher, scheduler = make_searcher(args, args.trials)
     running: deque[tuple[str, dict[str, Any]]] = deque()
     asks, outcomes = [], []
     while True:
-        while len(running) < args.workers:
+        while len(running) < workers:
             name, began = f"t{len(asks)}", time.perf_counter()
             given = searcher.suggest(name)
             if not isinstance(given, dict):
@@ -137,24 +176,11 @@ def drive(args: argparse.Namespace) -> dict[str, float]:
             asks.append(time.perf_counter() - began)
             running.append((name, given))
         if not running:
-            break
+            return {"ask": 1e3 * float(np.mean(asks)), "outcome": 1e3 * float(np.mean(outcomes))}
         name, given = running.popleft()
         began = time.perf_counter()
         end(searcher, scheduler, name, given, told[rng.integers(KINDS)])
         outcomes.append(time.perf_counter() - began)
-    journal, tenth = StudyFolder(Path(args.runs) / "s").journal, max(2, args.trials // 10)
-    with journal.open("rb") as lines:
-        count = sum(1 for _ in lines)
-    return {
-        "ms an ask, first tenth": 1e3 * float(np.mean(asks[:tenth])),
-        "ms an ask, last tenth": 1e3 * float(np.mean(asks[-tenth:])),
-        "ms an outcome, first tenth": 1e3 * float(np.mean(outcomes[:tenth])),
-        "ms an outcome, last tenth": 1e3 * float(np.mean(outcomes[-tenth:])),
-        "MiB of the driver before": before,
-        "MiB of the driver after": resident(),
-        "kB of journal a trial": journal.stat().st_size / args.trials / 1e3,
-        "lines of journal a trial": count / args.trials,
-    }
 
 
 def end(searcher: AskTellSearcher, scheduler: PerTrialScheduler, name: str, given: dict[str, Any], told: list) -> None:
@@ -231,14 +257,24 @@ def read(args: argparse.Namespace) -> dict[str, float]:
 
 
 def resume(args: argparse.Namespace) -> dict[str, float]:
-    """Return what it takes until a driver that goes on has asked for a trial."""
-    began = time.monotonic()
-    searcher, _ = make_searcher(args, args.trials + 1)
-    assert isinstance(searcher.suggest("more"), dict)
-    return {"s of a resume to its first ask": time.monotonic() - began}
+    """Return what it takes until a driver that goes on has asked for a trial, and what further trials take then."""
+    before, began = resident(), time.monotonic()
+    searcher, scheduler = make_searcher(args, args.trials + MORE)
+    given = searcher.suggest("more")
+    assert isinstance(given, dict)
+    opened = time.monotonic() - began
+    rng = np.random.default_rng(1)
+    end(searcher, scheduler, "more", given, list(reports(rng, 0.5)))
+    took = go_on(searcher, scheduler, args.workers)
+    return {
+        "s of a resume to its first ask": opened,
+        "ms an ask, late": took["ask"],
+        "ms an outcome, late": took["outcome"],
+        "MiB of the driver": resident() - before,
+    }
 
 
-PARTS = {"drive": drive, "read": read, "status": None, "resume": resume}
+PARTS = {"drive": drive, "copied": copied, "read": read, "status": None, "resume": resume}
 
 if __name__ == "__main__":
     main()

@@ -169,7 +169,7 @@ def read_study(folder: StudyFolder, details: bool = True) -> StudyRecord:
     """
     study = StudyRecord(folder=folder, description=folder.read_description())
     written = study.description.get("format", FORMAT)
-    if written != FORMAT:
+    if written not in range(1, FORMAT + 1):
         study.problems.append(
             f"{folder.description}: format {written!r}, this version reads {FORMAT}: update spinlock-dist to see all"
         )
