@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -211,3 +213,36 @@ def test_a_journal_of_several_studies_is_read_as_optuna_reads_it(tmp_path):
     assert found.trials == study.trials
     optuna.delete_study(study_name="s", storage=storage)
     assert read_journal(path).trials == study.trials
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from study.search.driver_journal import together
+from study.search.storage import open_journal
+study = open_journal(Path(sys.argv[1]), "s")
+while True:
+    with together(study, sync=False):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+    with together(study):
+        trial.set_constraint("guard", -1.0)
+        trial.set_user_attr("outcome", {"state": "complete", "seed": 0})
+    print(trial.number, flush=True)
+    study.tell(trial, 1.0)
+"""
+
+
+def test_a_killed_driver_loses_nothing_that_it_said(tmp_path):
+    path, said = tmp_path / "optuna.journal", list[int]()
+    for most in (1, 40, 300):
+        with subprocess.Popen([sys.executable, "-c", DRIVER, str(path)], stdout=subprocess.PIPE, text=True) as driver:
+            assert driver.stdout is not None
+            said += [int(driver.stdout.readline()) for _ in range(most)]
+            driver.kill()
+            said += [int(line) for line in driver.stdout]
+        found = open_journal(path, "s").get_trials(deepcopy=False)
+        assert {trial.number for trial in found if "outcome" in trial.user_attrs} >= set(said)
+        assert all(trial.constraints == {"guard": -1.0} for trial in found if "outcome" in trial.user_attrs)
+        assert stored(path)[0] == found
+    assert len(said) >= 341
