@@ -89,14 +89,14 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     """Where a study stands: its phase, trials by state, and the best so far beside the baseline."""
     from results.analysis.pareto import front
     from results.analysis.trial_summary import count_outcomes
-    from results.records.optuna_trials import open_search, read_search
-    from results.records.stage import activity_of, phase_of, search_ends
+    from results.records.optuna_trials import read_search
+    from results.records.stage import activity_of, opened_searches, phase_of, search_ends
     from results.records.trial_record import best_record, full_arm, read_records
 
     known = folder.read_description()
-    ends = search_ends(folder)
-    arms = list(ends)
-    studies = {arm: open_search(search) for arm, search in folder.searches.items() if arm in arms}
+    searches = opened_searches(folder)
+    ends, arms = search_ends(searches), list(searches)
+    studies = {arm: search for arm, search in searches.items() if search is not None}
     search = [
         replace(record, arm=full_arm(arm, record.arm))
         for arm, study in studies.items()
@@ -116,7 +116,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     return {
         "study": folder.name,
         "state": activity_of(folder),
-        "phase": phase_of(folder),
+        "phase": phase_of(folder, searches),
         "trials": target,
         "ended": ended,
         "states": dict(Counter(record.state for record in search)),
