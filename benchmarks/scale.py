@@ -31,7 +31,7 @@ from overhead import make_config, make_metrics, make_objective, resident, write_
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from results.records.optuna_trials import finished_trials, open_search
+from results.records.optuna_trials import finished_trials, open_search, record_of
 from results.records.study_folder import StudyFolder
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import EpochMetrics
@@ -126,7 +126,7 @@ def sleep_a_while(configs: Sequence[TrialConfig], data, report, snapshots) -> li
 def slept(config: StudyConfig) -> Iterator[tuple[float, float]]:
     """Yield when each trial of the search ran."""
     for trial in finished_trials(open_search(StudyFolder(Path(config.runs) / config.name))):
-        [row] = trial.user_attrs["curve"]
+        [row] = record_of(trial).curve
         yield row["loss.began"], row["loss.ended"]
 
 

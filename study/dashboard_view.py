@@ -20,8 +20,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results.analysis.importance import LEAST_TRIALS, importances
 from results.analysis.pareto import front, objectives
+from results.records.journal import JournalReader
 from results.records.optuna_distributions import distribution
-from results.records.optuna_trials import PENALTY, PRIOR, STATE, ReadOnlyBackend, read_journal, read_search, record_of
+from results.records.optuna_trials import (
+    PENALTY,
+    PRIOR,
+    attributes_of,
+    has_outcome,
+    read_journal,
+    read_search,
+    record_of,
+)
 from results.records.stage import OUTCOMES
 from results.records.study_record import StudyRecord
 from results.records.trial_record import BASELINE, TrialRecord, best_record
@@ -46,7 +55,7 @@ class DashboardStorage(JournalStorage):
     """The journal of a search, for reading, with trials as the dashboard is to show them: see `note`."""
 
     def __init__(self, journal: Path, count: int, text: str):
-        super().__init__(ReadOnlyBackend(str(journal)))
+        super().__init__(JournalReader(journal))
         self._count = count
         self._attributes = {METRIC_NAMES: list(OBJECTIVES[:count]), NOTE: text, NOTE_VERSION: 1}
         self._finished: dict[int, FrozenTrial] = {}
@@ -73,7 +82,7 @@ class DashboardStorage(JournalStorage):
         return [self._shown(trial) for trial in super().get_all_trials(study_id, deepcopy=False, states=states)]
 
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:
-        if not trial.state.is_finished() or STATE not in trial.user_attrs:
+        if not trial.state.is_finished() or not has_outcome(trial):
             return trial
         if trial.number not in self._finished:
             self._finished[trial.number] = shown(trial, self._count)
@@ -82,7 +91,7 @@ class DashboardStorage(JournalStorage):
 
 def shown(trial: FrozenTrial, count: int) -> FrozenTrial:
     """A finished trial with `count` objectives as the dashboard is to show it: see `note`."""
-    record, prior = record_of(trial), trial.user_attrs.get(PRIOR)
+    record, prior = record_of(trial, details=False), trial.user_attrs.get(PRIOR)
     found = copy.copy(trial)
     out = prior is not None or bool(record.kind) or record.state in ("diverged", "refused")
     found.system_attrs = {**trial.system_attrs, OLD_CONSTRAINTS: [*record.guards.values(), float(out)]}
@@ -96,7 +105,7 @@ def shown(trial: FrozenTrial, count: int) -> FrozenTrial:
         figures = {"imbalance": "imbalance", "worst FVU": "fvu_worst", "mean FVU": "fvu_mean"}
         found.user_attrs |= {name: round(record.metrics.estimate(each), 5) for name, each in figures.items()}
         found.user_attrs["utilization"] = round(record.metrics.utilization, 4)
-    if (penalty := trial.user_attrs.get(PENALTY)) is not None:
+    if (penalty := attributes_of(trial).get(PENALTY)) is not None:
         found.user_attrs["penalty told to the sampler"] = round(penalty, 5)
     return found
 
@@ -172,7 +181,7 @@ class StudyAnswers:
         return told[0], json.loads(body)
 
     def _best(self) -> set[int]:
-        records = read_search(self._search)
+        records = read_search(self._search, details=False)
         if self._count > 1:
             return {record.number for record in front(records)}
         best = best_record(records)
@@ -180,7 +189,7 @@ class StudyAnswers:
 
     def _importances(self) -> list[list[dict[str, Any]]]:
         """Of each objective, as the dashboard has them; only the imbalance has any."""
-        records = read_search(self._search)
+        records = read_search(self._search, details=False)
         if self._known[0] != len(records):
             self._known = (len(records), [self._of_imbalance(records), *[[] for _ in range(self._count - 1)]])
         return self._known[1]

@@ -54,7 +54,7 @@ class SearchStart:
     target: int
     """Trials asked for, those in `earlier` among them."""
     earlier: tuple[TrialRecord, ...]
-    """Trials that have an outcome already."""
+    """Trials that have an outcome already, without their details."""
     epochs: int
     """Of a trial that trains to its end."""
     slots: Callable[[], int]
@@ -122,7 +122,7 @@ class StudyEvents:
         """Handle which trials run now, by the worker that trains them; called about twice a second."""
 
     def on_trial_end(self, record: TrialRecord) -> None:
-        """Handle a finished trial, whatever its outcome."""
+        """Handle a finished trial, whatever its outcome; of its curve and metrics the details are left out."""
 
     def on_batch_end(self, name: str) -> None:
         """Handle that nothing of a trial batch will be resumed."""

@@ -78,7 +78,7 @@ def continued(known: dict[str, Any], config: StudyConfig) -> dict[str, Any]:
     """The content of study.yaml for a study that is resumed, with the settings that may change."""
     now = config.model_dump(mode="json", include={*FREE_TO_CHANGE, "space"})
     moved = config.model_dump(mode="json", include={"base": LOCATIONS["base"]})
-    return {**known, "config": merge({**known["config"], **now}, moved)}
+    return {**known, "format": FORMAT, "config": merge({**known["config"], **now}, moved)}
 
 
 def study_identity(config: StudyConfig, space: SearchSpace, fingerprint: str) -> str:

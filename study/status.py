@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
     """The story of a trial of the search, as text and as plain data. Raises `ConfigError` if there is none."""
     from results.analysis.trial_summary import attempt_lines, in_columns, setting_lines, tell_story
-    from results.records.optuna_trials import STATE, attempts_at, open_search, record_of
+    from results.records.optuna_trials import attempts_at, has_outcome, open_search, record_of
     from results.records.trial_record import read_records
 
     if folder.read_description()["config"].get("tournament"):
@@ -74,7 +74,7 @@ def read_story(folder: StudyFolder, number: int) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"study '{folder.name}' has no trial {number}; its trials: {known}")
     trial = trials[number]
     head = f"trial {number} of {folder.name}\n"
-    if STATE in trial.user_attrs:
+    if has_outcome(trial):
         record = record_of(trial)
         baseline = read_records(folder.records("baseline"))[0].metrics
         return head + tell_story(record, baseline), record.to_json()
@@ -89,18 +89,18 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     """Where a study stands: its phase, trials by state, and the best so far beside the baseline."""
     from results.analysis.pareto import front
     from results.analysis.trial_summary import count_outcomes
-    from results.records.optuna_trials import open_search, read_search
-    from results.records.stage import activity_of, phase_of, search_ends
+    from results.records.optuna_trials import read_search
+    from results.records.stage import activity_of, opened_searches, phase_of, search_ends
     from results.records.trial_record import best_record, full_arm, read_records
 
     known = folder.read_description()
-    ends = search_ends(folder)
-    arms = list(ends)
-    studies = {arm: open_search(search) for arm, search in folder.searches.items() if arm in arms}
+    searches = opened_searches(folder)
+    ends, arms = search_ends(searches), list(searches)
+    studies = {arm: search for arm, search in searches.items() if search is not None}
     search = [
         replace(record, arm=full_arm(arm, record.arm))
         for arm, study in studies.items()
-        for record in read_search(study)
+        for record in read_search(study, details=False)
     ]
     running = [
         {"trial": full_arm(arm, f"trial-{trial.number}"), **last_report(trial.intermediate_values)}
@@ -116,7 +116,7 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
     return {
         "study": folder.name,
         "state": activity_of(folder),
-        "phase": phase_of(folder),
+        "phase": phase_of(folder, searches),
         "trials": target,
         "ended": ended,
         "states": dict(Counter(record.state for record in search)),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from results.records.settings import STRATEGY
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import State, TrialRecord
+
+if TYPE_CHECKING:
+    import optuna
 
 Phase = Literal["start-up", "simulation", "preparation", "baseline", "search", "finals", "verification"]
 """What a study does, in this order. The first three leave no trace in its folder."""
@@ -53,13 +56,13 @@ def activity_of(folder: StudyFolder) -> Activity:
     return "finished" if folder.verdict.exists() else "interrupted"
 
 
-def phase_of(folder: StudyFolder) -> Phase:
-    """The phase that a study is in, or ended in, by what it has left so far."""
+def phase_of(folder: StudyFolder, searches: Mapping[str, optuna.Study | None] | None = None) -> Phase:
+    """The phase that a study is in, or ended in, by what it has left so far; its searches if they are open already."""
     if not folder.records("baseline").exists():
         return "baseline"
     if folder.verdict.exists():
         return "verification"
-    if not all(reason for reason in search_ends(folder).values()):
+    if not all(search_ends(opened_searches(folder) if searches is None else searches).values()):
         return "search"
     exported, finals = folder.best / "config.yaml", folder.records("final")
     if exported.exists() and finals.exists() and exported.stat().st_mtime >= finals.stat().st_mtime:
@@ -67,14 +70,21 @@ def phase_of(folder: StudyFolder) -> Phase:
     return "finals"
 
 
-def search_ends(folder: StudyFolder) -> dict[str, str | None]:
-    """Why each search of a study ended, by arm; None of one that has not."""
-    from results.records.optuna_trials import ENDED, open_search  # a second to import: not for --help
+def opened_searches(folder: StudyFolder) -> dict[str, optuna.Study | None]:
+    """The searches of a study by arm, opened for reading; None of one that has not begun."""
+    from results.records.optuna_trials import open_search  # a second to import: not for --help
 
     known = folder.read_description()
     arms = tournament_arms(known["space"]) if known["config"].get("tournament") else [""]
-    searches = folder.searches
-    return {arm: open_search(searches[arm]).user_attrs.get(ENDED) if arm in searches else None for arm in arms}
+    begun = folder.searches
+    return {arm: open_search(begun[arm]) if arm in begun else None for arm in arms}
+
+
+def search_ends(searches: Mapping[str, optuna.Study | None]) -> dict[str, str | None]:
+    """Why each search of a study ended, by arm; None of one that has not."""
+    from results.records.optuna_trials import ENDED
+
+    return {arm: None if search is None else search.user_attrs.get(ENDED) for arm, search in searches.items()}
 
 
 def tournament_arms(space: dict[str, Any]) -> list[str]:

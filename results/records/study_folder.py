@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spinlock_dist.prepare import PreparedData
 
 
-FORMAT = 1
+FORMAT = 2
 """Of a study's files, recorded in study.yaml; raised when earlier versions can no longer read them."""
 
 

@@ -169,7 +169,7 @@ def read_study(folder: StudyFolder, details: bool = True) -> StudyRecord:
     """
     study = StudyRecord(folder=folder, description=folder.read_description())
     written = study.description.get("format", FORMAT)
-    if written != FORMAT:
+    if written not in range(1, FORMAT + 1):
         study.problems.append(
             f"{folder.description}: format {written!r}, this version reads {FORMAT}: update spinlock-dist to see all"
         )
@@ -206,7 +206,7 @@ def _records(study: StudyRecord, details: bool) -> list[TrialRecord]:
 
 
 def _from_searches(study: StudyRecord) -> list[TrialRecord]:
-    from results.records.optuna_trials import STATE, open_search, read_search, warm_records
+    from results.records.optuna_trials import has_outcome, open_search, read_search, warm_records
 
     found = []
     for arm, folder in study.folder.searches.items():
@@ -216,7 +216,7 @@ def _from_searches(study: StudyRecord) -> list[TrialRecord]:
         study.running += [
             full_arm(arm, f"trial-{trial.number}")
             for trial in search.get_trials(deepcopy=False)
-            if trial.state.name == "RUNNING" and STATE not in trial.user_attrs
+            if trial.state.name == "RUNNING" and not has_outcome(trial)
         ]
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import ray
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from results.records.settings import TrialSettings
 from results.records.stage import OUTCOMES, count_in_words, outcome_in_words
-from results.records.trial_record import TrialRecord, best_record
+from results.records.trial_record import State, TrialRecord, best_record
 from spinlock_dist.metrics.record import Metrics
 from study.events import PhaseStart, PhaseWork, SearchStart, StudyEvents, TrialReport
 from study.monitor.registry import MonitorSetup
@@ -41,7 +42,8 @@ class TerminalView(StudyEvents):
         self._tenth: int | None = None
         """Of the parts of a phase, the last that was printed."""
         self._search: SearchStart | None = None
-        self._records: list[TrialRecord] = []
+        self._states: Counter[State] = Counter()
+        self._best: TrialRecord | None = None
         self._running = RunningTrials()
         self._shown: RenderableType = ""
         """The view of the search as it was last drawn."""
@@ -122,7 +124,8 @@ class TerminalView(StudyEvents):
 
     def on_search_start(self, search: SearchStart) -> None:
         """Start the view of a search."""
-        self._search, self._records = search, list(search.earlier)
+        self._search = search
+        self._states, self._best = Counter(each.state for each in search.earlier), best_record(search.earlier)
         self._running, self._shown = RunningTrials(), ""
         self._left.earlier(len(search.earlier))
 
@@ -139,13 +142,14 @@ class TerminalView(StudyEvents):
 
     def on_trial_end(self, record: TrialRecord) -> None:
         """Count the trial and print its line, which stays above the live view."""
-        self._records.append(record)
+        self._states[record.state] += 1
+        self._best = best_record([record] if self._best is None else [self._best, record])
         self._running.end(record.number)
         self._left.trained(record)
         self._left.progress(self._left.done + 1)
         if self._search is not None:
             total = self._search.target
-            head = f"{len(self._records):>{len(str(total))}}/{total}"
+            head = f"{self._states.total():>{len(str(total))}}/{total}"
             self.on_message(trial_line(head, record, self._search.settings, self._width))
 
     @property
@@ -164,13 +168,13 @@ class TerminalView(StudyEvents):
         running = self._running.trials
         heading = f"{len(running)} running"
         rows, room = _rows(), self._console.width - max(HEADINGS, len(heading) + 2)
-        rows.add_row("search", self._bar(len(self._records), search.target))
-        counts = count_in_words(record.state for record in self._records)
-        rows.add_row("trials", whole(f"{len(self._records)} of {search.target} ({counts})", room))
+        rows.add_row("search", self._bar(self._states.total(), search.target))
+        counts = count_in_words(self._states.elements())
+        rows.add_row("trials", whole(f"{self._states.total()} of {search.target} ({counts})", room))
         most = max(1, min(MOST_RUNNING, self._console.height - OTHER_LINES))
         rows.add_row(heading, whole("\n".join(lines(running, search.epochs, most)), room))
         rows.add_row("baseline", fitted(score_parts(search.baseline), room)[0])
-        best = best_record(self._records)
+        best = self._best
         parts = [(0, "none feasible")]
         if best is not None and best.metrics is not None:
             parts = [*score_parts(best.metrics), (3, f"trial {best.number}, {search.settings.in_words(best)}")]

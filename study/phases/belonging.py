@@ -44,7 +44,7 @@ def _configs(context: StudyContext) -> dict[str, TrialConfig]:
     """The config of the baseline, of every finished trial and of the control that would be named after it, by arm."""
     found = {PLAIN_FEEDBACK: context.base.with_overrides({STRATEGY: FEEDBACK})}
     for arm, folder in context.folder.searches.items():
-        for record in read_search(open_search(folder)):
+        for record in read_search(open_search(folder), details=False):
             found[full_arm(arm, record.arm)] = context.trial(record)
     for arm, config in list(found.items()):
         search, _, trial = arm.rpartition("/")

@@ -26,8 +26,9 @@ from study.phases.tournament import Arm
 from study.samplers.build import guards_notice, make_sampler
 from study.search.checkpoint_retention import CheckpointRetention
 from study.search.constraints import COUNT, Baseline
+from study.search.driver_journal import together
 from study.search.expected_gain import expected_gain, in_words
-from study.search.optuna_internals import enqueued_params
+from study.search.optuna_internals import enqueued_params, trial_at
 from study.search.owner import claim
 from study.search.schedulers import NeverStop, PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
@@ -119,7 +120,8 @@ class Search:
         reason = f"all {len(records)} trials are done" if len(records) >= config.trials else criteria.reason()
         if reason is None or stopped:  # Tune returns as if all were well when it is interrupted
             raise KeyboardInterrupt
-        study.set_user_attr(ENDED, reason)
+        with together(study):
+            study.set_user_attr(ENDED, reason)
         self.reason = reason
         self.context.events.on_message(f"search ended: {reason}")
         if config.until.gain is None and (gain := expected_gain(study)) is not None:
@@ -128,7 +130,7 @@ class Search:
 
     def open(self, baseline: Sequence[TrialRecord]) -> optuna.Study:
         """Open the storage and put it in order: no stale trials, prior trials added, initial trials enqueued."""
-        config, space, folder = self.context.config, self.context.space, self.context.folder
+        config, folder = self.context.config, self.context.folder
         say = self.context.events.on_message
         folder.path.mkdir(parents=True, exist_ok=True)
         study = open_storage(folder, config, COUNT[config.objective], say)
@@ -138,9 +140,16 @@ class Search:
         if notice := guards_notice(config, self.context.sampler):
             say(notice)
         lost = release(study, "driver lost", "the driver was lost")
-        self.retention.add(read_search(study))
+        self.retention.add(read_search(study, details=False))
         if lost:
             say(f"trials that were running when the driver was lost: {lost}; they are tried again")
+        with together(study):
+            self.prepare(study, baseline)
+        return study
+
+    def prepare(self, study: optuna.Study, baseline: Sequence[TrialRecord]) -> None:
+        """Add prior trials, and enqueue the initial ones."""
+        config, space, say = self.context.config, self.context.space, self.context.events.on_message
         prior = PriorTrials(study, space, Baseline.of(baseline), config.guards)
         has_baseline = add_baseline(prior, config.base, baseline[0])
         if config.warm_start and WARM_STARTED not in study.user_attrs:
@@ -151,7 +160,6 @@ class Search:
         if self.enqueue_initial:
             enqueue_initial_trials(study, space, config.base, has_baseline)
         study.set_user_attr(ENDED, None)
-        return study
 
     def fit(self, study: optuna.Study, baseline: Baseline, criteria: StopCriteria) -> None:
         """Let Ray Tune run trials, again where Ray's memory monitor ended it."""
@@ -165,7 +173,7 @@ class Search:
                 study=context.config.name,
                 folder=context.folder,
                 target=context.config.trials,
-                earlier=tuple(read_search(study)),
+                earlier=tuple(read_search(study, details=False)),
                 epochs=epochs * context.folds,
                 slots=context.cluster.slots,
                 members=context.members,
@@ -269,7 +277,7 @@ class Search:
         def rule_of(number: int) -> TrialScheduler:
             """Those that were to be tried in any case are compared with, and train to their end."""
             chosen = rule() if self.context.config.batch else common
-            return NeverStop(chosen) if enqueued_params(study.trials[number]) is not None else chosen
+            return NeverStop(chosen) if enqueued_params(trial_at(study, number)) is not None else chosen
 
         return PerTrialScheduler(rule_of)
 

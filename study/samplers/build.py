@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.seeding import derive_seed
 from study.config import SAMPLERS, StudyConfig
+from study.samplers.bounded_history import BoundedHistory
 from study.samplers.per_trial_seed import PerTrialSeed
 
 GivenSampler = BaseSampler | Callable[[int], BaseSampler]
@@ -108,7 +109,8 @@ def make_sampler(config: StudyConfig, given: GivenSampler | None = None) -> Base
     if not kind.stateless:
         return kind.make(_seed(config))
     make = kind.make_untimed if config.deterministic and kind.make_untimed else kind.make
-    return PerTrialSeed(lambda number: make(_seed(config, number)))
+    sampler = PerTrialSeed(lambda number: make(_seed(config, number)))
+    return BoundedHistory(sampler) if kind.bounded else sampler
 
 
 def _made(config: StudyConfig, given: GivenSampler) -> BaseSampler:

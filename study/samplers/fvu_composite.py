@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
 from results.analysis.pareto import told_values
-from results.records.optuna_trials import METRICS, PENALTY, SECONDS
-from spinlock_dist.metrics.record import Metrics
+from results.records.optuna_trials import METRICS, PENALTY, SECONDS, attributes_of, metrics_of
 from study.samplers.composite import VALUE, Composite, CompositeSampler
 from study.samplers.kind import SamplerKind
 
@@ -21,16 +19,17 @@ LEAST_FVU = 1e-6
 
 def told_value(trial: FrozenTrial) -> float | None:
     """What a study tells of a trial that completed, of one that was stopped as far as it got."""
-    metrics: dict[str, Any] | None = trial.user_attrs.get(METRICS)
+    known = attributes_of(trial)
+    metrics = metrics_of(known)
     if metrics is None:
         return trial.values[0] if trial.values else None
-    value, *_ = told_values(Metrics.from_json(metrics), trial.user_attrs.get(PENALTY, 0.0), 1)
+    value, *_ = told_values(metrics, known.get(PENALTY, 0.0), 1)
     return value
 
 
 def log_errors(trial: FrozenTrial) -> Mapping[str, float]:
     """The log FVU of every category."""
-    fvu: dict[str, float] = trial.user_attrs.get(METRICS, {}).get("fvu", {})
+    fvu: dict[str, float] = attributes_of(trial).get(METRICS, {}).get("fvu", {})
     return {name: math.log(max(value, LEAST_FVU)) for name, value in fvu.items()}
 
 
@@ -46,7 +45,7 @@ def compose(log_fvu: np.ndarray) -> Mapping[str, np.ndarray]:
 
 def seconds(trial: FrozenTrial) -> float | None:
     """What a trial took on its worker; nothing of one that took the outcome of another."""
-    return trial.user_attrs.get(SECONDS)
+    return attributes_of(trial).get(SECONDS)
 
 
 TIMED = Composite(told_value, log_errors, compose, seconds)

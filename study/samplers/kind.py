@@ -23,6 +23,8 @@ class SamplerKind:
     """Whether it is of use where one number is minimized."""
     several_objectives: bool = True
     """Whether it is of use where several numbers are minimized."""
+    bounded: bool = False
+    """Whether it learns from a part of a long history, because a suggestion would take ever longer."""
     make_untimed: Callable[[int], BaseSampler] | None = None
     """The same without regard to what trials took, which no two runs have in common, for deterministic studies; absent
     if `make` has no regard to it."""

@@ -35,7 +35,7 @@ def _quietly(make: Callable[[int], BaseSampler]) -> Callable[[int], BaseSampler]
 
 # One joint model of what always counts, and one of each group of parameters that count together (Bergstra et al. 2011).
 # A constant liar for trials that still run is Optuna 5's default.
-TPE = SamplerKind(make=_quietly(lambda seed: TPESampler(seed=seed, multivariate=True, group=True)))
+TPE = SamplerKind(make=_quietly(lambda seed: TPESampler(seed=seed, multivariate=True, group=True)), bounded=True)
 
 # Parameters that count only sometimes are drawn at random: the model is of those that all trials have.
 GP = SamplerKind(make=_quietly(lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)))

@@ -1,7 +1,7 @@
 """What this project needs of Optuna and Optuna does not offer publicly. Checked on Optuna 5.0.0.
 
-No other file of `study/search` touches an underscore of Optuna's; tests/contracts/test_internals.py says what is
-missing where another version is installed.
+No other file of `study/search` but driver_journal.py touches an underscore of Optuna's;
+tests/contracts/test_internals.py says what is missing where another version is installed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ from optuna.trial import FrozenTrial, TrialState
 def stored_trial(trial: optuna.Trial) -> FrozenTrial:
     """What the storage holds of a trial. The public way, `study.trials[number]`, copies all of them each time."""
     return trial.storage.get_trial(trial._trial_id)
+
+
+def trial_at(study: optuna.Study, number: int) -> FrozenTrial:
+    """What the storage holds of the trial with that number, likewise without a look at all others."""
+    storage = study._storage
+    return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
 
 
 def set_stored_attribute(study: optuna.Study, trial: FrozenTrial, name: str, value: Any) -> None:

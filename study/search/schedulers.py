@@ -10,6 +10,7 @@ from typing import Any, cast
 import optuna
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from study.cluster.ray_internals import without_cutoffs
 from study.config import StoppingConfig
 from study.worker.actor import numbers_of, stop_members
 
@@ -97,11 +98,12 @@ def make_scheduler(config: StoppingConfig, epochs: int, ended: Sequence[optuna.t
         return FIFOScheduler()
     scheduler = _asha(config, epochs) if config.rule == "asha" else MedianScheduler(config.grace, config.least_trials)
     controller = cast(Any, None)  # neither rule uses it
-    for trial in ended:
-        stored: Any = SimpleNamespace(trial_id=f"stored-{trial.number}")
-        scheduler.on_trial_add(controller, stored)
-        for epoch, value in sorted(trial.intermediate_values.items()):
-            scheduler.on_trial_result(controller, stored, {TIME: epoch, METRIC: value})
+    with without_cutoffs(scheduler):
+        for trial in ended:
+            stored: Any = SimpleNamespace(trial_id=f"stored-{trial.number}")
+            scheduler.on_trial_add(controller, stored)
+            for epoch, value in sorted(trial.intermediate_values.items()):
+                scheduler.on_trial_result(controller, stored, {TIME: epoch, METRIC: value})
     return scheduler
 
 

@@ -9,8 +9,9 @@ the study.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -24,10 +25,13 @@ from results.records.optuna_distributions import suggest
 from results.records.optuna_trials import (
     CHECKPOINT,
     CURVE,
+    DETAILS,
     DIVERGED,
+    EPOCHS,
     KIND,
     METRICS,
     NODE,
+    OUTCOME,
     PENALTY,
     REASON,
     SECONDS,
@@ -35,9 +39,12 @@ from results.records.optuna_trials import (
     STATE,
     TRAINING,
     attempts_at,
+    attributes_of,
     finished_trials,
+    has_outcome,
     read_search,
     record_of,
+    scores,
 )
 from results.records.trial_record import Kind, State, TrialRecord
 from search_spaces import SearchSpace
@@ -49,12 +56,16 @@ from study.cluster.resources import Resources
 from study.config import GuardsConfig
 from study.events import StudyEvents
 from study.search.constraints import Baseline, guards, penalty
-from study.search.optuna_internals import stored_trial
+from study.search.driver_journal import together
+from study.search.optuna_internals import stored_trial, trial_at
 from study.search.pending_trials import PendingTrial, TrialBatch, form_trial_batches
 from study.worker import retry_policy
 from study.worker.device import Device
 from study.worker.device_health import DeviceHealth
 from study.worker.retry_rules import rule_of
+
+RECENT = 1_000
+"""Ended trials among which one looks for what fails: to keep them all would take memory for ever."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +133,11 @@ class AskTellSearcher(Searcher):
         self._dead: dict[str, TrialBatch] = {}
         self._put_back: list[TrialBatch] = []
         self._keeping: set[str] = set()
-        self._ended: list[TrialRecord] = []
+        self._ended: deque[TrialRecord] = deque(maxlen=RECENT)
         self._first: dict[str, int] = {}
         self._twins: dict[int, list[PendingTrial]] = {}
         for trial in finished_trials(study):
-            if trial.user_attrs[STATE] != "failed" and TRAINING in trial.user_attrs:
-                self._first.setdefault(trial.user_attrs[TRAINING], trial.number)
+            self._note_training(trial)
         self.failure: str | None = None
         self.ended: str | None = None
         self.over = False
@@ -143,6 +153,11 @@ class AskTellSearcher(Searcher):
         one."""
         if len(self._running) + len(self._keeping) >= self._plan.slots():
             return None
+        # If the machine dies, what was asked for since the last outcome may be asked anew: snapshots know their config.
+        with together(self._study, sync=False):
+            return self._suggest(trial_id)
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         while (
             self.failure is None and not self._ready and self._wanted > 0 and not (self._plan.batch and self._running)
         ):
@@ -197,12 +212,10 @@ class AskTellSearcher(Searcher):
         values = suggest(trial, self._plan.space)
         known = stored_trial(trial)
         pending = PendingTrial(trial, self._plan.base, attempts_at(known))
-        if STATE in known.user_attrs:  # it had its outcome before the driver was lost, and only waited to be told
-            if known.user_attrs[STATE] != "failed" and TRAINING in known.user_attrs:
-                self._first.setdefault(known.user_attrs[TRAINING], trial.number)
+        if has_outcome(known):  # it had its outcome before the driver was lost, and only waited to be told
+            self._note_training(known)
             self._note_outcome(pending)
             return trial.number
-        trial.set_user_attr(SEED, self._plan.base.seed)
         try:
             pending.config = self._plan.space.to_config(self._plan.base, values)
             training = self._plan.training_of(pending.config)
@@ -223,29 +236,27 @@ class AskTellSearcher(Searcher):
             self._asked.append(pending)
         return trial.number
 
+    def _note_training(self, trial: FrozenTrial) -> None:
+        """Note of a trial with an outcome what it trained, unless that says nothing."""
+        known = attributes_of(trial)
+        if known[STATE] != "failed" and TRAINING in known:
+            self._first.setdefault(known[TRAINING], trial.number)
+
     def _wait_for(self, first: int, pending: PendingTrial) -> None:
         """Finish a trial as the one that trains the same, now or once that has an outcome."""
-        known = self._study.get_trials(deepcopy=False)[first]
-        if STATE in known.user_attrs:
+        known = trial_at(self._study, first)
+        if has_outcome(known):
             self._finish_as(known, pending)
         else:
             self._twins.setdefault(first, []).append(pending)
 
     def _finish_as(self, known: FrozenTrial, pending: PendingTrial) -> None:
-        """Store the outcome of the trial `known`, which trains the same, as that of another; `STATE` last."""
-        trial, earlier = pending.trial, record_of(known)
-        for name, value in known.constraints.items():
-            if name not in stored_trial(trial).constraints:
-                trial.set_constraint(name, value)
-        copied = {name: known.user_attrs[name] for name in (METRICS, PENALTY, CURVE) if name in known.user_attrs}
-        copied |= {
-            KIND: DUPLICATE,
-            REASON: f"the same plan and training as trial {known.number}, which {_had(earlier)}",
-        }
-        for name, value in copied.items():
-            trial.set_user_attr(name, value)
-        trial.set_user_attr(STATE, earlier.state)
-        self._note_outcome(pending)
+        """Store the outcome of the trial `known`, which trains the same, as that of another."""
+        earlier, theirs = record_of(known, details=False), attributes_of(known)
+        copied = {name: theirs[name] for name in (METRICS, PENALTY, CURVE, DETAILS, EPOCHS) if name in theirs}
+        reason = f"the same plan and training as trial {known.number}, which {_had(earlier)}"
+        copied |= {STATE: earlier.state, KIND: DUPLICATE, REASON: reason, SEED: self._plan.base.seed}
+        self._store(pending, known.constraints, copied)
 
     def _start(self, trial_id: str, trial_batch: TrialBatch) -> dict[str, Any]:
         doublings = retry_policy.resource_doublings(trial_batch.trials[0].attempts) if trial_batch.alone else 0
@@ -443,40 +454,40 @@ class AskTellSearcher(Searcher):
     def _finish(self, pending: PendingTrial, state: State, kind: Kind, reason: str) -> None:
         """Store the outcome of a trial, and tell it when its time has come.
 
-        The driver may be killed between any two of these writes, and each write is atomic. `STATE` is written last and
-        is what makes the outcome one: without it a resumed search takes the trial for unfinished, runs it again from
-        its snapshot and writes everything anew; with it, it tells what is stored and runs nothing. Attributes may be
-        overwritten by that second writing; constraints may not, so those that are there already stay.
+        The driver may be killed between any two of these writes. `OUTCOME` is written last: without it a resumed search
+        takes the trial for unfinished, runs it again from its snapshot and writes everything anew; with it, it tells
+        what is stored and runs nothing. Constraints may not be overwritten, so those that are there already stay.
         """
-        trial, last = pending.trial, pending.last
+        last = pending.last
         metrics = Metrics.from_json(json.loads(last["metrics"])) if "metrics" in last else None
         if metrics is not None and not kind and retry_policy.collapsed(metrics):
             kind = COLLAPSED
         # A trial without any constraint would count as feasible. One that diverged or was refused has no metrics to
         # compute guards from, so it breaks this one: the sampler then keeps away from settings like it.
         constraints = {DIVERGED: float(state in ("diverged", "refused"))}
+        known: dict[str, Any] = {STATE: state, REASON: reason, KIND: kind, SEED: self._plan.base.seed}
+        known |= {SECONDS: last.get("seconds", 0.0), NODE: last.get("hostname", "")}
+        known |= {CHECKPOINT: last.get("checkpoint", "")} | scores(metrics, pending.curve)
         if metrics is not None:
-            trial.set_user_attr(METRICS, asdict(metrics))
             constraints |= guards(metrics, self._plan.baseline, self._plan.guards)
-            trial.set_user_attr(PENALTY, penalty(metrics, self._plan.baseline, self._plan.guards))
-        known = stored_trial(trial).constraints
-        for name, value in constraints.items():
-            if name not in known:
-                trial.set_constraint(name, value)
-        attributes: dict[str, Any] = {REASON: reason, KIND: kind, CURVE: pending.curve}
-        attributes |= {SECONDS: last.get("seconds", 0.0), NODE: last.get("hostname", "")}
-        attributes |= {CHECKPOINT: last.get("checkpoint", "")}
-        for name, value in attributes.items():
-            trial.set_user_attr(name, value)
-        trial.set_user_attr(STATE, state)
+            known[PENALTY] = penalty(metrics, self._plan.baseline, self._plan.guards)
+        self._store(pending, constraints, known)
+
+    def _store(self, pending: PendingTrial, constraints: Mapping[str, float], known: Mapping[str, Any]) -> None:
+        there = stored_trial(pending.trial).constraints
+        with together(self._study):
+            for name, value in constraints.items():
+                if name not in there:
+                    pending.trial.set_constraint(name, value)
+            pending.trial.set_user_attr(OUTCOME, known)
         self._note_outcome(pending)
 
     def _note_outcome(self, pending: PendingTrial) -> None:
         known = stored_trial(pending.trial)
-        record = record_of(known)
+        record = record_of(known, details=False)
         self._untold.append(pending.trial)
         self._ended.append(record)
-        self.failure = self.failure or retry_policy.reason_to_give_up(self._ended)
+        self.failure = self.failure or retry_policy.reason_to_give_up(list(self._ended))
         self._events.on_trial_end(record)
         self._tell_if_due()
         twins = self._twins.pop(pending.number, [])
@@ -518,9 +529,9 @@ def tell(study: optuna.Study, trial: optuna.Trial) -> None:
     A complete trial has a value; one that was stopped, diverged or was refused is pruned; other failures are failed.
     """
     stored = stored_trial(trial)
-    known = record_of(stored)
+    known = record_of(stored, details=False)
     if known.state == "complete" and known.metrics is not None:
-        study.tell(trial, told_values(known.metrics, stored.user_attrs.get(PENALTY, 0.0), len(study.directions)))
+        study.tell(trial, told_values(known.metrics, attributes_of(stored).get(PENALTY, 0.0), len(study.directions)))
     else:
         study.tell(trial, state=TrialState.FAIL if known.state == "failed" else TrialState.PRUNED)
 

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from results.analysis.pareto import dominates
-from results.records.optuna_trials import PENALTY, finished_trials
+from results.records.optuna_trials import PENALTY, attributes_of, finished_trials
 from results.records.trial_record import TrialRecord
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
@@ -18,6 +18,10 @@ from study.search.expected_gain import expected_gain, in_words
 
 EVERY = 4
 """Trials between two estimates of what more of them would gain."""
+
+
+KEEP_SECONDS = 5.0
+"""Between two times at which the hours spent are stored."""
 
 
 class StopCriteria(StudyEvents):
@@ -33,7 +37,7 @@ class StopCriteria(StudyEvents):
         self._gpus = gpus
         self._key = f"searched since {until.since}"
         self._spent: dict[str, float] = study.user_attrs.get(self._key, {"hours": 0.0, "gpu_hours": 0.0})
-        self._counted = time.monotonic()
+        self._counted = self._kept = time.monotonic()
         self._estimated = 0
         self._gain: float | None = None
 
@@ -48,11 +52,14 @@ class StopCriteria(StudyEvents):
         return self._spent
 
     def on_trial_end(self, record: TrialRecord) -> None:
-        """Store the hours spent: a driver that is killed loses at most those since the last trial ended."""
-        self.keep()
+        """Store the hours spent, now and then: a driver that is killed loses at most those since the last trial ended,
+        and a few seconds."""
+        if time.monotonic() - self._kept > KEEP_SECONDS:
+            self.keep()
 
     def keep(self) -> None:
         """Store what was spent, so that a resumed search counts on."""
+        self._kept = time.monotonic()
         self._study.set_user_attr(self._key, self.spent())
 
     def reason(self) -> str | None:
@@ -81,7 +88,7 @@ class StopCriteria(StudyEvents):
 
 def _imbalance(trial: FrozenTrial) -> float:
     """Its estimate: what the sampler was told, without the penalty."""
-    return float(10 ** (trial.values[0] - trial.user_attrs.get(PENALTY, 0.0)))
+    return float(10 ** (trial.values[0] - attributes_of(trial).get(PENALTY, 0.0)))
 
 
 def reached(until: UntilConfig, ended: Sequence[FrozenTrial]) -> str | None:

@@ -2,74 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from results.records.optuna_trials import ATTEMPTS, attempts_at, damage_explained, name_in, reachable, read_search
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import Kind
-from spinlock_dist.atomic_files import read_json, replacing, write_json
-from spinlock_dist.errors import ConfigError, SpinlockError
-from spinlock_dist.inputs import require_file
+from spinlock_dist.atomic_files import read_json, write_json
+from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
+from study.search.driver_journal import DriverJournal, DriverStorage, damaged, repair
 from study.search.optuna_internals import set_stored_attribute, wait_again
-
-
-class _WholeLines(JournalFileBackend):
-    """A journal file that is left as it was by a write that fails half-way, as on a full disk.
-
-    It is kept open, so that it can be written again if it is deleted meanwhile: a deleted file lives on while it is
-    open.
-    """
-
-    def __init__(self, path: Path, lock: JournalFileOpenLock, say: Callable[[str], None]):
-        super().__init__(str(path), lock_obj=lock)
-        self._path = path
-        self._say = say
-        self._keep()
-        self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        weakref.finalize(self, os.close, self._folder)
-
-    def _keep(self) -> None:
-        self._kept = self._path.open("rb")
-        self._let_go = weakref.finalize(self, self._kept.close)
-
-    def _restore(self) -> None:
-        """Write the journal again if it has gone, unless its folder has: then the study is not wanted any more."""
-        if self._path.exists() or os.fstat(self._folder).st_nlink == 0 or not self._path.parent.is_dir():
-            return
-        self._kept.seek(0)
-        with replacing(self._path) as draft:
-            draft.write_bytes(self._kept.read())
-        self._let_go()
-        self._keep()
-        self._say(f"{self._path} had gone while the study ran; it was written again, nothing is lost")
-
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # reads on demand
-        self._restore()
-        return super().read_logs(log_number_from)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        self._restore()
-        if not _ends_whole(self._path):
-            repair(self._path)  # a line without an end would make one with the next, that nobody could read
-        size = self._path.stat().st_size
-        try:
-            super().append_logs(logs)
-        except OSError:
-            os.truncate(self._path, size)
-            raise
 
 
 def open_journal(
@@ -84,14 +31,14 @@ def open_journal(
         say(f"{path.name} had a damaged end, which was cut off; the whole is kept as {damaged(path).name}")
     Path(f"{path}.lock").unlink(missing_ok=True)  # a killed driver's; waiting for it to expire would take 30 s
     with damage_explained(path):
-        storage = JournalStorage(_WholeLines(path, JournalFileOpenLock(str(path)), say))
+        storage = DriverStorage(DriverJournal(path, say))
         known = name_in(storage)
         study = optuna.create_study(
             storage=storage, study_name=known or name, directions=["minimize"] * objectives, load_if_exists=True
         )
         for trial in study.get_trials(deepcopy=False):
             attempts_at(trial)
-        read_search(study)
+        read_search(study, details=False)
     return study
 
 
@@ -144,49 +91,6 @@ def resolved_url(url: str | None) -> str | None:
             url = str(parts.set(database=str(Path(parts.database).resolve())))
         optuna.storages.get_storage(url).get_all_studies()
     return url
-
-
-def repair(path: Path) -> bool:
-    """Cut off a half-written end, left by a driver or machine that was killed, and keep a copy; return whether it did.
-
-    Optuna would refuse to load the file for ever after. Raises `SpinlockError` for damage with whole lines after it,
-    which no interruption leaves.
-    """
-    if not path.exists():
-        return False
-    require_file(path, SpinlockError)
-    lines = path.read_bytes().splitlines(keepends=True)
-    whole = [_is_whole(line) for line in lines]
-    if all(whole):
-        return False
-    first = whole.index(False)
-    if any(whole[first:]):
-        raise SpinlockError(
-            f"{path}, line {first + 1}: damaged; restore the file from a copy, or choose another --name"
-        )
-    shutil.copyfile(path, damaged(path))
-    os.truncate(path, sum(map(len, lines[:first])))
-    return True
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
-
-
-def damaged(path: Path) -> Path:
-    """The copy of a journal before its end was cut off."""
-    return path.with_name(path.name + ".damaged")
-
-
-def _is_whole(line: bytes) -> bool:
-    try:
-        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
 
 
 def release(study: optuna.Study, kind: Kind, reason: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import torch
 from optuna.trial import TrialState
 from ray.tune import Trainable
 from ray.tune.experiment.trial import _TemporaryTrialState
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from spinlock_dist.training.torch_internals import fused_adam
 from study.cluster import ray_internals
@@ -144,3 +145,23 @@ def test_torch_takes_a_step_of_adam_in_one_call_or_leaves_it_out():
     gradients[0] = kept[1][0] = torch.inf
     fused_adam(buffers, torch.tensor(2.0), 0.1, (0.9, 0.999), 1e-8, skip=torch.tensor(1.0))
     assert all(torch.equal(each, before) for [each], before in zip(buffers, kept, strict=True)), TORCH + "found_inf"
+
+
+def test_asha_is_told_reports_without_working_out_cutoffs():
+    """What it knows afterwards, and how it decides then, is the same."""
+    quick, plain = [ASHAScheduler(time_attr="t", metric="m", mode="min", max_t=9, grace_period=1) for _ in range(2)]
+    for scheduler in (quick, plain):
+        with ray_internals.without_cutoffs(scheduler) if scheduler is quick else nullcontext():
+            for number in range(20):
+                trial = SimpleNamespace(trial_id=str(number))
+                scheduler.on_trial_add(None, trial)
+                for time in (1, 4):
+                    scheduler.on_trial_result(None, trial, {"t": time, "m": number * time % 7})
+    known = [scheduler.debug_string().splitlines()[1:] for scheduler in (quick, plain)]  # cutoffs and how many reported
+    assert known[0] == known[1], RAY + "AsyncHyperBandScheduler._brackets, cutoff"
+    for value in (0, 6):
+        trial, answers = SimpleNamespace(trial_id=f"new {value}"), []
+        for scheduler in (quick, plain):
+            scheduler.on_trial_add(None, trial)
+            answers.append(scheduler.on_trial_result(None, trial, {"t": 1, "m": value}))
+        assert answers[0] == answers[1]

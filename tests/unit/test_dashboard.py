@@ -20,7 +20,7 @@ import pytest
 
 from results.analysis.importance import importances
 from results.analysis.pareto import front, objectives
-from results.records.optuna_trials import DIVERGED, read_journal, read_search
+from results.records.optuna_trials import DIVERGED, attributes_of, read_journal, read_search
 from results.records.study_folder import StudyFolder
 from results.records.study_record import read_study
 from results.records.trial_record import TrialRecord, best_record
@@ -84,8 +84,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     [least, *_] = sorted(read_search(journal), key=lambda record: objective(record) or 9)
     stored = journal.trials[least.number]
     lucky = {
-        **stored.user_attrs,
-        "metrics": stored.user_attrs["metrics"] | {"imbalance": 1.01, "log10_imbalance": 0.004},
+        **attributes_of(stored),
+        "metrics": attributes_of(stored)["metrics"] | {"imbalance": 1.01, "log10_imbalance": 0.004},
     }
     template = {"params": stored.params, "distributions": stored.distributions, "value": 0.004}
     kept = dict.fromkeys(least.guards, -0.1)

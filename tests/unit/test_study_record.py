@@ -119,6 +119,13 @@ def test_what_is_left_of_a_damaged_study_is_read(folder, records):
     assert [problem.split(":")[0] for problem in study.problems] == ["optuna.journal", "final.json", "verdict.json"]
 
 
+def test_an_earlier_format_is_read(folder, records):
+    content = yaml.safe_load(folder.description.read_text())
+    folder.write_description({**content, "format": 1})
+    study = read_study(folder)
+    assert (study.records, study.problems) == (records, [])
+
+
 def test_a_newer_format_is_named(folder, records):
     content = yaml.safe_load(folder.description.read_text())
     folder.write_description({**content, "format": FORMAT + 1})
