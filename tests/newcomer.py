@@ -80,11 +80,14 @@ def with_wheel(home: Path) -> Path:
     return home
 
 
-def typed(folder: Path, line: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """What comes of a line that is typed in a plain shell, in a folder with an environment that is not active."""
+def typed(folder: Path, line: str, *kept: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """What comes of a line that is typed in a plain shell, in a folder with an environment that is not active.
+
+    Of this process's own environment variables the shell has only those that are to be kept.
+    """
     line = re.sub(rf"^({PROGRAM}|python)\b", r".venv/bin/\1", line)
     surroundings = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
-    kept = ("SPINLOCK_DIST_CACHE", "NUMBA_CACHE_DIR", "RAY_USAGE_STATS_ENABLED", "RAY_USAGE_STATS_REPORT_URL")
+    kept = ("SPINLOCK_DIST_CACHE", "NUMBA_CACHE_DIR", *kept)
     surroundings |= {name: os.environ[name] for name in kept if name in os.environ}
     return subprocess.run(
         ["/bin/sh", "-c", line], cwd=folder, env=surroundings, capture_output=True, text=True, timeout=timeout

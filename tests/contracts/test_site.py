@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -82,3 +83,9 @@ def test_lists_and_tables_are_shown_as_such(site: dict[Path, Page]) -> None:
     """What a repository's host takes for a list or a table is text on the site where no empty line is before it."""
     text = {file.name: re.sub(r"<(pre|code).*?</\1>", "", file.read_text(), flags=re.DOTALL) for file in site}
     assert not {name for name, page in text.items() if re.search(r"^(- |\d+\. |\|.*\|$)", page, re.MULTILINE)}
+
+
+def test_the_settings_are_those_of_the_program(repository: Path) -> None:
+    written = runpy.run_path(str(repository / "docs" / "site" / "settings.py"))["page"]()
+    page = (repository / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == written, "run: python docs/site/settings.py"
