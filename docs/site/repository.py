@@ -55,6 +55,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     )
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """A page without headings that say nothing: the corner of a table is no head of its column."""
+    return re.sub(r"<th([^>]*)></th>", r"<td\1></td>", html)
+
+
 def site_path(path: str) -> str:
     """Where a file of the repository is among the sources of the site."""
     inside = path.removeprefix("docs/")
