@@ -7,8 +7,10 @@ listed here, so that nothing is passed over in silence.
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from results.records.study_folder import StudyFolder
 from spinlock_dist.command import COMMANDS, PROGRAM
 from study.program import parser_of
-from tests.newcomer import REPOSITORY, documented, in_sentences, typed, with_wheel, words
+from tests.newcomer import REPOSITORY, blocks, documented, in_sentences, pages, typed, with_wheel, words
 from tests.synthetic_study import build_study
 
 ONLY_PARSED = {
@@ -138,6 +140,16 @@ def test_every_documented_command_that_is_cheap_runs_as_it_is_printed(at_work, p
     done = typed(at_work, line)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("page", [page for page, text in pages() if blocks(text, "python")])
+def test_python_on_a_page_imports_what_is_there(page):
+    ours = {"results", "search_spaces", "spinlock_dist", "study"}
+    for block in blocks((REPOSITORY / page).read_text(encoding="utf-8"), "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ours:
+                module = import_module(node.module)
+                assert [each.name for each in node.names if not hasattr(module, each.name)] == []
 
 
 def test_of_every_command_a_line_runs_or_the_list_says_why_not():
