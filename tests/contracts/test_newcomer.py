@@ -28,7 +28,7 @@ ONLY_PARSED = {
     # they simulate many operators
     "generate": "",
     # they train on the default dataset, or need a file that Spinlock made
-    "train": "--compare|theirs.yaml|preset.yaml|new.h5|best/config.yaml",
+    "train": "--compare|theirs.yaml|preset.yaml|new.h5|seven.yaml|best/config.yaml",
     "diagnose": "theirs|best_model",
     # it prepares the dataset of the study, which the one here has not
     "export": "--format spinlock",
@@ -50,7 +50,8 @@ def is_run(page: str, line: str) -> bool:
     return pattern is None or (pattern != "" and not re.search(pattern, " ".join(rest)))
 
 
-RUN = [each for each in LINES if is_run(*each)]
+RUN = list({tuple(words(line)): (page, line) for page, line in LINES if is_run(page, line)}.values())
+"""Each once, also where several pages print it."""
 
 
 @pytest.fixture(scope="module")
