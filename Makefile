@@ -7,6 +7,7 @@
 #   make test-lowest            run test-fast on the lowest versions that pyproject.toml allows, in .venv-lowest
 #   make coverage               run test-fast and print which lines it does not reach
 #   make check                  style and types
+#   make docs                   the documentation as a site, in build/site; make docs ARGS=serve shows it while it is written
 #   make bench                  measure speed, part by part (an hour)    make bench NAME=step ARGS=--help
 #   make clean                  remove the environments and tool caches; runs/ and the dataset cache stay
 
@@ -15,7 +16,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install -c constraints.txt
 ARGS ?=
 
-.PHONY: study test test-fast test-faults test-lowest coverage check bench clean
+.PHONY: study test test-fast test-faults test-lowest coverage check docs bench clean
 
 study: .venv/installed
 	$(BIN)/python -m study.launch $(ARGS)
@@ -44,6 +45,9 @@ check: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build) --strict
 
 # What docs/speed.md shows; each keeps its figures in benchmarks/results/. Others measure quality: see CONTRIBUTING.md.
 SPEED := step data overhead startup reading scale

@@ -153,7 +153,7 @@ def trial_plan(folder: StudyFolder, record: TrialRecord, config: TrialConfig) ->
     if get_strategy(strategy).measured:
         raise SpinlockError(
             f"{spoken(record.arm)} of {folder.name}: the ratios of {strategy} are measured by pilots, and the "
-            "checkpoint that holds them was not kept; use --format native, or a study with more --keep-checkpoints"
+            "checkpoint that holds them was not kept; use --format native, or a study with --set keep_checkpoints=N"
         )
     summary = _kept(folder.summary)
     try:

@@ -7,15 +7,10 @@ listed here, so that nothing is passed over in silence.
 
 from __future__ import annotations
 
-import os
+import ast
 import re
-import shlex
 import shutil
-import subprocess
-import sys
-import sysconfig
-import venv
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,10 +18,9 @@ import pytest
 from results.records.study_folder import StudyFolder
 from spinlock_dist.command import COMMANDS, PROGRAM
 from study.program import parser_of
+from tests.newcomer import REPOSITORY, blocks, documented, in_sentences, pages, typed, with_wheel, words
 from tests.synthetic_study import build_study
 
-PARTS = ("results", "search_spaces", "spinlock_dist", "study", "pyproject.toml", "README.md", "LICENSE")
-PAGES = ("README.md", "docs/*.md")
 ONLY_PARSED = {
     # they run a study or serve until they are interrupted
     "dashboard": "",
@@ -34,7 +28,7 @@ ONLY_PARSED = {
     # they simulate many operators
     "generate": "",
     # they train on the default dataset, or need a file that Spinlock made
-    "train": "--compare|theirs.yaml|preset.yaml|new.h5|best/config.yaml",
+    "train": "--compare|theirs.yaml|preset.yaml|new.h5|seven.yaml|best/config.yaml",
     "diagnose": "theirs|best_model",
     # it prepares the dataset of the study, which the one here has not
     "export": "--format spinlock",
@@ -42,60 +36,28 @@ ONLY_PARSED = {
 """By command, a pattern of the documented lines that are only parsed."""
 
 
-def documented(repository: Path) -> Iterator[tuple[str, str]]:
-    """Yield page and line of every command in a code block of README and docs."""
-    for path in [path for pattern in PAGES for path in sorted(repository.glob(pattern))]:
-        for block in re.findall(r"^```\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-            for line in block.splitlines():
-                if re.match(rf"({PROGRAM}|python -m) ", line):
-                    yield path.name, line
+LINES = list(documented())
+SENTENCES = [each for each in in_sentences() if "..." not in each[1] and "COMMAND" not in each[1]]
+RUN_ELSEWHERE = "docs/tutorial.md"
+"""`tests/integration/test_tutorial.py` runs it, from its beginning to its end."""
 
 
-def in_sentences(repository: Path) -> Iterator[tuple[str, str]]:
-    """Yield page and text of every command in a sentence, with numbers in the place of words for them."""
-    for path in [path for pattern in PAGES for path in sorted(repository.glob(pattern))]:
-        text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-        for found in re.findall(rf"`({PROGRAM} [^`]+)`", text):
-            yield path.name, re.sub(r"\b(N|M|TRIAL|MORE)\b", "7", " ".join(found.split()))
-
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-LINES = list(documented(REPOSITORY))
-SENTENCES = [each for each in in_sentences(REPOSITORY) if "..." not in each[1] and "COMMAND" not in each[1]]
-
-
-def words(line: str) -> list[str]:
-    return [word for word in shlex.split(line, comments=True) if word != "..."]
-
-
-def is_run(line: str) -> bool:
+def is_run(page: str, line: str) -> bool:
+    if page == RUN_ELSEWHERE:
+        return False
     command, *rest = words(line)[1:]
     pattern = ONLY_PARSED.get(command)
     return pattern is None or (pattern != "" and not re.search(pattern, " ".join(rest)))
 
 
+RUN = list({tuple(words(line)): (page, line) for page, line in LINES if is_run(page, line)}.values())
+"""Each once, also where several pages print it."""
+
+
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose `.venv` has the wheel; what the wheel needs is that of this environment."""
-    home = tmp_path_factory.mktemp("newcomer")
-    source = home / "source"
-    for part in PARTS:
-        copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
-        source.mkdir(exist_ok=True)
-        copy(REPOSITORY / part, source / part)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    offline = ["--no-deps", "--no-index"]
-    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # where pip would find it
-    wheel = [*pip, "wheel", *offline, "--no-build-isolation", "-w", home, source]
-    subprocess.run(wheel, check=True, timeout=300, env=plain)
-    shutil.rmtree(source)
-    venv.create(home / ".venv", with_pip=False, symlinks=True)
-    python = home / ".venv" / "bin" / "python"
-    install = [*pip, "--python", python, "install", *offline, *home.glob("*.whl")]
-    subprocess.run(install, check=True, timeout=300, env=plain)
-    [packages] = (home / ".venv" / "lib").glob("python*/site-packages")
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return home
+    """A folder whose `.venv` has the wheel."""
+    return with_wheel(tmp_path_factory.mktemp("newcomer"))
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +78,6 @@ def at_work(newcomer: Path, operators_file: Path) -> Path:
     return newcomer
 
 
-def typed(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
-    """What comes of a line that is typed in a plain shell, in a folder with an environment that is not active."""
-    line = re.sub(rf"^{PROGRAM}\b", f".venv/bin/{PROGRAM}", line)
-    surroundings = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
-    surroundings |= {
-        name: os.environ[name] for name in ("SPINLOCK_DIST_CACHE", "NUMBA_CACHE_DIR") if name in os.environ
-    }
-    return subprocess.run(
-        ["/bin/sh", "-c", line], cwd=folder, env=surroundings, capture_output=True, text=True, timeout=300
-    )
-
-
 def test_the_wheel_is_whole_outside_of_the_tree(newcomer):
     version = typed(newcomer, f"{PROGRAM} --version")
     assert (version.returncode, version.stderr) == (0, "")
@@ -145,7 +95,7 @@ def test_the_wheel_is_whole_outside_of_the_tree(newcomer):
 
 
 @pytest.mark.parametrize(
-    "page", sorted({*REPOSITORY.glob("*.md"), *REPOSITORY.glob("d*/*.md")}), ids=lambda path: path.name
+    "page", sorted({*REPOSITORY.glob("*.md"), *REPOSITORY.glob("d*/**/*.md")}), ids=lambda path: path.name
 )
 def test_every_link_within_the_project_leads_somewhere(page):
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
@@ -183,7 +133,9 @@ def test_a_command_in_a_sentence_has_options_that_are_there(page, text):
 
 
 @pytest.mark.parametrize(
-    ("page", "line"), [each for each in LINES if is_run(each[1])], ids=[line[:60] for _, line in LINES if is_run(line)]
+    ("page", "line"),
+    [each for each in LINES if is_run(*each)],
+    ids=[line[:60] for page, line in LINES if is_run(page, line)],
 )
 def test_every_documented_command_that_is_cheap_runs_as_it_is_printed(at_work, page, line):
     done = typed(at_work, line)
@@ -191,8 +143,18 @@ def test_every_documented_command_that_is_cheap_runs_as_it_is_printed(at_work, p
     assert done.stdout.strip() and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("page", [page for page, text in pages() if blocks(text, "python")])
+def test_python_on_a_page_imports_what_is_there(page):
+    ours = {"results", "search_spaces", "spinlock_dist", "study"}
+    for block in blocks((REPOSITORY / page).read_text(encoding="utf-8"), "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ours:
+                module = import_module(node.module)
+                assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+
+
 def test_of_every_command_a_line_runs_or_the_list_says_why_not():
-    run = {words(line)[1] for _, line in LINES if is_run(line)}
+    run = {words(line)[1] for _, line in RUN}
     never = {command for command, pattern in ONLY_PARSED.items() if not pattern}
     assert run | never >= {*COMMANDS}
     assert not run & never
