@@ -23,9 +23,9 @@ class GuardsConfig(Section):
     fvu_mean_ratio: float = Field(1.05, ge=1)
     """Largest mean FVU over features, as a multiple of the baseline's."""
     utilization: float = Field(0.9, ge=0, le=1)
-    """Smallest share of codes in use."""
+    """Smallest share of codes in use; 0.6 of the baseline's where that is below it."""
     perplexity_ratio: float = Field(0.5, ge=0, le=1)
-    """Smallest mean of perplexity / K."""
+    """Smallest mean of perplexity / K; 0.6 of the baseline's where that is below it."""
 
 
 class StoppingConfig(Section):

@@ -27,6 +27,8 @@ COUNT = {"single": 1, "pareto": 3}
 
 SHOWN = 1.645
 """Standard errors beyond its limit at which a guard is shown to be broken: one-sided 95%."""
+OF_BASELINE = 0.6
+"""Share of the baseline's use of codes that is asked for where the baseline itself is below the limit."""
 LEAST_SEED_SPREAD = 0.02
 """Standard deviation of a log error over seeds that is reckoned with at least: two seeds may agree by accident."""
 
@@ -68,9 +70,15 @@ def guards(metrics: Metrics, baseline: Baseline, config: GuardsConfig) -> dict[s
         "fvu_worst": _shown_excess(*baseline.log_ratio(metrics, "fvu_worst"), 1.0),
         "fvu_worst_limit": worst / config.fvu_worst_limit - 1,
         "fvu_mean": _shown_excess(*baseline.log_ratio(metrics, "fvu_mean"), config.fvu_mean_ratio),
-        "utilization": config.utilization - metrics.utilization,
-        "perplexity": config.perplexity_ratio - metrics.perplexity_ratio,
+        "utilization": _asked(config.utilization, baseline.metrics.utilization) - metrics.utilization,
+        "perplexity": _asked(config.perplexity_ratio, baseline.metrics.perplexity_ratio) - metrics.perplexity_ratio,
     }
+
+
+def _asked(limit: float, baseline: float) -> float:
+    """The limit of a guard on codebooks. Sparse features use few codes whatever the ratios: what the baseline itself
+    does not reach is not asked of a trial."""
+    return limit if baseline >= limit else OF_BASELINE * baseline
 
 
 def _shown_excess(log_ratio: float, error: float, limit: float) -> float:

@@ -51,6 +51,16 @@ def test_each_guard_is_broken_by_what_it_guards_against(make_metrics, fvu, chang
     assert broken(make_metrics(*fvu, **changes), make_metrics(0.5, 0.1)) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "guard"), [("utilization", "utilization"), ("perplexity_ratio", "perplexity")], ids=lambda name: name
+)
+def test_codebooks_are_not_asked_for_more_than_sparse_features_allow(make_metrics, name, guard):
+    sparse = make_metrics(0.5, 0.1, **{name: 0.4})
+    assert broken(sparse, sparse) == set()
+    assert broken(make_metrics(0.4, 0.1, **{name: 0.25}), sparse) == set()
+    assert broken(make_metrics(0.4, 0.1, **{name: 0.23}), sparse) == {guard}, "collapsed, beside uniform ratios"
+
+
 def test_making_everything_equally_bad_is_infeasible(make_metrics):
     levelled = make_metrics(0.5, 0.5)
     assert objectives(levelled)[0] == 0
