@@ -30,6 +30,8 @@ ONLY_PARSED = {
     # they train on the default dataset, or need a file that Spinlock made
     "train": "--compare|theirs.yaml|preset.yaml|new.h5|seven.yaml|best/config.yaml",
     "diagnose": "theirs|best_model",
+    # it joins a Ray cluster
+    "check": "--cluster",
     # it prepares the dataset of the study, which the one here has not
     "export": "--format spinlock",
 }

@@ -96,7 +96,7 @@ class TestMixedSpace:
     def test_conditions_of_every_space_are_learned_from_its_trials(self, name: str) -> None:
         space = load_space(name)
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        for _ in range(150):
+        for _ in range(400):  # of two choices that are never met together one would seem to rule out the other
             trial = study.ask()
             suggest(trial, space)
             study.tell(trial, 0.0)
