@@ -140,12 +140,12 @@ class Tracking(StudyEvents):
         self._sender.start(lambda: self._kind.open(folder, study_id))
 
     def on_search_start(self, search: SearchStart) -> None:
-        """Send what ended while nobody listened."""
+        """Know the earlier trials. Their records come without curves: what is missing of them is sent at the end."""
         assert self._study is not None
         is_only = search.folder.path == self._study.folder.path
         self._search = "" if is_only else search.folder.name
         for record in search.earlier:
-            self.on_trial_end(record)
+            self._params[full_arm(self._search, record.arm)] = record.params
 
     def on_trial_end(self, record: TrialRecord) -> None:
         """Send a trial."""

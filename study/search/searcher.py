@@ -488,7 +488,7 @@ class AskTellSearcher(Searcher):
         self._untold.append(pending.trial)
         self._ended.append(record)
         self.failure = self.failure or retry_policy.reason_to_give_up(list(self._ended))
-        self._events.on_trial_end(record)
+        self._events.on_trial_end(record_of(known))
         self._tell_if_due()
         twins = self._twins.pop(pending.number, [])
         if record.state != "failed":

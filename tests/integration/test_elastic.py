@@ -103,7 +103,7 @@ def test_nodes_that_join_run_trials_and_what_is_asked_for_follows_what_is_left(n
     assert "should leave" not in said and not list(result.folder.path.glob(".probe-*"))
     assert "there is room for 2 of 6 trials: beginning with those" in said
     assert said.count("nodes have joined: room for 6 trials, was 2") == 1
-    assert max(int(path.name) for path in (tmp_path / "before").iterdir()) == 2
+    assert max(int(path.name) for path in (tmp_path / "before").iterdir()) <= 2
     assert (tmp_path / "met").exists(), "never did six trials run at a time"
     assert {path.name for path in (tmp_path / "places").iterdir()} == {node["NodeID"] for node in ray.nodes()}
 

@@ -138,7 +138,7 @@ def test_a_complete_trial_is_told_with_value_curve_guards_and_metrics(make_searc
     searcher.on_trial_result("a", last)
     searcher.on_trial_complete("a", {**last, "done": True})  # Tune repeats the last result
     [record] = read_search(read_journal(path))
-    assert noted.ended == read_search(read_journal(path), details=False)
+    assert noted.ended == read_search(read_journal(path)), "told with its curve, as trackers need it"
     assert (record.state, record.epochs, record.seed, record.node) == ("complete", 10, 7, "here")
     assert record.feasible
     assert record.metrics == make_metrics(0.4, 0.1)
