@@ -1,14 +1,13 @@
-"""A diagnosis in the terminal, within 80 columns."""
+"""A diagnosis in the terminal, of any width."""
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 
 from spinlock_dist.diagnosis.causes import causes, changed_data, raw_imbalance
 from spinlock_dist.diagnosis.record import CategoryDiagnosis, Diagnosis
+from spinlock_dist.fitted_table import table_of_figures
 
 EXPLAINED = 3
 """Categories whose causes are spelled out: the worst ones."""
@@ -19,7 +18,8 @@ LISTED = 20
 def show_overview(console: Console, diagnosis: Diagnosis) -> None:
     """Print all categories, the worst first, then the causes of the worst and of the largest raw error."""
     raw = ("raw\nMSE", "raw\nvariance", "raw\n%")
-    table = _table("category", "fea-\ntures", "carried\n/ bits", "FVU", "/ref", *raw, "dead")
+    figures = ("fea-\ntures", "carried\n/ bits", "FVU", "/ref", *raw, "dead")
+    table = table_of_figures("", "category", figures, stays=("FVU",))
     for each in diagnosis.categories:
         table.add_row(
             each.name,
@@ -52,7 +52,7 @@ def show_category(console: Console, diagnosis: Diagnosis, category: CategoryDiag
         f"FVU {category.fvu:.4f}, Gaussian reference {category.reference_fvu:.4f}; raw MSE {category.mse_raw:.4g} = "
         f"variance {category.variance_raw:.4g} x {category.fvu_raw:.4g}"
     )
-    books = _table("level", "dim", "codes", "used", "dead", "perplexity")
+    books = table_of_figures("", "level", ("dim", "codes", "used", "dead", "perplexity"))
     for book in category.codebooks:
         figures = (book.dim, book.codes, book.used, book.dead)
         books.add_row(book.level, *map(str, figures), f"{book.perplexity:.1f}")
@@ -62,7 +62,8 @@ def show_category(console: Console, diagnosis: Diagnosis, category: CategoryDiag
 
 
 def _print_features(console: Console, category: CategoryDiagnosis) -> None:
-    table = _table("feature", "FVU", "error\n%", "std", "kur-\ntosis", "far\nout %", "im-\nputed", "clip-\nped")
+    figures = ("FVU", "error\n%", "std", "kur-\ntosis", "far\nout %", "im-\nputed", "clip-\nped")
+    table = table_of_figures("", "feature", figures, stays=("FVU",))
     for each in category.features[:LISTED]:
         table.add_row(
             each.feature,
@@ -77,14 +78,6 @@ def _print_features(console: Console, category: CategoryDiagnosis) -> None:
     console.print(table)
     if len(category.features) > LISTED:
         console.print(f"the worst {LISTED} of {len(category.features)} features; --json lists all\n")
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    table.add_column(first, overflow="fold")  # names give way, figures do not
-    for heading in others:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
 
 
 def _to_explain(diagnosis: Diagnosis) -> list[CategoryDiagnosis]:

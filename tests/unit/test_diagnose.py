@@ -215,14 +215,20 @@ def test_the_training_data_is_recognized(outcome: TrialOutcome, table: FeatureTa
 # ---------------------------------------------------------------- the command
 
 
-def test_overview_names_every_category_in_80_columns(
-    checkpoint: Path, diagnosis: Diagnosis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_overview_names_every_category_at_every_width(
+    checkpoint: Path,
+    diagnosis: Diagnosis,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    width: int,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", str(width))
     assert main([str(checkpoint), "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 80
-    rows = [line.split() for line in lines if line.startswith("  cluster_")]
+    assert max(map(len, lines)) <= width
+    table = lines[next(at for at, line in enumerate(lines) if "───" in line) :]
+    rows = [line.split() for line in table[1 : 1 + len(diagnosis.categories)]]
     assert [row[0] for row in rows] == [category.name for category in diagnosis.categories]
     assert [row[3] for row in rows] == [f"{category.fvu:.4f}" for category in diagnosis.categories]
     assert not any("…" in line for line in lines)
@@ -237,7 +243,8 @@ def test_one_category_is_shown_feature_by_feature(
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     assert all(feature.feature in shown for feature in worst.features)
-    assert all(f"  {book.level} " in shown for book in worst.codebooks)
+    levels = [line.split()[0] for line in shown.splitlines() if line.startswith("L")]
+    assert levels == [book.level for book in worst.codebooks]
 
 
 def test_json_holds_everything(checkpoint: Path, diagnosis: Diagnosis, capsys: pytest.CaptureFixture[str]) -> None:
