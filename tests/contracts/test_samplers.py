@@ -194,11 +194,11 @@ def test_everything_is_told_and_a_resumed_study_goes_on(player: Player, setup: S
     left_behind = suggest(study.ask(), setup.space)  # a driver that is killed leaves it running
 
     study = player.open()
-    records = read_search(study, details=False)
+    records = read_search(study)
     assert records == sorted(told, key=lambda record: record.number)
     assert len(records) == setup.trials
     again = player.play(study, setup.trials + 4)
-    records = read_search(study, details=False)
+    records = read_search(study)
     assert records[: setup.trials] == sorted(told, key=lambda record: record.number)
     assert sorted(record.number for record in again) == [record.number for record in records[setup.trials :]]
 
