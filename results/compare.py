@@ -187,14 +187,18 @@ def compare(study: StudyRecord, reach: float | None) -> Row:
 
 def worst_best(studies: Sequence[StudyRecord]) -> float | None:
     """The lowest imbalance that every study with a feasible trial has reached; None if no study has one."""
-    bests = [study.best.metrics.imbalance for study in studies if study.best and study.best.metrics]
+    bests = [study.best.metrics.estimate("imbalance") for study in studies if study.best and study.best.metrics]
     return max(bests, default=None)
 
 
 def trials_until(search: Sequence[TrialRecord], reach: float) -> int | None:
     """Number of trials up to the first feasible one with an imbalance of at most `reach`; None if there is none."""
     for count, record in enumerate(search, start=1):
-        if record.feasible and record.metrics is not None and record.metrics.imbalance <= reach * (1 + 1e-12):
+        if (
+            record.feasible
+            and record.metrics is not None
+            and record.metrics.estimate("imbalance") <= reach * (1 + 1e-12)
+        ):
             return count
     return None
 

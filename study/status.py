@@ -123,9 +123,9 @@ def read_status(folder: StudyFolder) -> dict[str, Any]:
         "running": running,
         "collapsed": count_outcomes(search)["collapsed"],
         "verdict": verdict_words(folder),
-        "baseline": baseline.metrics.imbalance if baseline and baseline.metrics else None,
+        "baseline": baseline.metrics.estimate("imbalance") if baseline and baseline.metrics else None,
         "front": [record.number for record in front(search)] if pareto else None,
-        "best": {"trial": best.number, "arm": best.arm, "imbalance": best.metrics.imbalance}
+        "best": {"trial": best.number, "arm": best.arm, "imbalance": best.metrics.estimate("imbalance")}
         if best and best.metrics
         else None,
     }

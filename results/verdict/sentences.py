@@ -106,4 +106,6 @@ def _nearest_miss(search: Sequence[TrialRecord]) -> str:
     nearest = min(scored, key=lambda record: max(record.guards.values(), default=0.0))
     assert nearest.metrics is not None
     why = f"breaks {excess_in_words(nearest.guards)}" if nearest.broken_guards else nearest.kind
-    return f" The nearest miss is trial {nearest.number}, imbalance {nearest.metrics.imbalance:.2f}x: {why}."
+    return (
+        f" The nearest miss is trial {nearest.number}, imbalance {nearest.metrics.estimate('imbalance'):.2f}x: {why}."
+    )

@@ -32,7 +32,7 @@ def standings(searches: Mapping[str, Sequence[TrialRecord]], verdict: Verdict) -
                 trials=len(records),
                 feasible=sum(record.feasible for record in records),
                 best=best.number if best else None,
-                validation=best.metrics.imbalance if best and best.metrics else None,
+                validation=best.metrics.estimate("imbalance") if best and best.metrics else None,
                 verdict=finding.verdict if finding else None,
                 ranks=finding.ranks if finding else None,
                 imbalance=effects.get("imbalance"),
