@@ -50,6 +50,7 @@ def check_sizes(plan: CapacityPlan, categories: tuple[Category, ...], model: Mod
         raise CheckpointError("categories: every column must be in one of them")
     widths = {"latent dimensions": int(plan.dims.max()), "hidden units": model.hidden}
     widths |= {"shared hidden units": model.shared_hidden} if model.decoder == "shared" else {}
+    widths |= {"weights of the joint decoder": len(columns) ** 2} if model.decoder == "joint" else {}
     for what, width in widths.items():
         if width * FLOAT32 > held:
             raise CheckpointError(f"declares {width} {what}, more than its weights can have in {held} bytes")

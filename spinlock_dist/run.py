@@ -188,7 +188,8 @@ def _planned(config: TrialConfig, data: PreparedData) -> Member:
             WEIGHT_BYTES * _least_weights(config, plan, data),
             f"a model of {config.model.hidden} hidden units (shared: {config.model.shared_hidden})",
             ConfigError,
-            "lower model.hidden, model.shared_hidden or compression.max_codes",
+            "lower model.hidden, model.shared_hidden or compression.max_codes"
+            + (", or take model.decoder category" if config.model.decoder == "joint" else ""),
         )
         return Member(config, plan)
     except ConfigError as error:
@@ -204,6 +205,8 @@ def _least_weights(config: TrialConfig, plan: CapacityPlan, data: PreparedData) 
         hidden += config.model.shared_hidden * int(sizes_C1.sum() + dims_CL.sum())
     else:
         hidden *= 2
+    if config.model.decoder == "joint":
+        hidden += int(sizes_C1.sum()) ** 2
     return hidden + int((plan.codes.sum(axis=2) * dims_CL).sum())
 
 

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import spinlock_dist.memory
+from spinlock_dist.categories.category import Category
 from spinlock_dist.checkpoint import load_checkpoint
-from spinlock_dist.config import TrialConfig
+from spinlock_dist.checkpoint_checks import check_sizes
+from spinlock_dist.compression.capacity import CapacityPlan
+from spinlock_dist.config import ModelConfig, TrialConfig
 from spinlock_dist.data.load import load_table
+from spinlock_dist.errors import CheckpointError, ConfigError
 from spinlock_dist.model.joint_correction import JointCorrection
 from spinlock_dist.prepare import PreparedData, prepare
 from spinlock_dist.run import TrialOutcome, run_trial
@@ -107,3 +112,25 @@ def test_what_is_not_finite_is_not_corrected() -> None:
     correction.fit(1, np.full_like(rows_ND, np.nan), rows_ND)
     assert np.diag(correction.weights_MDD[0]) == pytest.approx(1, abs=0.1)
     assert not correction.weights_MDD[1].any()
+
+
+def test_a_correction_beyond_the_memory_is_refused_before_it_is_made(tmp_path, monkeypatch) -> None:
+    dataset = write_table(tmp_path / "wide.npz", rows=160, sizes=(250, 250))
+    config = TrialConfig(
+        prepare={"dataset": str(dataset), "categories": {"count": 2}},
+        training={"epochs": 1, "device": "cpu"},
+        model={"hidden": 4},
+    )
+    data = prepare(config.prepare)
+    monkeypatch.setattr(spinlock_dist.memory, "available_memory", lambda: 3_000_000)
+    with pytest.raises(ConfigError, match=r"of memory, 3 MB are free; .*, or take model\.decoder category"):
+        run_trial(config.with_overrides({"model.decoder": "joint"}), data)
+    assert run_trial(config, data).epochs == 1
+
+
+def test_a_checkpoint_whose_weights_cannot_hold_a_correction_is_refused() -> None:
+    categories = (Category("wide", tuple(range(3000))),)
+    plan = CapacityPlan(np.ones((1, 3)), np.ones((1, 3), int), np.full((1, 3, 1), 2))
+    check_sizes(plan, categories, ModelConfig(), held=1_000_000)
+    with pytest.raises(CheckpointError, match="declares 9000000 weights of the joint decoder, more than"):
+        check_sizes(plan, categories, ModelConfig(decoder="joint"), held=1_000_000)
