@@ -46,6 +46,9 @@ MOST_PLANS = 64
 """Plans that are remembered: small, and a fold of a trial each."""
 ALIKE = float(np.log2(1.01))
 """Worst errors that differ by less, in log2, do not decide between plans."""
+SURE = 0.03
+"""Standard error, as a share of the FVU, that calls for no caution: light tails have 1 to 3 % of it, each a little more or
+less than the next, and equal errors would be missed by as much."""
 MOST_WARY = 2.0
 """Times its measured error that a category counts as at most: in a few rows with most of the squares, standard errors
 say little, and the bits would be the others'."""
@@ -161,15 +164,16 @@ class _Pilots:
     def error(self, category: int, sizes: tuple[int, ...]) -> float:
         """Log2 of the error of a category with codebooks of these sizes.
 
-        It is its upper end: FVU out of fold, and `feedback.risk` standard errors, which heavy tails have most of, up to
-        `MOST_WARY` times the FVU.
+        It is its upper end: FVU out of fold, and `feedback.risk` standard errors as far as they exceed `SURE`, which
+        heavy tails have most of, up to `MOST_WARY` times the FVU.
         """
         known = self.known[category]
         if sizes not in known:
             error_N, total_N = self._measured(category, sizes)
             error, total = max(error_N.sum(), TINY), max(total_N.sum(), TINY)
             standard_error = np.sqrt(np.square(error_N / error - total_N / total).sum())
-            wary = min(1 + self.config.compression.feedback.risk * standard_error, MOST_WARY)
+            unsure = max(standard_error - SURE, 0.0)
+            wary = min(1 + self.config.compression.feedback.risk * unsure, MOST_WARY)
             upper = max(error / total, LEAST_FVU) * wary
             known[sizes] = float(np.log2(upper))
         return known[sizes]
