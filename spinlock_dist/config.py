@@ -285,7 +285,7 @@ class FeedbackConfig(Section):
     rounds: int = Field(3, ge=1)
     """Times that bits are moved and every category is measured again."""
     risk: float = Field(5.0, ge=0)
-    """Standard errors of its FVU that a category counts as worse than measured, up to twice its FVU."""
+    """Times that a category's standard error, beyond 3 % of its FVU, is added to the FVU, up to twice the FVU."""
 
     @model_validator(mode="before")
     @classmethod

@@ -47,8 +47,8 @@ MOST_PLANS = 64
 ALIKE = float(np.log2(1.01))
 """Worst errors that differ by less, in log2, do not decide between plans."""
 SURE = 0.03
-"""Standard error, as a share of the FVU, that calls for no caution: light tails have 1 to 3 % of it, each a little more or
-less than the next, and equal errors would be missed by as much."""
+"""Standard error, as a share of the FVU, that calls for no caution: light tails have 1 to 3 %, some a little more than
+others, and by as many times `feedback.risk` their errors would end unequal."""
 MOST_WARY = 2.0
 """Times its measured error that a category counts as at most: in a few rows with most of the squares, standard errors
 say little, and the bits would be the others'."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinlock_dist.baselines.pilots import measured_plan
+from spinlock_dist.baselines.pilots import _Pilots, measured_plan
 from spinlock_dist.compression.capacity import CapacityPlan, plan_capacity, size_stages, stage_sizes
 from spinlock_dist.compression.strategies.feedback import equal_errors
 from spinlock_dist.config import CompressionConfig, TrialConfig
@@ -161,6 +161,29 @@ def test_heavy_tails_count_as_worse_than_measured(config: TrialConfig, data: Pre
         for risk in (0.0, 3.0)
     )
     assert wary[2] > trusting[2]
+
+
+def test_light_tails_are_measured_as_they_are(config: TrialConfig, data: PreparedData, uniform: CapacityPlan) -> None:
+    # Signs, and a little noise: what two codes leave is nearly the same in every row.
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(data.values), 1))
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, data.values.shape)
+    light = PreparedData(**{**data.__dict__, "values": (signs + noise).astype(data.values.dtype)})
+    trusting, wary = (
+        _Pilots(config.with_overrides({"compression.feedback.risk": risk}), light, uniform).error(0, (2,))
+        for risk in (0.0, 5.0)
+    )
+    assert wary == trusting
+
+
+def test_a_category_counts_as_twice_its_error_at_most(
+    config: TrialConfig, data: PreparedData, uniform: CapacityPlan
+) -> None:
+    heavy = PreparedData(**{**data.__dict__, "values": np.sinh(3 * data.values)})
+    measured, counted = (
+        _Pilots(config.with_overrides({"compression.feedback.risk": risk}), heavy, uniform).error(0, (16,))
+        for risk in (0.0, 1000.0)
+    )
+    assert counted == pytest.approx(measured + 1)
 
 
 def test_rows_that_no_code_is_like_take_no_bits_from_others(
