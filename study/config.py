@@ -191,6 +191,9 @@ class StudyConfig(Section):
     finals: FinalsConfig = FinalsConfig()
     warm_start: tuple[str, ...] = ()
     """Earlier studies whose trials the sampler learns from: names in `runs`, or folders."""
+    prior: str | None = None
+    """Trials recorded on other data that the sampler `composite` learns from: a name of `study/samplers/priors`, or
+    `none`. A new study takes the newest; one that an earlier version began has none."""
     base: TrialConfig = TrialConfig()
     fingerprint: str | None = None
     """Of the prepared data that this config was written for; other data is refused. A rerun study.yaml has it."""

@@ -20,7 +20,8 @@ from study.monitor.tensorboard import check_tensorboard
 from study.monitor.tracking import check_trackers
 from study.phases.tournament import Arm, arms
 from study.provenance import FREE_TO_CHANGE, LOCATIONS, differences, study_identity, study_space
-from study.samplers.build import GivenSampler, check_sampler, name_of
+from study.samplers.build import NO_PRIOR, GivenSampler, check_sampler, name_of, study_prior
+from study.samplers.recorded_prior import NEWEST, read_recorded
 from study.search.stop_criteria import check_stop_criteria
 from study.search.storage import resolved_url
 from study.search.warm_start import check_fingerprint, earlier_studies
@@ -88,6 +89,7 @@ def validate(config: StudyConfig, *, resume: bool = False, sampler: GivenSampler
     config = _resolved(config)
     if sampler is not None:
         config = config.model_copy(update={"sampler": name_of(sampler)})
+    config = config.model_copy(update={"prior": _prior(config, space, resume)})
     check_sampler(config, sampler)
     check_tensorboard(config)
     check_trackers(config)
@@ -123,6 +125,22 @@ def _resolved(config: StudyConfig) -> StudyConfig:
     runs = str(Path(config.runs).resolve())
     known = {"base": base, "cluster": cluster, "space": space, "runs": runs, "storage": resolved_url(config.storage)}
     return config.model_copy(update=known)
+
+
+def _prior(config: StudyConfig, space: SearchSpace, resume: bool) -> str | None:
+    """The recorded trials that a study learns from, if it does not say: those it was started with, or the newest.
+
+    One that a version without any began has none. Raises `ConfigError` if there are none of the name given, or nothing
+    to resume.
+    """
+    if config.prior is not None:
+        if config.prior != NO_PRIOR:
+            read_recorded(config.prior)
+        return config.prior
+    if resume:
+        return open_study(Path(config.runs), config.name).read_description()["config"].get("prior")
+    newest = config.model_copy(update={"prior": NEWEST})
+    return NO_PRIOR if study_prior(newest, space) is None else NEWEST
 
 
 def _absolute(path: str | None) -> str | None:
