@@ -15,7 +15,7 @@ from spinlock_dist.prepare import PreparedData
 from study.cluster.node_checks import check_lasting
 from study.cluster.ray_cluster import Cluster, preflight
 from study.cluster.resources import members_per_worker
-from study.config import StudyConfig
+from study.config import AUTO, StudyConfig
 from study.monitor.tensorboard import check_tensorboard
 from study.monitor.tracking import check_trackers
 from study.phases.tournament import Arm, arms
@@ -89,7 +89,7 @@ def validate(config: StudyConfig, *, resume: bool = False, sampler: GivenSampler
     config = _resolved(config)
     if sampler is not None:
         config = config.model_copy(update={"sampler": name_of(sampler)})
-    config = config.model_copy(update={"prior": _prior(config, space, resume)})
+    config = _chosen(config, space, resume)
     check_sampler(config, sampler)
     check_tensorboard(config)
     check_trackers(config)
@@ -127,20 +127,25 @@ def _resolved(config: StudyConfig) -> StudyConfig:
     return config.model_copy(update=known)
 
 
-def _prior(config: StudyConfig, space: SearchSpace, resume: bool) -> str | None:
-    """The recorded trials that a study learns from, if it does not say: those it was started with, or the newest.
+def _chosen(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyConfig:
+    """`config` with the sampler and the recorded trials that it leaves open: what the study was started with.
 
-    One that a version without any began has none. Raises `ConfigError` if there are none of the name given, or nothing
-    to resume.
+    A new one takes the newest recorded trials; one that a version without any began has none. Raises `ConfigError` if
+    there are none of the name given, or nothing to resume.
     """
-    if config.prior is not None:
-        if config.prior != NO_PRIOR:
-            read_recorded(config.prior)
-        return config.prior
+    if config.prior not in (None, NO_PRIOR):
+        read_recorded(config.prior)
+    known: dict[str, Any] = {}
     if resume:
-        return open_study(Path(config.runs), config.name).read_description()["config"].get("prior")
-    newest = config.model_copy(update={"prior": NEWEST})
-    return NO_PRIOR if study_prior(newest, space) is None else NEWEST
+        known = open_study(Path(config.runs), config.name).read_description()["config"]
+    sampler = config.sampler if config.sampler != AUTO else known.get("sampler", config.chosen_sampler)
+    config = config.model_copy(update={"sampler": sampler})
+    if config.prior is not None or resume:
+        prior = config.prior or known.get("prior")
+    else:
+        newest = config.model_copy(update={"prior": NEWEST})
+        prior = NO_PRIOR if study_prior(newest, space) is None else NEWEST
+    return config.model_copy(update={"prior": prior})
 
 
 def _absolute(path: str | None) -> str | None:

@@ -74,7 +74,7 @@ def name_of(given: GivenSampler) -> str:
 
 def check_sampler(config: StudyConfig, given: GivenSampler | None = None) -> None:
     """Raise `ConfigError` if the sampler is code that nobody gave, or cannot do what is asked of it."""
-    name = config.sampler
+    name = config.chosen_sampler
     if name not in SAMPLERS and given is None:
         raise ConfigError(
             f"sampler {name} is code, which a file alone never imports: "
@@ -95,7 +95,7 @@ def check_sampler(config: StudyConfig, given: GivenSampler | None = None) -> Non
 
 def guards_notice(config: StudyConfig, given: GivenSampler | None = None) -> str:
     """A line that says so if the sampler does not heed the guards, or is not known to; else empty."""
-    name = config.sampler
+    name = config.chosen_sampler
     builtin = name in SAMPLERS
     heeds = SAMPLERS[name].heeds_guards if builtin or given is None else isinstance(_made(config, given), KNOWN_TO_HEED)
     known = "ignores" if builtin else "is not known to heed"
@@ -108,7 +108,7 @@ def study_prior(config: StudyConfig, space: SearchSpace) -> RecordedPrior | None
 
     Raises `ConfigError` if the study began with recorded trials that this version does not have.
     """
-    kind = SAMPLERS.get(config.sampler)
+    kind = SAMPLERS.get(config.chosen_sampler)
     if config.prior in (None, NO_PRIOR) or kind is None or kind.make_informed is None:
         return None
     return recorded_prior(read_recorded(config.prior), space, config.base)
@@ -119,7 +119,7 @@ def make_sampler(config: StudyConfig, given: GivenSampler | None = None, prior: 
 
     Raises `ConfigError` if one that was given cannot be made.
     """
-    name = config.sampler
+    name = config.chosen_sampler
     if name not in SAMPLERS and given is not None:
         return _made(config, given)
     kind = SAMPLERS[name]

@@ -99,3 +99,17 @@ def test_a_resumed_study_goes_on_with_the_recorded_trials_that_it_began_with(con
     del settings["prior"]  # as a version without any kept it
     started.folder.write_description({"config": settings, **content})
     assert validate(config, resume=True).config.prior is None
+
+
+def test_auto_is_resolved_when_a_study_starts_and_stays_what_it_was(config):
+    config = config.model_copy(update={"space": "quick", "sampler": "auto"})
+    assert validate(config).config.sampler == "composite"
+    assert validate(config.model_copy(update={"trials": 2000})).config.sampler == "tpe"
+    pareto = validate(config.model_copy(update={"objective": "pareto"})).config
+    assert (pareto.sampler, pareto.prior) == ("tpe", "none")
+    started = validate(config.model_copy(update={"sampler": "tpe"}))
+    started.folder.path.mkdir(parents=True)
+    content = {"space": space_content(started.space), "fingerprint": "f"}
+    started.folder.write_description({"config": started.config.model_dump(mode="json"), **content})
+    resumed = validate(config, resume=True).config
+    assert (resumed.sampler, resumed.prior) == ("tpe", "none")
