@@ -50,7 +50,7 @@ from study.samplers.build import make_sampler
 from study.samplers.recorded_prior import NEWEST, Recorded, RecordedPrior, read_recorded, recorded_prior
 from study.search.constraints import Baseline, guards, penalty
 from study.search.initial_trials import initial_points
-from study.search.schedulers import PerTrialScheduler, make_scheduler
+from study.search.schedulers import NeverStop, PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.worker.actor import numbers_of
 
@@ -330,9 +330,12 @@ def search(table: Table, plan: Plan, seed: int) -> Search:
     config = StudyConfig(name="s", sampler=name, seed=seed)
     prior = plan.prior(table.space)
     study.sampler = make_sampler(config, prior=prior)
-    begin_with(study, plan, table, [] if prior is None or name == "composite" else drawn(prior, config))
+    initial = initial_points(table.space, TrialConfig())[1:] if plan.initial else []
+    for point in (*initial, *([] if prior is None or name == "composite" else drawn(prior, config))):
+        study.enqueue_trial(point)
     rule = make_scheduler(StoppingConfig(rule=cast(Any, plan.rule)), table.epochs, [])
-    scheduler, controller = PerTrialScheduler(lambda _: rule), cast(Any, None)
+    scheduler = PerTrialScheduler(lambda number: NeverStop(rule) if number < len(initial) else rule)
+    controller = cast(Any, None)
     ended: list[TrialRecord] = []
     events = StudyEvents()
     events.on_trial_end = ended.append  # type: ignore[method-assign]
@@ -376,12 +379,6 @@ def search(table: Table, plan: Plan, seed: int) -> Search:
             break
     trials, seconds = found.at or (plan.most, now)
     return Search(found.at is not None, trials, seconds, found.clock, found.regret, own / max(asked, 1))
-
-
-def begin_with(study: optuna.Study, plan: Plan, table: Table, points: list[dict[str, Any]]) -> None:
-    """Enqueue the initial trials of a study if asked for, and `points`."""
-    for point in (*(initial_points(table.space, TrialConfig())[1:] if plan.initial else ()), *points):
-        study.enqueue_trial(point)
 
 
 def drawn(prior: RecordedPrior, config: StudyConfig) -> list[dict[str, Any]]:
