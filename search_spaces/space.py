@@ -247,6 +247,14 @@ class SearchSpace:
         return total
 
 
+def setting_of(config: TrialConfig, name: str) -> Any:
+    """A setting by a parameter's name; `span` is high / low."""
+    node: Any = config
+    for key in name.split("."):
+        node = node.high / node.low if key == "span" else getattr(node, key)
+    return node
+
+
 def space_content(space: SearchSpace) -> dict[str, Any]:
     """A space as plain data, stored with a study because its file may change before the study resumes."""
     parameters = {

@@ -141,6 +141,10 @@ SAMPLERS: Registry[Any] = Registry(
 """A new one is a `study.samplers.kind.SamplerKind` in a module, and a line here; others come by dotted name."""
 
 
+AUTO = "auto"
+MOST_COMPOSITE = 1_000
+"""Trials up to which `auto` is `composite`, which takes longer for a suggestion with every trial that it knows."""
+
 TRACKERS: Registry[Any] = Registry(
     "tracker", {"mlflow": "study.monitor.mlflow:MLFLOW", "wandb": "study.monitor.wandb:WANDB"}
 )
@@ -168,9 +172,10 @@ class StudyConfig(Section):
     """Search each strategy of the space separately, and the whole space at random, with `trials` each; rank them."""
     objective: Literal["single", "pareto"] = "single"
     """Minimize log10 imbalance, or find the Pareto front of imbalance, mean FVU and utilization; under the guards."""
-    sampler: str = "tpe"
+    sampler: str = AUTO
     """What suggests the trials: a name of `study.samplers`, or the dotted name of any Optuna sampler, which is imported
-    only where `--sampler` (in Python `sampler=`) gives it: docs/search.md."""
+    only where `--sampler` (in Python `sampler=`) gives it: docs/search.md. `auto`: `composite` for one objective and at
+    most 1,000 trials, else `tpe`."""
     seed: int = 0
     """Of the sampler."""
     deterministic: bool = False
@@ -191,6 +196,9 @@ class StudyConfig(Section):
     finals: FinalsConfig = FinalsConfig()
     warm_start: tuple[str, ...] = ()
     """Earlier studies whose trials the sampler learns from: names in `runs`, or folders."""
+    prior: str | None = None
+    """Trials recorded on other data that the sampler `composite` learns from: a name of `study/samplers/priors`, or
+    `none`. A new study takes the newest; one that an earlier version began has none."""
     base: TrialConfig = TrialConfig()
     fingerprint: str | None = None
     """Of the prepared data that this config was written for; other data is refused. A rerun study.yaml has it."""
@@ -207,11 +215,18 @@ class StudyConfig(Section):
             raise ValueError("warm_start: in a tournament all have the same trials and no others; leave it out")
         return self
 
+    @property
+    def chosen_sampler(self) -> str:
+        """The sampler, where `auto` leaves it open that of a study with these settings."""
+        if self.sampler != AUTO:
+            return self.sampler
+        return "composite" if self.objective == "single" and self.trials <= MOST_COMPOSITE else "tpe"
+
     @field_validator("sampler")
     @classmethod
     def _sampler_is_known(cls, sampler: str) -> str:
         try:
-            return sampler if is_dotted(sampler) else SAMPLERS.check(sampler)
+            return sampler if sampler == AUTO or is_dotted(sampler) else SAMPLERS.check(sampler)
         except ConfigError as error:
             raise ValueError(str(error)) from None
 

@@ -84,7 +84,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
             "sampler",
             {
                 "metavar": "NAME",
-                "help": f"{', '.join(SAMPLERS)}, or package.Class of any Optuna sampler (default: tpe)",
+                "help": f"{', '.join(SAMPLERS)}, or package.Class of any Optuna sampler (default: auto)",
             },
         ),
         "--stopping": (

@@ -15,12 +15,13 @@ from spinlock_dist.prepare import PreparedData
 from study.cluster.node_checks import check_lasting
 from study.cluster.ray_cluster import Cluster, preflight
 from study.cluster.resources import members_per_worker
-from study.config import StudyConfig
+from study.config import AUTO, StudyConfig
 from study.monitor.tensorboard import check_tensorboard
 from study.monitor.tracking import check_trackers
 from study.phases.tournament import Arm, arms
 from study.provenance import FREE_TO_CHANGE, LOCATIONS, differences, study_identity, study_space
-from study.samplers.build import GivenSampler, check_sampler, name_of
+from study.samplers.build import NO_PRIOR, GivenSampler, check_sampler, name_of, study_prior
+from study.samplers.recorded_prior import NEWEST, read_recorded
 from study.search.stop_criteria import check_stop_criteria
 from study.search.storage import resolved_url
 from study.search.warm_start import check_fingerprint, earlier_studies
@@ -88,6 +89,7 @@ def validate(config: StudyConfig, *, resume: bool = False, sampler: GivenSampler
     config = _resolved(config)
     if sampler is not None:
         config = config.model_copy(update={"sampler": name_of(sampler)})
+    config = _chosen(config, space, resume)
     check_sampler(config, sampler)
     check_tensorboard(config)
     check_trackers(config)
@@ -123,6 +125,27 @@ def _resolved(config: StudyConfig) -> StudyConfig:
     runs = str(Path(config.runs).resolve())
     known = {"base": base, "cluster": cluster, "space": space, "runs": runs, "storage": resolved_url(config.storage)}
     return config.model_copy(update=known)
+
+
+def _chosen(config: StudyConfig, space: SearchSpace, resume: bool) -> StudyConfig:
+    """`config` with the sampler and the recorded trials that it leaves open: what the study was started with.
+
+    A new one takes the newest recorded trials; one that a version without any began has none. Raises `ConfigError` if
+    there are none of the name given, or nothing to resume.
+    """
+    if config.prior not in (None, NO_PRIOR):
+        read_recorded(config.prior)
+    known: dict[str, Any] = {}
+    if resume:
+        known = open_study(Path(config.runs), config.name).read_description()["config"]
+    sampler = config.sampler if config.sampler != AUTO else known.get("sampler", config.chosen_sampler)
+    config = config.model_copy(update={"sampler": sampler})
+    if config.prior is not None or resume:
+        prior = config.prior or known.get("prior")
+    else:
+        newest = config.model_copy(update={"prior": NEWEST})
+        prior = NO_PRIOR if study_prior(newest, space) is None else NEWEST
+    return config.model_copy(update={"prior": prior})
 
 
 def _absolute(path: str | None) -> str | None:

@@ -23,7 +23,7 @@ from spinlock_dist.training.member import config_hash
 from study.context import StudyContext
 from study.events import Broadcast, PhaseStart, SearchStart
 from study.phases.tournament import Arm
-from study.samplers.build import guards_notice, make_sampler
+from study.samplers.build import guards_notice, make_sampler, study_prior
 from study.search.checkpoint_retention import CheckpointRetention
 from study.search.constraints import COUNT, Baseline
 from study.search.driver_journal import together
@@ -136,7 +136,10 @@ class Search:
         study = open_storage(folder, config, COUNT[config.objective], say)
         kept_in = folder.elsewhere if folder.elsewhere.exists() else folder.journal
         claim(study, self.context.identity, config.name, self.context.data.fingerprint, kept_in)
-        study.sampler = make_sampler(config, self.context.sampler)
+        prior = study_prior(config, self.context.space)
+        study.sampler = make_sampler(config, self.context.sampler, prior)
+        if prior is not None:
+            say(f"prior: {prior}")
         if notice := guards_notice(config, self.context.sampler):
             say(notice)
         lost = release(study, "driver lost", "the driver was lost")

@@ -11,15 +11,19 @@ from operator import attrgetter
 
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 
+from search_spaces import SearchSpace
 from spinlock_dist.errors import ConfigError
 from spinlock_dist.seeding import derive_seed
 from study.config import SAMPLERS, StudyConfig
 from study.samplers.bounded_history import BoundedHistory
 from study.samplers.per_trial_seed import PerTrialSeed
+from study.samplers.prior import Prior
+from study.samplers.recorded_prior import RecordedPrior, read_recorded, recorded_prior
 
 GivenSampler = BaseSampler | Callable[[int], BaseSampler]
 """A sampler of the user's: an object, or what makes one from a seed."""
 
+NO_PRIOR = "none"
 KNOWN_TO_HEED = (TPESampler, GPSampler, NSGAIISampler, NSGAIIISampler)
 """Optuna 5 offers no way to ask a sampler whether it heeds constraints; of its own these do."""
 
@@ -70,7 +74,7 @@ def name_of(given: GivenSampler) -> str:
 
 def check_sampler(config: StudyConfig, given: GivenSampler | None = None) -> None:
     """Raise `ConfigError` if the sampler is code that nobody gave, or cannot do what is asked of it."""
-    name = config.sampler
+    name = config.chosen_sampler
     if name not in SAMPLERS and given is None:
         raise ConfigError(
             f"sampler {name} is code, which a file alone never imports: "
@@ -91,24 +95,38 @@ def check_sampler(config: StudyConfig, given: GivenSampler | None = None) -> Non
 
 def guards_notice(config: StudyConfig, given: GivenSampler | None = None) -> str:
     """A line that says so if the sampler does not heed the guards, or is not known to; else empty."""
-    builtin = config.sampler in SAMPLERS
-    if builtin or given is None:
-        heeds = SAMPLERS[config.sampler].heeds_guards
-    else:
-        heeds = isinstance(_made(config, given), KNOWN_TO_HEED)
+    name = config.chosen_sampler
+    builtin = name in SAMPLERS
+    heeds = SAMPLERS[name].heeds_guards if builtin or given is None else isinstance(_made(config, given), KNOWN_TO_HEED)
     known = "ignores" if builtin else "is not known to heed"
     tail = "trials that break one are still never the best"
-    return "" if heeds else f"sampler {config.sampler} {known} the guards: {tail}"
+    return "" if heeds else f"sampler {name} {known} the guards: {tail}"
 
 
-def make_sampler(config: StudyConfig, given: GivenSampler | None = None) -> BaseSampler:
-    """The sampler of a search, seeded. Raises `ConfigError` if one that was given cannot be made."""
-    if config.sampler not in SAMPLERS and given is not None:
+def study_prior(config: StudyConfig, space: SearchSpace) -> RecordedPrior | None:
+    """What the sampler of a study is told before it has trials; None if nothing.
+
+    Raises `ConfigError` if the study began with recorded trials that this version does not have.
+    """
+    kind = SAMPLERS.get(config.chosen_sampler)
+    if config.prior in (None, NO_PRIOR) or kind is None or kind.make_informed is None:
+        return None
+    return recorded_prior(read_recorded(config.prior), space, config.base)
+
+
+def make_sampler(config: StudyConfig, given: GivenSampler | None = None, prior: Prior | None = None) -> BaseSampler:
+    """The sampler of a search, seeded; `prior` is for those that take one.
+
+    Raises `ConfigError` if one that was given cannot be made.
+    """
+    name = config.chosen_sampler
+    if name not in SAMPLERS and given is not None:
         return _made(config, given)
-    kind = SAMPLERS[config.sampler]
+    kind = SAMPLERS[name]
     if not kind.stateless:
         return kind.make(_seed(config))
-    make = kind.make_untimed if config.deterministic and kind.make_untimed else kind.make
+    informed, timed = kind.make_informed, not config.deterministic
+    make = kind.make if informed is None else lambda seed: informed(seed, timed, prior)
     sampler = PerTrialSeed(lambda number: make(_seed(config, number)))
     return BoundedHistory(sampler) if kind.bounded else sampler
 

@@ -23,6 +23,7 @@ from scipy.stats import norm
 
 from study.samplers.latent_gp import LatentGP
 from study.samplers.mixed_space import MixedSpace
+from study.samplers.prior import Prior
 
 VALUE = "value"
 """Of what `Composite.compose` returns: the objective."""
@@ -84,13 +85,23 @@ class Composite:
 class CompositeSampler(BaseSampler):
     """Suggests by a model of everything that finished trials measured; see the module and `Composite`.
 
-    Its state is the study's storage alone. The first trials are drawn at random, until `startup` have a value.
+    Its state is the study's storage alone. The first trials are drawn at random, with a `prior` by that, until
+    `startup` have a value. From then on a prior's scores are a part of the settings that all outputs may rise or fall
+    with: trials decide whether they do, so that a prior that misleads does so only until then.
     Conditions among parameters are learned from the trials; a parameter that no trial had is drawn at random. Heeds
     `trial.set_constraint`. One objective, minimized.
     """
 
-    def __init__(self, composite: Composite | None = None, *, seed: int | None = None, startup: int = 5):
+    def __init__(
+        self,
+        composite: Composite | None = None,
+        *,
+        seed: int | None = None,
+        startup: int = 5,
+        prior: Prior | None = None,
+    ):
         self._composite = composite or Composite()
+        self._prior = prior
         self._seed = seed
         self._startup = startup
         self._independent = RandomSampler(seed=seed)
@@ -100,7 +111,9 @@ class CompositeSampler(BaseSampler):
         if "fixed_params" in trial.system_attrs:  # enqueued: nothing is to be suggested
             return {}
         known = _Known.of(study, self._composite)
-        return dict(MixedSpace(known.trials).distributions) if len(known.trials) >= self._startup else {}
+        if len(known.trials) >= self._startup:
+            return dict(MixedSpace(known.trials).distributions)
+        return dict(self._prior.distributions) if self._prior is not None else {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -108,7 +121,14 @@ class CompositeSampler(BaseSampler):
         """The settings whose expected improvement for its cost is greatest."""
         if not search_space:
             return {}
-        model = Model.of(study, self._composite, np.random.default_rng(self._seed))
+        rng = np.random.default_rng(self._seed)
+        known = _Known.of(study, self._composite)
+        if len(known.trials) < self._startup:
+            assert self._prior is not None
+            tried = [each.params for each in study.get_trials(deepcopy=False) if each.number != trial.number]
+            return self._prior.first(rng, tried)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        model = Model(known, running, self._composite, rng, self._prior)
         row, _ = model.best_candidate()
         return model.space.decode(row)
 
@@ -158,13 +178,20 @@ def _is_feasible(trial: FrozenTrial) -> bool:
 class Model:
     """What finished trials say of settings that were not tried."""
 
-    def __init__(self, known: _Known, running: Sequence[FrozenTrial], composite: Composite, rng: np.random.Generator):
+    def __init__(
+        self,
+        known: _Known,
+        running: Sequence[FrozenTrial],
+        composite: Composite,
+        rng: np.random.Generator,
+        prior: Prior | None = None,
+    ):
         self.space = MixedSpace(known.trials)
-        self._rng, self._composite = rng, composite
+        self._rng, self._prior = rng, prior
         rows = np.array([self.space.encode(trial.params) for trial in known.trials])
-        self._rows = np.column_stack([rows, _reached(known.trials)])
         self._columns = _Columns(known, composite)
-        self._gp = LatentGP(self._rows, self._columns.table, self._distances)
+        table, linear = self._columns.table, int(prior is not None)
+        self._gp = LatentGP(self._up_to(rows, _reached(known.trials)), table, self._distances, linear)
         pending = [self.space.encode(trial.params) for trial in running if trial.params]
         best = rows[:ANCHORS] if known.feasible.any() else rows[np.argsort(known.values)[:ANCHORS]]
         self._best = best
@@ -191,9 +218,14 @@ class Model:
         labels = np.repeat([1.0, 0.0], [len(theirs), len(rows)])
         return LatentGP(np.concatenate([theirs, rows]), labels[:, None], self.space.distances)
 
-    @staticmethod
-    def _at_the_end(rows: np.ndarray) -> np.ndarray:
-        return np.column_stack([rows, np.ones(len(rows))])
+    def _up_to(self, rows: np.ndarray, reached: np.ndarray) -> np.ndarray:
+        """Settings `[N, P]` as the Gaussian process is given them: with how far trials of them go, and their score."""
+        if self._prior is None:
+            return np.column_stack([rows, reached])
+        return np.column_stack([rows, reached, self._prior.scores([self.space.decode(row) for row in rows])])
+
+    def _at_the_end(self, rows: np.ndarray) -> np.ndarray:
+        return self._up_to(rows, np.ones(len(rows)))
 
     def _draw(self) -> None:
         """Draw the outputs of the anchors, and what of them is best in each sample."""

@@ -54,5 +54,5 @@ UNTIMED = Composite(told_value, log_errors, compose, None)
 COMPOSITE = SamplerKind(
     make=lambda seed: CompositeSampler(TIMED, seed=seed),
     several_objectives=False,
-    make_untimed=lambda seed: CompositeSampler(UNTIMED, seed=seed),
+    make_informed=lambda seed, timed, prior: CompositeSampler(TIMED if timed else UNTIMED, seed=seed, prior=prior),
 )

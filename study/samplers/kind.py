@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from optuna.samplers import BaseSampler
 
+from study.samplers.prior import Prior
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerKind:
@@ -25,6 +27,6 @@ class SamplerKind:
     """Whether it is of use where several numbers are minimized."""
     bounded: bool = False
     """Whether it learns from a part of a long history, because a suggestion would take ever longer."""
-    make_untimed: Callable[[int], BaseSampler] | None = None
-    """The same without regard to what trials took, which no two runs have in common, for deterministic studies; absent
-    if `make` has no regard to it."""
+    make_informed: Callable[[int, bool, Prior | None], BaseSampler] | None = None
+    """From a seed, whether it may have regard to what trials took, which no two runs of a deterministic study have in
+    common, and what is known of settings beforehand; absent if `make` has no regard to either."""

@@ -29,19 +29,24 @@ class LatentGP:
     greatest likelihood given the kernel, in closed form from one eigendecomposition for all outputs.
     """
 
-    def __init__(self, rows: np.ndarray, outputs: np.ndarray, distances: Distances):
-        """Fit to `rows` `[N, P]`, of which those first in order matter most, and `outputs` `[N, K]`."""
-        self._rows, self._distances = rows, distances
+    def __init__(self, rows: np.ndarray, outputs: np.ndarray, distances: Distances, linear: int = 0):
+        """Fit to `rows` `[N, P]`, of which those first in order matter most, and `outputs` `[N, K]`.
+
+        The last `linear` columns are no coordinates: outputs may rise or fall with them linearly, with a slope whose
+        variance before any trial is the kernel's.
+        """
+        self._rows, self._distances, self._linear = rows, distances, linear
         self._mean = outputs.mean(axis=0)
         self._scale = np.maximum(outputs.std(axis=0), 1e-9)
         standard = (outputs - self._mean) / self._scale
         few = _spread(len(rows), FEW)
-        apart = distances(rows[few], rows[few])
+        places, slopes = self._parts(rows[few])
+        apart = distances(places, places)
         start = np.full(len(apart), PRIOR_MEAN)
         fitted = minimize(
             _loss,
             start,
-            args=(apart, standard[few]),
+            args=(apart, slopes @ slopes.T, standard[few]),
             jac=True,
             method="L-BFGS-B",
             bounds=[RANGE] * len(start),
@@ -55,8 +60,15 @@ class LatentGP:
         self._denominators = self._values[:, None] + self._noise
         self._alpha = self._vectors @ (rotated / self._denominators)
 
+    def _parts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates and linear columns."""
+        count = rows.shape[1] - self._linear
+        return rows[:, :count], rows[:, count:]
+
     def _kernel(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return _matern(np.tensordot(self.weights, self._distances(one, other), 1))[0]
+        (ours, our_slopes), (theirs, their_slopes) = self._parts(one), self._parts(other)
+        matern = _matern(np.tensordot(self.weights, self._distances(ours, theirs), 1))[0]
+        return matern + our_slopes @ their_slopes.T
 
     def jointly(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means `[B, K]` and covariances `[K, B, B]` of the outputs at rows `[B, P]`, without noise."""
@@ -71,7 +83,8 @@ class LatentGP:
         shares = 1 / self._denominators.T
         scale = self._amplitude * self._scale**2
         explained = (ours**2) @ shares.T
-        variance = (scale * np.maximum(1 - explained, 1e-9)).T
+        own = 1 + (self._parts(rows)[1] ** 2).sum(axis=1)
+        variance = (scale * np.maximum(own[:, None] - explained, 1e-9)).T
         prior = self._kernel(rows, others)
         covariance = np.stack([prior - (ours * share) @ theirs.T for share in shares])
         return self._mean + self._scale * (known @ self._alpha), variance, scale[:, None, None] * covariance
@@ -104,11 +117,13 @@ def _best_noise(values: np.ndarray, rotated: np.ndarray) -> tuple[np.ndarray, np
     return NOISES[best], amplitudes[best, each], float(likelihoods[best, each].sum())
 
 
-def _loss(log_weights: np.ndarray, apart: np.ndarray, outputs: np.ndarray) -> tuple[float, np.ndarray]:
+def _loss(
+    log_weights: np.ndarray, apart: np.ndarray, linear: np.ndarray, outputs: np.ndarray
+) -> tuple[float, np.ndarray]:
     """Minus the log posterior density of the kernel's weights `[P]`, and its gradient."""
     weights = np.exp(log_weights)
     kernel, slope = _matern(np.tensordot(weights, apart, 1))
-    values, vectors = np.linalg.eigh(kernel)
+    values, vectors = np.linalg.eigh(kernel + linear)
     values = np.maximum(values, 1e-10)
     rotated = vectors.T @ outputs
     noise, amplitude, likelihood = _best_noise(values, rotated)

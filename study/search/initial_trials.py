@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from search_spaces import Categorical, SearchSpace
+from search_spaces.space import setting_of
 from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import TrialConfig
 
@@ -36,16 +37,8 @@ def _point(space: SearchSpace, base: TrialConfig, given: dict[str, Any]) -> dict
     values: dict[str, Any] = {}
     for name, parameter in space.parameters.items():
         candidates = [given[name]] if name in given else []
-        candidates.append(_setting(config, name))
+        candidates.append(setting_of(config, name))
         fitting = [value for value in candidates if parameter.contains(value)]
         if fitting and space.counts(name, values):
             values[name] = fitting[0]
     return values
-
-
-def _setting(config: TrialConfig, name: str) -> Any:
-    """A setting by dotted name; `span` is high / low."""
-    node: Any = config
-    for key in name.split("."):
-        node = node.high / node.low if key == "span" else getattr(node, key)
-    return node

@@ -26,7 +26,8 @@ from spinlock_dist.metrics.record import Metrics
 from study.cluster.resources import Resources
 from study.config import SAMPLERS, GuardsConfig, StudyConfig
 from study.events import StudyEvents
-from study.samplers.build import check_sampler, make_sampler
+from study.samplers.build import check_sampler, make_sampler, study_prior
+from study.samplers.recorded_prior import NEWEST
 from study.search.constraints import COUNT, Baseline, guards
 from study.search.initial_trials import initial_points
 from study.search.searcher import AskTellSearcher, SearchPlan
@@ -65,7 +66,7 @@ class Setup:
     @property
     def config(self) -> StudyConfig:
         """With a seed that meets settings which contradict each other in every setup."""
-        return StudyConfig(name="test", sampler=self.sampler, objective=self.objective, seed=3)
+        return StudyConfig(name="test", sampler=self.sampler, objective=self.objective, seed=3, prior=NEWEST)
 
 
 SETUPS = [
@@ -94,7 +95,7 @@ class Player:
         return study
 
     def sampler(self) -> BaseSampler:
-        return make_sampler(self.setup.config)
+        return make_sampler(self.setup.config, prior=study_prior(self.setup.config, self.setup.space))
 
     def play(self, study: optuna.Study, trials: int, batch: int | None = None) -> list[TrialRecord]:
         plan = SearchPlan(

@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.optimize import check_grad
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
 from results.records.optuna_distributions import distributions, suggest
 from search_spaces import load_space, preset_names
@@ -121,21 +121,35 @@ def squared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (one.T[:, :, None] - other.T[:, None, :]) ** 2
 
 
-class TestLatentGP:
-    def fitted(self, columns: int = 3, rows: int = 40) -> tuple[LatentGP, np.ndarray, np.ndarray]:
-        rng = np.random.default_rng(0)
-        x = rng.random((rows, 2))
-        y = np.column_stack([np.sin(4 * x[:, 0] + k) + 0.05 * rng.normal(size=rows) for k in range(columns)])
-        return LatentGP(x, y, squared), x, y
+class LinearInTheLast(DotProduct):
+    """Of the columns behind the first two."""
 
-    def test_the_posterior_is_that_of_scikit_learn(self) -> None:
-        gp, x, y = self.fitted()
-        new = np.random.default_rng(1).random((7, 2))
+    def __call__(self, X, Y=None, eval_gradient=False):  # as scikit-learn calls them
+        return super().__call__(X[:, 2:], None if Y is None else Y[:, 2:], eval_gradient)
+
+    def diag(self, X):
+        return super().diag(X[:, 2:])
+
+
+class TestLatentGP:
+    def fitted(self, columns: int = 3, rows: int = 40, linear: int = 0) -> tuple[LatentGP, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(0)
+        x = rng.random((rows, 2 + linear))
+        y = np.column_stack([np.sin(4 * x[:, 0] + k) + 0.05 * rng.normal(size=rows) for k in range(columns)])
+        return LatentGP(x, y, squared, linear), x, y
+
+    @pytest.mark.parametrize("linear", [0, 2])
+    def test_the_posterior_is_that_of_scikit_learn(self, linear: int) -> None:
+        gp, x, y = self.fitted(linear=linear)
+        new = np.random.default_rng(1).random((7, 2 + linear))
         mean, variance, _ = gp.beside(new, new[:1])
         joint = gp.jointly(new)
         for column in range(3):
             amplitude = float(gp._amplitude[column] * gp._scale[column] ** 2)
-            kernel = ConstantKernel(amplitude, "fixed") * Matern(1 / np.sqrt(gp.weights), "fixed", 2.5)
+            scales = np.r_[1 / np.sqrt(gp.weights), np.full(linear, 1e9)]
+            kernel = ConstantKernel(amplitude, "fixed") * (
+                Matern(scales, "fixed", 2.5) + LinearInTheLast(1e-9, "fixed")
+            )
             kernel += WhiteKernel(amplitude * float(gp._noise[column]), "fixed")
             theirs = GaussianProcessRegressor(kernel, optimizer=None, alpha=1e-12).fit(
                 x, y[:, column] - gp._mean[column]
@@ -149,12 +163,14 @@ class TestLatentGP:
     def test_the_gradient_is_that_of_the_density(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(latent_gp, "NOISES", np.array([0.01]))  # a jump from one to the next has no gradient
         _, x, y = self.fitted()
-        apart = squared(x, x)
+        apart, linear = squared(x, x), np.outer(x[:, 0], x[:, 0])
+
+        def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+            return latent_gp._loss(at, apart, linear, y)
+
         for start in (np.zeros(2), np.array([-2.0, 3.0])):
-            off = check_grad(
-                lambda at: latent_gp._loss(at, apart, y)[0], lambda at: latent_gp._loss(at, apart, y)[1], start
-            )
-            assert off < 1e-3 * np.linalg.norm(latent_gp._loss(start, apart, y)[1])
+            off = check_grad(lambda at: loss(at)[0], lambda at: loss(at)[1], start)
+            assert off < 1e-3 * np.linalg.norm(loss(start)[1])
 
     def test_a_parameter_that_moves_nothing_gets_a_long_scale(self) -> None:
         gp, _, _ = self.fitted()
@@ -203,7 +219,7 @@ def play(sampler: optuna.samplers.BaseSampler, trials: int, at_once: int = 1) ->
 def test_a_kinked_objective_is_minimized_with_fewer_trials_if_its_outputs_are_known() -> None:
     for seed in range(2):
         composite = play(CompositeSampler(COMPOSITE, seed=seed), 25).best_value
-        others = (CompositeSampler(seed=seed), optuna.samplers.RandomSampler(seed=seed))
+        others = (CompositeSampler(Composite(seconds=None), seed=seed), optuna.samplers.RandomSampler(seed=seed))
         assert composite < 0.5 * min(play(sampler, 25).best_value for sampler in others)
 
 

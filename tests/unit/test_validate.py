@@ -11,6 +11,7 @@ from spinlock_dist.errors import ConfigError
 from study.cluster.ray_cluster import Cluster
 from study.cluster.resources import ResourceError, Resources
 from study.config import ClusterConfig, StudyConfig, UntilConfig
+from study.samplers.recorded_prior import NEWEST
 from study.validate import validate
 from tests.toy import small_study
 
@@ -83,3 +84,32 @@ def test_a_batch_is_what_runs_at_a_time_when_the_study_is_started_wherever_it_is
         validate(config.model_copy(update={"name": "u", "deterministic": False})).on_cluster(TWO_CPUS).config.batch
         is None
     )
+
+
+def test_a_resumed_study_goes_on_with_the_recorded_trials_that_it_began_with(config):
+    config = config.model_copy(update={"sampler": "composite", "space": "quick"})
+    started = validate(config)
+    started.folder.path.mkdir(parents=True)
+    settings = started.config.model_dump(mode="json")
+    content = {"space": space_content(started.space), "fingerprint": "f"}
+    started.folder.write_description({"config": settings, **content})
+    assert validate(config, resume=True).config.prior == NEWEST
+    with pytest.raises(ConfigError, match="was started with prior"):
+        validate(config.model_copy(update={"prior": "none"}), resume=True)
+    del settings["prior"]  # as a version without any kept it
+    started.folder.write_description({"config": settings, **content})
+    assert validate(config, resume=True).config.prior is None
+
+
+def test_auto_is_resolved_when_a_study_starts_and_stays_what_it_was(config):
+    config = config.model_copy(update={"space": "quick", "sampler": "auto"})
+    assert validate(config).config.sampler == "composite"
+    assert validate(config.model_copy(update={"trials": 2000})).config.sampler == "tpe"
+    pareto = validate(config.model_copy(update={"objective": "pareto"})).config
+    assert (pareto.sampler, pareto.prior) == ("tpe", "none")
+    started = validate(config.model_copy(update={"sampler": "tpe"}))
+    started.folder.path.mkdir(parents=True)
+    content = {"space": space_content(started.space), "fingerprint": "f"}
+    started.folder.write_description({"config": started.config.model_dump(mode="json"), **content})
+    resumed = validate(config, resume=True).config
+    assert (resumed.sampler, resumed.prior) == ("tpe", "none")
