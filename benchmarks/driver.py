@@ -114,7 +114,7 @@ def make_searcher(args: argparse.Namespace, trials: int) -> tuple[AskTellSearche
     study.sampler = make_sampler(config)
     release(study, "driver lost", "the driver was lost")
     resources = Resources(concurrent=args.workers, cpus=1, gpus=0, node_cpus=args.workers)
-    limits, kept = StopCriteria(UntilConfig(), study, resources), CheckpointRetention(folder, 5)
+    limits, kept = StopCriteria(UntilConfig(), study), CheckpointRetention(folder, 5)
     # An earlier version knows no records without details.
     kept.add(read_search(study, **({"details": False} if "details" in signature(read_search).parameters else {})))
     plan = SearchPlan(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from study.cluster.environment import prepare_environment
+from study.cluster.environment import prepare_environment, read_by_ray
 from study.config import StudyConfig
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["StudyConfig", "StudyResult", "run"]
 
 prepare_environment()
+read_by_ray()
 
 
 def __getattr__(name: str) -> Any:

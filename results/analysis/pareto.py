@@ -30,8 +30,11 @@ def front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     One dominates another if it is no worse in any of the `objectives` and better in one.
     """
     scored = [(record, objectives(record.metrics)) for record in records if record.feasible and record.metrics]
-    kept = [(record, mine) for record, mine in scored if not any(dominates(other, mine) for _, other in scored)]
-    return [record for record, _ in sorted(kept, key=lambda each: (each[1], each[0].number))]
+    found: list[tuple[TrialRecord, tuple[float, ...]]] = []
+    for record, mine in sorted(scored, key=lambda each: (each[1], each[0].number)):  # after all that may dominate it
+        if not any(dominates(other, mine) for _, other in found):
+            found.append((record, mine))
+    return [record for record, _ in found]
 
 
 def study_front(study: StudyRecord) -> list[TrialRecord]:

@@ -107,7 +107,7 @@ def _name(record: TrialRecord) -> dict[str, Any]:
 def _row(record: TrialRecord) -> dict[str, Any]:
     plain = ("state", "feasible", "seed", "epochs", "seconds", "node", "device", "model", "kind", "reason")
     row: dict[str, Any] = _name(record) | {name: getattr(record, name) for name in plain}
-    row |= {"attempts": len(record.attempts), "story": json.dumps([asdict(attempt) for attempt in record.attempts])}
+    row |= {"attempts": len(record.attempts), "story": json.dumps([vars(attempt) for attempt in record.attempts])}
     row |= figures(record)
     row |= {f"param.{name}": json.dumps(value) for name, value in record.params.items()}
     content = {**record.to_json(), "curve": []}

@@ -100,7 +100,7 @@ def reachable(url: str) -> Iterator[None]:
 
 def attempts_at(trial: FrozenTrial) -> list[Attempt]:
     """The attempts at a trial."""
-    return [Attempt.from_json(attempt) for attempt in trial.user_attrs.get(ATTEMPTS, [])]
+    return [Attempt.from_json(attempt) for attempt in attributes_of(trial).get(ATTEMPTS, [])]
 
 
 def attributes_of(trial: FrozenTrial) -> Mapping[str, Any]:
@@ -140,11 +140,7 @@ def outcome(record: TrialRecord) -> dict[str, Any]:
 
 def scores(metrics: Metrics | None, curve: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """What an outcome holds of metrics and curve, its details packed."""
-    plain = (
-        {}
-        if metrics is None
-        else vars(metrics) | {"estimates": {name: vars(each) for name, each in metrics.estimates.items()}}
-    )  # asdict would copy all of it: milliseconds
+    plain = {} if metrics is None else metrics.to_json()
     details = {name: plain.pop(name) for name in DETAILED if name in plain}
     known = {EPOCHS: int(curve[-1]["epoch"]) if curve else 0, DETAILS: pack({CURVE: curve, METRICS: details})}
     return known if metrics is None else known | {METRICS: plain}

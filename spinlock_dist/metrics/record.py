@@ -89,6 +89,10 @@ class Metrics:
         estimates = {name: Estimate(**each) for name, each in content.get("estimates", {}).items()}
         return cls(**{**content, "estimates": estimates})
 
+    def to_json(self) -> dict[str, Any]:
+        """The metrics as plain data, which shares its parts with them."""
+        return vars(self) | {"estimates": {name: vars(each) for name, each in self.estimates.items()}}
+
     @property
     def carried_share(self) -> float | None:
         """Bits carried / bits paid; None where an earlier version did not measure it."""

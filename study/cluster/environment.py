@@ -1,8 +1,9 @@
-"""The environment of Ray and of experiment trackers, set before anything imports them: they read it once."""
+"""The environment of Ray and of experiment trackers, set before anything here imports them: they read it once."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 SETTINGS = {
     # nothing is sent anywhere; the address keeps quiet even a head that reports in spite of the switch
@@ -33,3 +34,14 @@ def prepare_environment() -> None:
     """Set what the user has not set."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def read_by_ray() -> None:
+    """Have a Ray that was imported before read the environment again, unless it runs.
+
+    Otherwise the cluster that it starts would ask for a token that this process does not send.
+    """
+    if "ray" in sys.modules and not sys.modules["ray"].is_initialized():
+        from study.cluster.ray_internals import read_environment
+
+        read_environment()

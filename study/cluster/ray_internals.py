@@ -12,8 +12,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import ray
-from ray._raylet import setproctitle  # type: ignore[attr-defined]  # compiled
+from ray._raylet import Config, setproctitle  # type: ignore[attr-defined]  # compiled
 from ray.tune.trainable.function_trainable import wrap_function
+
+
+def read_environment() -> None:
+    """Have Ray's compiled parts read `RAY_*` variables again: they did when Ray was imported, and only then."""
+    Config.initialize("")
 
 
 @contextmanager
@@ -70,6 +75,13 @@ class _NamedCall:
 def actor_of(trial: Any) -> Any:
     """The handle of the actor that runs a trial of Tune's."""
     return trial.temporary_state.ray_actor
+
+
+def let_go(trial: Any) -> None:
+    """Drop what Tune keeps of a trial that has ended until the search ends: its last result, 30 kB with the extremes of
+    each number in it. Tune wants them for tables and snapshots that nothing reads here."""
+    kept = trial.run_metadata
+    kept.last_result, kept.metric_analysis, kept.metric_n_steps = {}, {}, {}
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from results.records.identity import training_identity
-from results.records.optuna_trials import open_search, read_search
+from results.records.optuna_trials import finished_trials, open_search, record_of
 from results.records.settings import STRATEGY
 from results.records.trial_record import BASELINE, TrialRecord, full_arm, read_records
 from results.verdict.sentences import spoken
@@ -24,33 +25,43 @@ def check_records(context: StudyContext) -> None:
     Finals are of the trials in the journal: without it, or beside another, they would judge trials unknown to them. A
     journal that cannot be read is left to whoever opens it to write.
     """
+    paths = {phase: context.folder.records(phase) for phase in FIRST_SEEDS}
+    kept = {phase: read_records(path) if path.exists() else [] for phase, path in paths.items()}
     try:
-        configs = _configs(context)
+        configs = _configs(context, {record.arm for records in kept.values() for record in records})
     except SpinlockError:
         return
-    for phase, first in FIRST_SEEDS.items():
-        path = context.folder.records(phase)
-        for record in read_records(path) if path.exists() else []:
-            config = configs.get(record.arm)
+    for phase, records in kept.items():
+        for record in records:
+            config, path = configs.get(record.arm), paths[phase]
             if config is None:
                 raise ConfigError(
                     f"{path}: belongs to another search: it has {spoken(record.arm)}, which is not in the journal of "
                     f"this study; restore the journal, or move {path.name} away to train anew"
                 )
-            _check(path, record, config.model_copy(update={"seed": config.seed + first + record.number}), context)
+            seed = config.seed + FIRST_SEEDS[phase] + record.number
+            _check(path, record, config.model_copy(update={"seed": seed}), context)
 
 
-def _configs(context: StudyContext) -> dict[str, TrialConfig]:
-    """The config of the baseline, of every finished trial and of the control that would be named after it, by arm."""
-    found = {PLAIN_FEEDBACK: context.base.with_overrides({STRATEGY: FEEDBACK})}
-    for arm, folder in context.folder.searches.items():
-        for record in read_search(open_search(folder), details=False):
-            found[full_arm(arm, record.arm)] = context.trial(record)
-    for arm, config in list(found.items()):
-        search, _, trial = arm.rpartition("/")
-        name = full_arm(search, f"control-{trial.removeprefix('trial-')}")
-        found[name] = matched_control(config, context.base)
-    return {BASELINE: context.uniform, **found}
+def _configs(context: StudyContext, arms: Collection[str]) -> dict[str, TrialConfig]:
+    """The configs of those of the arms that the study has: baseline, finished trials, controls named after them."""
+    plain = context.base.with_overrides({STRATEGY: FEEDBACK})
+    found = {BASELINE: context.uniform, PLAIN_FEEDBACK: plain}
+    found[_control_of(PLAIN_FEEDBACK)] = matched_control(plain, context.base)
+    if set(arms) <= {BASELINE}:
+        return found
+    for search, folder in context.folder.searches.items():
+        for trial in finished_trials(open_search(folder)):
+            arm = full_arm(search, f"trial-{trial.number}")
+            if arm in arms or _control_of(arm) in arms:
+                found[arm] = context.trial(record_of(trial, details=False))
+                found[_control_of(arm)] = matched_control(found[arm], context.base)
+    return found
+
+
+def _control_of(arm: str) -> str:
+    search, _, trial = arm.rpartition("/")
+    return full_arm(search, f"control-{trial.removeprefix('trial-')}")
 
 
 def _check(path: Path, record: TrialRecord, config: TrialConfig, context: StudyContext) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -66,11 +66,11 @@ class PendingTrial:
                 began=began, cpus=resources.cpus, gpus=resources.gpus, memory=resources.memory, trial_batch=trial_batch
             )
         )
-        self._store_attempts()
+        self.store_attempts()
         self.curve, self.last = [], {}
 
     def end_attempt(self, kind: Kind, reason: str) -> None:
-        """Store how the present attempt ended."""
+        """Note how the present attempt ended."""
         self.attempts[-1] = replace(
             self.attempts[-1],
             node=self.last.get("hostname", ""),
@@ -82,10 +82,10 @@ class PendingTrial:
             kind=kind,
             reason=reason,
         )
-        self._store_attempts()
 
-    def _store_attempts(self) -> None:
-        self.trial.set_user_attr(ATTEMPTS, [asdict(attempt) for attempt in self.attempts])
+    def store_attempts(self) -> None:
+        """Store the attempts at a trial without an outcome; an outcome has them with it."""
+        self.trial.set_user_attr(ATTEMPTS, [attempt.to_json() for attempt in self.attempts])
 
 
 @dataclass

@@ -23,6 +23,7 @@ from results.analysis.pareto import told_values
 from results.analysis.trial_summary import COLLAPSED, DUPLICATE
 from results.records.optuna_distributions import suggest
 from results.records.optuna_trials import (
+    ATTEMPTS,
     CHECKPOINT,
     CURVE,
     DETAILS,
@@ -415,6 +416,8 @@ class AskTellSearcher(Searcher):
            The batch is tried again in halves, and a half that fails in halves again. A culprit among M trials is alone
            after log2 M failures, where case 1 charges it; the innocent halves finish on the way.
         """
+        for pending in trial_batch.trials:
+            pending.store_attempts()
         lasts = [pending.attempts[-1] for pending in trial_batch.trials]
         if ending := next((last for last in lasts if rule_of(last.kind).ends_search), None):
             self.failure = f"{ending.reason}; fix that, then resume with --resume"
@@ -479,7 +482,8 @@ class AskTellSearcher(Searcher):
             for name, value in constraints.items():
                 if name not in there:
                     pending.trial.set_constraint(name, value)
-            pending.trial.set_user_attr(OUTCOME, known)
+            attempts = [attempt.to_json() for attempt in pending.attempts]
+            pending.trial.set_user_attr(OUTCOME, {**known, ATTEMPTS: attempts} if attempts else known)
         self._note_outcome(pending)
 
     def _note_outcome(self, pending: PendingTrial) -> None:

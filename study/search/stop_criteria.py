@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -15,6 +15,7 @@ from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
 from study.events import StudyEvents
 from study.search.expected_gain import expected_gain, in_words
+from study.search.optuna_internals import trial_at
 
 EVERY = 4
 """Trials between two estimates of what more of them would gain."""
@@ -38,6 +39,11 @@ class StopCriteria(StudyEvents):
         self._key = f"searched since {until.since}"
         self._spent: dict[str, float] = study.user_attrs.get(self._key, {"hours": 0.0, "gpu_hours": 0.0})
         self._counted = self._kept = time.monotonic()
+        self._counts = (until.imbalance, until.no_improvement, until.gain) != (None, None, None)
+        """Whether there is a limit that trials reach."""
+        self._progress: Progress | None = None
+        self._untold: set[int] = set()
+        """Trials that ended since `_progress` was looked at; Optuna may not have been told of them yet."""
         self._estimated = 0
         self._gain: float | None = None
 
@@ -54,6 +60,8 @@ class StopCriteria(StudyEvents):
     def on_trial_end(self, record: TrialRecord) -> None:
         """Store the hours spent, now and then: a driver that is killed loses at most those since the last trial ended,
         and a few seconds."""
+        if self._counts:
+            self._untold.add(record.number)
         if time.monotonic() - self._kept > KEEP_SECONDS:
             self.keep()
 
@@ -68,16 +76,28 @@ class StopCriteria(StudyEvents):
         for name, limit in (("hours", until.hours), ("gpu_hours", until.gpu_hours)):
             if limit is not None and spent[name] >= limit:
                 return f"{limit:g} {name.replace('gpu_', 'GPU-')} of search are spent"
-        if until.imbalance is None and until.no_improvement is None and until.gain is None:
+        if not self._counts:
             return None
-        if until.gain is not None and (found := self._small_gain(until.gain)):
+        progress = self._followed()
+        if until.gain is not None and (found := self._small_gain(until.gain, progress.count)):
             return found
-        ended = sorted(finished_trials(self._study), key=lambda trial: (trial.datetime_complete, trial.number))
-        return reached(until, ended)
+        return progress.reason()
 
-    def _small_gain(self, limit: float) -> str | None:
+    def _followed(self) -> Progress:
+        """What the trials have come to by now, without another look at those that were seen before."""
+        if self._progress is None:
+            self._progress, told = Progress(self._until), finished_trials(self._study)
+        else:
+            known = [trial_at(self._study, number) for number in self._untold]
+            told = [trial for trial in known if trial.state.is_finished()]
+        self._untold -= {trial.number for trial in told}
+        for trial in sorted(told, key=lambda trial: (trial.datetime_complete, trial.number)):
+            self._progress.add(trial)
+        return self._progress
+
+    def _small_gain(self, limit: float, ended: int) -> str | None:
         """What more trials would gain if that is too little, by the last estimate: one takes a fifth of a second."""
-        count = len(finished_trials(self._study)) - self._until.since
+        count = ended - self._until.since
         if count >= self._estimated + EVERY:
             self._estimated = count - count % EVERY
             self._gain = expected_gain(self._study)
@@ -91,32 +111,36 @@ def _imbalance(trial: FrozenTrial) -> float:
     return float(10 ** (trial.values[0] - attributes_of(trial).get(PENALTY, 0.0)))
 
 
-def reached(until: UntilConfig, ended: Sequence[FrozenTrial]) -> str | None:
-    """Which limit the trials reached, in the order in which they ended; None if none."""
-    new = ended[until.since :]
-    if until.imbalance is not None:
-        for trial in new:
-            if _feasible(trial) and (imbalance := _imbalance(trial)) <= until.imbalance:
-                return f"trial {trial.number} has imbalance {imbalance:.2f}x, the target is {until.imbalance:g}x"
-    if until.no_improvement is not None and _without_improvement(ended, len(new)) >= until.no_improvement:
-        return f"{until.no_improvement} trials in a row brought no improvement"
-    return None
+class Progress:
+    """What the trials of a search have come to; they are added in the order in which they ended."""
 
+    def __init__(self, until: UntilConfig):
+        self.count = 0
+        self._until = until
+        self._improved = 0
+        """The count at the last feasible trial such that none before was as good in everything that is minimized."""
+        self._front: list[list[float]] = []
+        self._target = ""
 
-def _without_improvement(ended: Sequence[FrozenTrial], new: int) -> int:
-    """How many of the last `new` trials ended after the last improvement.
-
-    A feasible trial improves on those before it if none of them is as good in everything that is minimized.
-    """
-    front: list[list[float]] = []
-    last = 0
-    for count, trial in enumerate(ended, 1):
+    def add(self, trial: FrozenTrial) -> None:
+        """Count a trial."""
+        self.count += 1
         if not _feasible(trial):
-            continue
-        if not any(other == trial.values or dominates(other, trial.values) for other in front):
-            front = [other for other in front if not dominates(trial.values, other)] + [trial.values]
-            last = count
-    return min(len(ended) - last, new)
+            return
+        target = self._until.imbalance
+        new = self.count > self._until.since and not self._target
+        if new and target is not None and (imbalance := _imbalance(trial)) <= target:
+            self._target = f"trial {trial.number} has imbalance {imbalance:.2f}x, the target is {target:g}x"
+        if not any(other == trial.values or dominates(other, trial.values) for other in self._front):
+            self._front = [other for other in self._front if not dominates(trial.values, other)] + [trial.values]
+            self._improved = self.count
+
+    def reason(self) -> str | None:
+        """Which limit the trials reached; None if none."""
+        if self._target:
+            return self._target
+        limit, without = self._until.no_improvement, self.count - max(self._improved, self._until.since)
+        return f"{limit} trials in a row brought no improvement" if limit is not None and without >= limit else None
 
 
 def _feasible(trial: FrozenTrial) -> bool:

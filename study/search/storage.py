@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -105,6 +105,6 @@ def release(study: optuna.Study, kind: Kind, reason: str) -> int:
         if attempts and not attempts[-1].ended:
             epochs = int(max(trial.intermediate_values, default=0))
             attempts[-1] = replace(attempts[-1], ended=True, kind=kind, reason=reason, epochs=epochs)
-            set_stored_attribute(study, trial, ATTEMPTS, [asdict(attempt) for attempt in attempts])
+            set_stored_attribute(study, trial, ATTEMPTS, [attempt.to_json() for attempt in attempts])
         wait_again(study, trial)
     return len(stale)

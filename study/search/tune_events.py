@@ -10,7 +10,7 @@ from typing import Any
 
 from ray import tune
 
-from study.cluster.ray_internals import actor_of, name_steps
+from study.cluster.ray_internals import actor_of, let_go, name_steps
 from study.events import StudyEvents, TrialReport
 from study.worker.actor import keep_device, numbers_of
 
@@ -35,6 +35,8 @@ class TuneEvents(tune.Callback):
         self._on_death = on_death
         self._keeps_device = keeps_device
         self._ticked = 0.0
+        self._ending: list[Any] = []
+        """Trials of Tune's that completed, and that it may not have ended yet."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles callbacks with its own state, which nothing is resumed from here."""
@@ -54,12 +56,19 @@ class TuneEvents(tune.Callback):
             keep_device(trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """Send which trials run, now and then."""
+        """Send which trials run, now and then, and let go of those that have ended."""
+        for trial in [each for each in self._ending if each.is_finished()]:
+            self._ending.remove(trial)
+            let_go(trial)
         now = time.monotonic()
         if now - self._ticked > TICK_SECONDS:
             self._ticked = now
             running = [trial for trial in trials if trial.status == "RUNNING"]
             self._events.on_running([numbers_of(each) for each in running if not self._keeps_device(each.trial_id)])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Let go of it once it has ended."""
+        self._ending.append(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Read what Tune has just written about the death of a process."""

@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def _message(number: int, report: EpochMetrics, metrics: Metrics, status: str, s
         "start": snapshots.epoch,
         "notice": snapshots.notice,
         "curve": json.dumps(curve_row(report)),
-        "metrics": json.dumps(asdict(metrics if status == "complete" else replace(metrics, resampled={}))),
+        "metrics": json.dumps((metrics if status == "complete" else replace(metrics, resampled={})).to_json()),
     }
 
 

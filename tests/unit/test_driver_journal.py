@@ -246,3 +246,16 @@ def test_a_killed_driver_loses_nothing_that_it_said(tmp_path):
         assert all(trial.constraints == {"guard": -1.0} for trial in found if "outcome" in trial.user_attrs)
         assert stored(path)[0] == found
     assert len(said) >= 341
+
+
+def test_trials_share_the_ranges_of_their_parameters(tmp_path):
+    """Those of a driver, and of whoever reads its journal."""
+    path = tmp_path / "optuna.journal"
+    study = open_journal(path, "s")
+    for _ in range(2):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.suggest_categorical("y", ("a", "b"))
+    for trials in (study.get_trials(deepcopy=False), read_journal(path).get_trials(deepcopy=False)):
+        one, other = (trial.distributions for trial in trials)
+        assert all(one[name] is other[name] for name in ("x", "y"))

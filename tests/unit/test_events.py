@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.experiment import Trial
 
 from study.events import Broadcast, PhaseStart, StudyEvents, TrialReport
 from study.search.tune_events import TuneEvents
@@ -100,3 +102,16 @@ def test_what_tune_calls_back_becomes_events(tmp_path):
     adapter.on_trial_error(1, [], SimpleNamespace(trial_id="a", error_file=tmp_path / "error.txt"))
     adapter.on_trial_error(1, [], SimpleNamespace(trial_id="b", error_file=tmp_path / "missing"))
     assert deaths == [("a", "its node has died"), ("b", "")]
+
+
+def test_the_results_of_a_trial_are_let_go_of_once_tune_has_ended_it():
+    """Tune keeps every trial, and with it the last result, until the search ends."""
+    adapter, trial = TuneEvents(Noted(), lambda name, text: None), Trial("train", stub=True)
+    trial.update_last_result({"reports": ["x" * 10_000], "fvu_worst": 0.5})
+    adapter.on_trial_complete(1, [trial], trial)
+    adapter.on_step_end(1, [trial])
+    assert trial.last_result["reports"], "it still runs"
+    trial.set_status(Trial.TERMINATED)
+    adapter.on_step_end(2, [trial])
+    assert "reports" not in trial.last_result
+    assert len(pickle.dumps(trial.run_metadata)) < 2_000

@@ -148,6 +148,18 @@ def test_a_complete_trial_is_told_with_value_curve_guards_and_metrics(make_searc
     assert trial.intermediate_values == {5: 0.6, 10: 0.4}
 
 
+def test_a_trial_is_few_lines_of_the_journal(make_searcher, make_metrics, path, study):
+    """One when it is asked for, one a report, one a constraint, one for what became of it, and its value."""
+    searcher = make_searcher()
+    before = path.read_bytes().count(b"\n")
+    searcher.suggest("a")
+    searcher.on_trial_result("a", report(make_metrics(0.4, 0.1), 5))
+    searcher.on_trial_complete("a", report(make_metrics(0.4, 0.1), 15, "complete"))
+    [trial] = study.trials
+    assert path.read_bytes().count(b"\n") - before == 1 + 2 + len(trial.constraints) + 1 + 1
+    assert [(attempt.ended, attempt.epochs) for attempt in attempts_at(trial)] == [(True, 15)]
+
+
 def test_a_trial_stopped_by_the_scheduler_is_pruned_with_its_last_report(make_searcher, make_metrics, study):
     searcher = make_searcher()
     searcher.suggest("a")

@@ -12,7 +12,7 @@ from results.records.optuna_trials import STATE, finished_trials
 from study.cluster.resources import ResourceError, Resources
 from study.config import StudyConfig, UntilConfig
 from study.search.expected_gain import expected_gain
-from study.search.stop_criteria import StopCriteria, check_stop_criteria, reached, with_more_trials
+from study.search.stop_criteria import Progress, StopCriteria, check_stop_criteria, with_more_trials
 from study.search.storage import open_journal
 
 ONE_CPU = Resources(concurrent=1, cpus=1, gpus=0)
@@ -23,6 +23,13 @@ def told(imbalance: float, *more: float, state: str = "COMPLETE", broken: float 
     trial = optuna.create_trial(state=TrialState[state], values=values, constraints={"g": broken})
     trial.number = 7
     return trial
+
+
+def reached(until: UntilConfig, ended: list[FrozenTrial]) -> str | None:
+    progress = Progress(until)
+    for trial in ended:
+        progress.add(trial)
+    return progress.reason()
 
 
 # ---------------------------------------------------------------- imbalance
@@ -73,6 +80,23 @@ def test_an_extension_counts_anew_but_knows_what_was_found_before():
     assert not reached(until, [*row, told(4), told(4)])
     assert reached(until, [*row, told(4), told(4), told(3.5)])
     assert not reached(until, [*row, told(4), told(4), told(2.5)])
+
+
+def test_what_ends_while_a_search_runs_counts_once_optuna_is_told(make_record):
+    study = searched(2, 0.4)
+    limits = StopCriteria(UntilConfig(no_improvement=3), study)
+    assert limits.reason() is None
+    trials = [study.ask() for _ in range(3)]
+    for trial in trials:
+        trial.set_user_attr(STATE, "complete")
+        trial.set_constraint("g", -1)
+        limits.on_trial_end(make_record(trial.number))
+    study.tell(trials[2], 9)
+    assert limits.reason() is None
+    study.tell(trials[0], 9)
+    assert limits.reason() == "3 trials in a row brought no improvement"
+    study.tell(trials[1], 0.1)
+    assert limits.reason() is None, "the best so far"
 
 
 # ---------------------------------------------------------------- what more would gain
