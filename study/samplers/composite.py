@@ -39,9 +39,6 @@ RANDOM, NEAR, TOP = 400, 40, 8
 WIDTHS = (0.1, 0.03, 0.01)
 POOL = 120
 """Candidates of which those for several trials at once are chosen."""
-APART = 1e-4
-"""Squared distance that a candidate has from every trial, if any is as far: a hundredth of a number's range. What is
-nearer to the best one is expected to be as good, and tells nothing."""
 SOFT = 0.02
 """By what share of its spread a step is rounded off, so that no candidate's improvement is exactly zero."""
 
@@ -305,12 +302,9 @@ class Model:
         return float((least - best)[half:].mean())
 
     def _new(self, rows: np.ndarray) -> np.ndarray:
-        """Those of `rows` that are far enough from what was tried; if there are none those that were not tried, or all."""
+        """Those of `rows` that were not tried, or all if there are none."""
         nearest = self.space.distances(rows, self._taken).sum(axis=0).min(axis=1)
-        for least in (APART, 1e-12):
-            if (nearest > least).any():
-                return rows[nearest > least]
-        return rows
+        return rows[nearest > 1e-12] if (nearest > 1e-12).any() else rows
 
 
 def _firm(covariance: np.ndarray) -> np.ndarray:

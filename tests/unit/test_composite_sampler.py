@@ -239,17 +239,6 @@ def test_trials_asked_for_at_once_are_apart() -> None:
     assert all(one != other for place, one in enumerate(asked) for other in asked[:place])
 
 
-def test_the_best_is_not_tried_again_and_again_where_it_lies_at_an_end() -> None:
-    study = optuna.create_study()
-    for number in range(14):
-        study.sampler = CompositeSampler(Composite(seconds=None), seed=number)
-        trial = study.ask()
-        study.tell(trial, float(trial.suggest_categorical("kind", ("a", "b")) == "b") + trial.suggest_float("x", 0, 1))
-    tried = sorted(trial.params["x"] for trial in study.trials[5:] if trial.params["kind"] == "a")
-    assert len(tried) >= 4
-    assert np.diff(tried).min() > 0.009
-
-
 def history(trials: list[FrozenTrial]) -> optuna.Study:
     study = optuna.create_study()
     study.add_trials(trials)
