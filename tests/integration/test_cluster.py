@@ -117,9 +117,10 @@ def test_a_cluster_of_another_version_is_called_that(nodes):
 def test_that_the_cluster_is_too_small_shows_before_any_data_is_prepared(nodes, tmp_path):
     config = small_study(tmp_path, tmp_path / "missing.h5")  # preparing it would be another error
     cluster = ClusterConfig(address=nodes.address, gpus=1)
-    with pytest.raises(ResourceError, match="--gpus 1: the cluster has none"):
+    refusal = "--gpus 1: the cluster has none.*, or wait for nodes that come on demand: --wait-for-nodes SECONDS"
+    with pytest.raises(ResourceError, match=refusal):
         run(config.model_copy(update={"cluster": cluster}))
-    with pytest.raises(ResourceError, match="--gpus 1: the cluster has none"):
+    with pytest.raises(ResourceError, match=refusal):
         dry_run(config.model_copy(update={"cluster": cluster}))
     assert not ray.is_initialized()
     assert not (tmp_path / "runs" / "s").exists()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 
+from study import cluster_check
 from study.check import main
 
 
@@ -85,3 +86,35 @@ def test_the_folder_of_one_node_is_another_and_it_has_too_few_cores(
     assert "has no room for a trial with 2 CPUs: 1 CPUs, 0 GPUs" in cores
     assert printed.splitlines()[-1] == "2 wrong; 2 trials at a time, 2 CPUs each once mended"
     assert not list(tmp_path.iterdir())
+
+
+def test_one_node_cannot_import_the_code_and_another_cannot_train(
+    nodes: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    added = []
+    for package in ("torch", "safetensors"):  # the first is wanted to answer at all, the second to train
+        broken = tmp_path / f"without {package}" / package / "__init__.py"
+        broken.parent.mkdir(parents=True)
+        broken.write_text(f"raise ImportError('there is no {package} here')\n")
+        path = f"{broken.parent.parent}:{os.environ.get('PYTHONPATH', '')}"
+        added.append(nodes.add_node(num_cpus=1, num_gpus=0, env_vars={"PYTHONPATH": path}))
+    try:
+        code, printed = check(nodes, capsys)
+    finally:
+        for node in added:
+            nodes.remove_node(node)
+    assert code == 1
+    code_there, trial = (line for line in printed.splitlines() if line.startswith("wrong: node "))
+    assert re.search(r"cannot run trials: .*there is no torch here", code_there)
+    assert re.search(r"failed a trial: .*there is no safetensors here", trial)
+    assert printed.splitlines()[-1].startswith("2 wrong; ")
+    assert not list(Path.cwd().iterdir())
+
+
+def test_nodes_that_do_not_end_a_trial_in_time(
+    nodes: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster_check, "TRIAL_SECONDS", 0.0)
+    code, printed = check(nodes, capsys)
+    assert code == 1
+    assert printed.count("has not ended a trial in 0 s: it is busy with other work, or very slow") == 2
