@@ -101,7 +101,7 @@ class RecordedPrior:
         self._first = list(_fitting(recorded.settings, space))
 
     def __str__(self) -> str:
-        return f"what {len(self._recorded.settings)} settings came to on {', '.join(self._recorded.scores)}"
+        return f"how {len(self._recorded.settings)} recorded settings did on {', '.join(self._recorded.scores)}"
 
     @cached_property
     def _space(self) -> MixedSpace:
