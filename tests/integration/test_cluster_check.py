@@ -111,10 +111,11 @@ def test_one_node_cannot_import_the_code_and_another_cannot_train(
     assert not list(Path.cwd().iterdir())
 
 
-def test_nodes_that_do_not_end_a_trial_in_time(
+def test_a_node_that_does_not_end_a_trial_in_time(
     nodes: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cluster_check, "TRIAL_SECONDS", 0.0)
     code, printed = check(nodes, capsys)
     assert code == 1
-    assert printed.count("has not ended a trial in 0 s: it is busy with other work, or very slow") == 2
+    # The other node may have ended its own while this one was waited for.
+    assert "has not ended a trial in 0 s: it is busy with other work, or very slow" in printed
