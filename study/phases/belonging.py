@@ -13,7 +13,7 @@ from results.verdict.sentences import spoken
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, SpinlockError
 from study.context import StudyContext
-from study.phases.finals import FEEDBACK, PLAIN_FEEDBACK, matched_control
+from study.phases.finals import FEEDBACK, PLAIN_FEEDBACK, control_of, matched_control
 
 FIRST_SEEDS = {"baseline": 0, "final": 1, "verification": 0}
 """By phase, what is added to a config's seed for its first training."""
@@ -47,21 +47,16 @@ def _configs(context: StudyContext, arms: Collection[str]) -> dict[str, TrialCon
     """The configs of those of the arms that the study has: baseline, finished trials, controls named after them."""
     plain = context.base.with_overrides({STRATEGY: FEEDBACK})
     found = {BASELINE: context.uniform, PLAIN_FEEDBACK: plain}
-    found[_control_of(PLAIN_FEEDBACK)] = matched_control(plain, context.base)
+    found[control_of(PLAIN_FEEDBACK)] = matched_control(plain, context.base)
     if set(arms) <= {BASELINE}:
         return found
     for search, folder in context.folder.searches.items():
         for trial in finished_trials(open_search(folder)):
             arm = full_arm(search, f"trial-{trial.number}")
-            if arm in arms or _control_of(arm) in arms:
+            if arm in arms or control_of(arm) in arms:
                 found[arm] = context.trial(record_of(trial, details=False))
-                found[_control_of(arm)] = matched_control(found[arm], context.base)
+                found[control_of(arm)] = matched_control(found[arm], context.base)
     return found
-
-
-def _control_of(arm: str) -> str:
-    search, _, trial = arm.rpartition("/")
-    return full_arm(search, f"control-{trial.removeprefix('trial-')}")
 
 
 def _check(path: Path, record: TrialRecord, config: TrialConfig, context: StudyContext) -> None:

@@ -8,9 +8,8 @@ another for whichever finalist is not yet decided, with what it is compared with
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -105,9 +104,10 @@ def run_finals(context: StudyContext, searched: Searched) -> tuple[list[TrialRec
 def arms_and_controls(
     context: StudyContext, finalists: Sequence[Finalist]
 ) -> tuple[dict[str, TrialConfig], dict[str, str]]:
-    """What is trained, by arm, and each finalist's control. Equal controls share an arm, named after the first's trial.
+    """What is trained, by arm, and each finalist's control, which is itself if it has uniform ratios.
 
-    The control of a finalist with uniform ratios is itself.
+    Equal controls share an arm. It is named after the earliest of their trials, not after the best: so it keeps its
+    name, and what was trained of it, when a search that went on ranks them anew.
     """
     arms = {BASELINE: context.uniform}
     named = {same_result(context.uniform, context.base): BASELINE}
@@ -117,17 +117,25 @@ def arms_and_controls(
         if finalist.config.compression.strategy == UNIFORM:
             controls[finalist.arm] = finalist.arm
             named.setdefault(same_result(finalist.config, context.base), finalist.arm)
-    for finalist in finalists:
-        if finalist.arm in controls:
-            continue
-        control = matched_control(finalist.config, context.base)
-        search, _, trial = finalist.arm.rpartition("/")
-        name = named.setdefault(
-            same_result(control, context.base), full_arm(search, f"control-{trial.removeprefix('trial-')}")
-        )
-        arms.setdefault(name, control)
-        controls[finalist.arm] = name
-    return arms, controls
+    others = [finalist for finalist in finalists if finalist.arm not in controls]
+    for finalist in sorted(others, key=_age):
+        key = same_result(matched_control(finalist.config, context.base), context.base)
+        controls[finalist.arm] = named.setdefault(key, control_of(finalist.arm))
+    for finalist in others:
+        arms.setdefault(controls[finalist.arm], matched_control(finalist.config, context.base))
+    return arms, {finalist.arm: controls[finalist.arm] for finalist in finalists}
+
+
+def control_of(arm: str) -> str:
+    """The arm of a control that is named after the finalist `arm`."""
+    search, _, trial = arm.rpartition("/")
+    return full_arm(search, f"control-{trial.removeprefix('trial-')}")
+
+
+def _age(finalist: Finalist) -> tuple[bool, int]:
+    """Sorts the earliest trial first, what is no trial last."""
+    record = finalist.record
+    return (True, 0) if record is None else (False, record.number)
 
 
 def terms_of(config: StudyConfig, controls: Mapping[str, str]) -> Terms:
@@ -153,23 +161,25 @@ class Finals:
     terms: Terms
 
     def run(self) -> list[TrialRecord]:
-        """The records by arm and replicate."""
+        """The records by arm and replicate, after them those of arms that take no part any more."""
         path = self.context.folder.records("final")
-        records = [each for each in (read_records(path) if path.exists() else []) if each.arm in self.arms]
+        known = read_records(path) if path.exists() else []
+        records = [record for record in known if record.arm in self.arms]
+        others = [record for record in known if record.arm not in self.arms]
         if missing := self._missing(records):
             self._announce(records, missing)
             with self.context.events.phase(self._start(records, missing)):
-                self._train(missing, records, path)
+                self._train(missing, records, lambda: write_records(path, [*records, *others]))
         place = {arm: place for place, arm in enumerate(self.arms)}
-        return sorted(records, key=lambda record: (place[record.arm], record.number))
+        return [*sorted(records, key=lambda record: (place[record.arm], record.number)), *others]
 
     def _start(self, records: Sequence[TrialRecord], missing: Sequence[tuple[str, int]]) -> PhaseStart:
         first = all(number < self.terms.first for _, number in missing) and len(self.terms.looks) > 1
         total = len(records) + len(missing)
         return PhaseStart(phase="finals", total=total, done=len(records), open_ended=first)
 
-    def _train(self, missing: list[tuple[str, int]], records: list[TrialRecord], path: Path) -> None:
-        """Train what is missing, and what is missing after that; `records` grows, and `path` with it."""
+    def _train(self, missing: list[tuple[str, int]], records: list[TrialRecord], keep: Callable[[], None]) -> None:
+        """Train what is missing, and what is missing after that; `records` grows, and is kept each time."""
         events, references = self.context.events, dict[int, Any]()
         while missing:
             self.context.folder.verdict.unlink(missing_ok=True)
@@ -179,7 +189,7 @@ class Finals:
             for record in self.context.trained(self._trainings(missing, references)):
                 kind = COLLAPSED if record.test is not None and collapsed(record.test) else ""
                 records.append(replace(record, kind=kind))
-                write_records(path, records)
+                keep()
                 events.on_phase_progress(len(records), total)
                 left[record.number] -= 1
                 if not left[record.number]:

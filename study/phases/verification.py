@@ -14,14 +14,17 @@ from study.context import StudyContext
 
 
 def verify_export(context: StudyContext, best: TrialRecord, exported: Path) -> Verification:
-    """Train the exported config as the search did, the first time with the trial's seed."""
+    """Train the exported config as the search did, the first time with the trial's seed.
+
+    What was trained of a config that a longer search has overtaken is kept: tables and trackers tell of it.
+    """
     path = context.folder.records("verification")
     records = verification_records(context.folder)
     if not any(record.arm == best.arm for record in records):
         context.events.on_message(f"verification: {spoken(best.arm)} from {exported.parent.name}/{exported.name}")
         seeds = context.config.finals.seeds
         trainings = context.trainings("verification", {best.arm: (load_config(exported), seeds)})
-        records = [replace(record, params=best.params) for record in context.trained(trainings)]
+        records += [replace(record, params=best.params) for record in context.trained(trainings)]
         write_records(path, records)
     return verify(best, records)
 

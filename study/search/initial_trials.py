@@ -15,16 +15,23 @@ UNIFORM = "uniform"
 
 
 def initial_points(space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
-    """The initial trials as partial points, uniform ratios first.
+    """The initial trials as partial points, uniform ratios first, then whatever takes longest.
 
     One for each strategy of the space, under its published rule if it has one and the space offers that; else one.
-    Other settings are those of `base`, where the space contains them; the sampler fills in the rest.
+    Other settings are those of `base`, where the space contains them; the sampler fills in the rest. A strategy that
+    measures the data takes longest and is likely best: begun last, it would end when the sampler had suggested most
+    trials without knowing of it.
     """
     strategies = space.parameters.get(STRATEGY)
     choices = strategies.choices if isinstance(strategies, Categorical) else ()
     known = [str(choice) for choice in choices]
-    points = [_point(space, base, _published(strategy)) for strategy in sorted(known, key=lambda name: name != UNIFORM)]
+    points = [_point(space, base, _published(strategy)) for strategy in sorted(known, key=_turn)]
     return points or [_point(space, base, {})]
+
+
+def _turn(strategy: str) -> tuple[bool, bool]:
+    """Sorts uniform ratios first, then strategies that measure the data; the others stay as the space has them."""
+    return strategy != UNIFORM, STRATEGIES[strategy].measured is None
 
 
 def _published(strategy: str) -> dict[str, Any]:

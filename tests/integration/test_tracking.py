@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from results.records.study_folder import StudyFolder
+from results.records.study_record import read_study
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import load_config
 from spinlock_dist.errors import DivergedError
@@ -21,6 +22,7 @@ from spinlock_dist.training.snapshot import Snapshots
 from study import StudyConfig, run
 from study.config import StoppingConfig
 from study.monitor.tracking import run_key
+from study.search.storage import open_journal
 from tests.toy import ONE_PARAMETER, make_toy, small_study, write_dataset
 from tests.trackers import Sent, read_mlflow, read_wandb
 
@@ -112,10 +114,15 @@ def test_states_are_told_as_they_are_and_a_resumed_study_has_each_run_once(tmp_p
     first = run(config.model_copy(update={"track": ("mlflow",)}), objective=make_toy(fault))
     assert {record.state for record in first.search} == {"complete", "pruned", "diverged"}
     leave_half(first.folder)
+    open_journal(first.folder.journal, config.name).enqueue_trial({"compression.sharpness": 0.8})
 
     more = run(config.model_copy(update={"trials": 12}), resume=True, objective=make_toy(fault))
     mlflow, wandb = check(more.folder)
     assert len(more.search) == 12
+    assert first.best is not None and more.best is not None and more.best.arm != first.best.arm
+    assert {record.arm for record in first.finals} <= {record.arm for record in more.finals}
+    verified = {record.arm for record in read_study(more.folder).phase("verification")}
+    assert verified == {first.best.arm, more.best.arm}, "what was trained of the earlier best is lost"
     for record in more.search:
         sent, theirs = mlflow[run_key(record)], wandb[run_key(record)]
         assert (sent.labels["state"], sent.state) == (record.state, STATES[record.state])

@@ -175,7 +175,7 @@ def words(study: StudyRecord) -> dict[str, str]:
 
 
 def of(study: StudyRecord, *records: TrialRecord) -> StudyRecord:
-    return replace(study, records=list(records))
+    return replace(study, records=list(records), verdict=None)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from results.records.study_folder import StudyFolder
-from results.records.trial_record import TrialRecord, write_records
+from results.records.trial_record import TrialRecord, read_records, write_records
 from results.verdict.verdict import Terms
 from search_spaces import load_space
 from spinlock_dist.config_file import parse_config
@@ -92,14 +92,25 @@ def test_a_control_has_the_same_training_and_uniform_ratios_and_equal_ones_are_s
     ]
     trained, controls = arms_and_controls(context, choose_finalists(context, searched(*records)))
     assert controls == {
-        "trial-6": "trial-6",
         "trial-3": "control-3",
         "trial-4": "control-3",
         "trial-5": "baseline",
+        "trial-6": "trial-6",
     }
     assert trained["control-3"] == context.uniform.with_overrides({RATE: 1e-3})
     assert list(trained) == ["baseline", "trial-3", "trial-4", "trial-5", "trial-6", "control-3"]
     assert matched_control(context.base, context.base) == context.uniform
+
+
+def test_a_shared_control_keeps_its_name_when_a_better_trial_comes_to_share_it(context, make_record):
+    records = [make_record(3, 0.3, 0.1, params={STRATEGY: "waterfill", RATE: 1e-3})]
+    before, _ = arms_and_controls(context, choose_finalists(context, searched(*records)))
+    records.append(make_record(8, 0.2, 0.1, params={STRATEGY: "balanced", RATE: 1e-3}))
+    finalists = choose_finalists(context, searched(*records))
+    assert [each.arm for each in finalists] == ["trial-8", "trial-3", "plain-feedback"]
+    after, controls = arms_and_controls(context, finalists)
+    assert controls == {"trial-8": "control-3", "trial-3": "control-3", "plain-feedback": "baseline"}
+    assert after["control-3"] == before["control-3"]
 
 
 def test_a_uniform_finalist_is_the_control_of_whoever_trains_like_it(context, make_record):
@@ -180,6 +191,19 @@ def test_interrupted_anywhere_every_replicate_has_its_line_in_the_first_run_or_t
     second = finals_of()
     assert replicates(second.lines) == [1, 2, 3, 4, 5, 6]
     assert second.progress[0][0] == last
+
+
+def test_what_was_trained_of_arms_that_take_no_part_any_more_is_kept(finals_of, tmp_path, make_record):
+    path = StudyFolder(tmp_path).records("final")
+    earlier = [make_record(number, phase="final", arm="plain-feedback") for number in range(2)]
+    write_records(path, earlier)
+    study = finals_of()
+    assert study.progress[0] == (0, 4) and study.progress[-1] == (12, 12)
+    assert [(each.arm, each.number) for each in read_records(path) if each.arm not in ("baseline", "trial-1")] == [
+        ("plain-feedback", 0),
+        ("plain-feedback", 1),
+    ]
+    assert len(read_records(path)) == 14
 
 
 def test_only_who_is_not_decided_gets_more_replicates(context, make_record, make_metrics):

@@ -109,9 +109,9 @@ def test_the_page_needs_nothing_else(study):
 
 def test_names_are_not_markup(study):
     evil = "</script><script>alert(1)</script><b>"
-    failed = next(record for record in study.search if record.state == "failed")
-    renamed = replace(failed, arm=evil, reason=evil, params={**failed.params, "compression.strategy": evil})
-    study.records[study.records.index(failed)] = renamed
+    ended = next(record for record in study.search if record.reason)
+    renamed = replace(ended, arm=evil, reason=evil, params={**ended.params, "compression.strategy": evil})
+    study.records[study.records.index(ended)] = renamed
     page = Page(render_report(study))
     assert page.tags.count("script") == len(FIGURES) + 3
     assert evil in page.text
