@@ -297,7 +297,7 @@ def _of(value: float | None, form: str) -> str:
 
 
 def _interval(effect: Effect | None) -> str:
-    return "" if effect is None else f"{effect.ratio:.2f} ({effect.low:.2f} to {effect.high:.2f})"
+    return "" if effect is None else str(effect)
 
 
 if __name__ == "__main__":

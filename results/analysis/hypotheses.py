@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -36,12 +36,15 @@ def hypotheses(study: StudyRecord) -> list[Hypothesis]:
     baseline = study.baseline
     if baseline is None or baseline.metrics is None:
         return []
-    return [
+    found = [
         _epochs(study),
         _clustering(study),
         _timid(study, baseline),
         _scale(study, baseline),
     ]
+    if len(baseline.metrics.fvu) == 1:
+        return [replace(each, word="cannot be told", why="One category alone has no imbalance.") for each in found]
+    return found
 
 
 def _epochs(study: StudyRecord) -> Hypothesis:

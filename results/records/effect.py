@@ -29,7 +29,12 @@ class Effect:
         return cls(**{field.name: given[field.name] for field in fields(cls)})
 
     def __str__(self) -> str:
-        return f"{self.ratio:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return f"{factor(self.ratio)} ({factor(self.low)} to {factor(self.high)})"
+
+
+def factor(value: float) -> str:
+    """A ratio in two decimals, a small one in two digits: rounded to 0.00 it would tell nothing."""
+    return f"{value:.2f}" if value >= 0.095 else f"{value:.2g}"
 
 
 def stored_effects(verdict: Mapping[str, Any] | None) -> dict[str, dict[str, Effect]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from results.analysis.hypotheses import hypotheses
-from results.records.effect import Effect
+from results.records.effect import Effect, factor
 from results.records.settings import TrialSettings
 from results.records.stage import outcome_in_words
 from results.records.standing import Standing
@@ -81,7 +81,7 @@ def _on_test_rows(effects: Mapping[str, Effect]) -> list[str]:
     """The ratios of imbalance, worst category and mean, a line each."""
     names = {"imbalance": "", "fvu_worst": "worst ", "fvu_mean": "mean "}
     told = {words: effects[name] for name, words in names.items() if name in effects}
-    return [f"{words}x{each.ratio:.2f} ({each.low:.2f}-{each.high:.2f})" for words, each in told.items()]
+    return [f"{words}x{factor(each.ratio)} ({factor(each.low)}-{factor(each.high)})" for words, each in told.items()]
 
 
 def _caption(
@@ -123,7 +123,7 @@ def tournament_table(rows: Sequence[Standing]) -> FittedTable:
     )
     for row in rows:
         rank = "" if row.ranks is None else "-".join(map(str, dict.fromkeys(row.ranks)))
-        mean = f"{row.mean.ratio:.2f}" if row.mean else ""
+        mean = factor(row.mean.ratio) if row.mean else ""
         short = {"no difference shown": "not shown", "more even, but worse": "more even"}
         words = short.get(row.verdict or "", row.verdict or "no trial")
         kept = f"{row.feasible}/{row.trials}"
@@ -138,4 +138,4 @@ def causes_in_words(study: StudyRecord) -> str:
 
 
 def _short(effect: Effect | None) -> str:
-    return "" if effect is None else f"{effect.ratio:.2f} {effect.low:.2f}-{effect.high:.2f}"
+    return "" if effect is None else f"{factor(effect.ratio)} {factor(effect.low)}-{factor(effect.high)}"

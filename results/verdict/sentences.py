@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from results.records.effect import factor
 from results.records.guards import excess_in_words
 from results.records.trial_record import BASELINE, TrialRecord, Word, feasible_records
 from results.verdict.contrasts import LEVEL
@@ -24,7 +25,9 @@ def sentence(finding: Finding, limits: Mapping[str, float]) -> str:
     if not finding.effects:
         text = f"{opening}: it and the baseline completed fewer than two replicates."
     else:
-        text = f"{opening}: {in_figures(finding.effects, 'the baseline')}, on {finding.replicates} replicates."
+        rest_on = finding.effects["imbalance"].replicates
+        count = f"{rest_on} of {finding.replicates}" if rest_on < finding.replicates else finding.replicates
+        text = f"{opening}: {in_figures(finding.effects, 'the baseline')}, on {count} replicates."
     parts = [text, _control(finding), _reason(finding, limits), f"{finding.failed}." if finding.failed else ""]
     return " ".join(filter(None, parts))
 
@@ -86,7 +89,7 @@ def conclude(search: Sequence[TrialRecord], verdict: Verdict) -> str:
 def in_short(finding: Finding) -> str:
     """A finding in a few words: `trial 3: worse (imbalance x0.91, worst category's error x1.10, mean error x1.08)`."""
     figures = ", ".join(
-        f"{words} x{finding.effects[name].ratio:.2f}" for name, words in NAMES.items() if finding.effects
+        f"{words} x{factor(finding.effects[name].ratio)}" for name, words in NAMES.items() if finding.effects
     )
     return f"{spoken(finding.arm)}: {finding.verdict}" + (f" ({figures})" if figures else "")
 

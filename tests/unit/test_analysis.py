@@ -223,6 +223,13 @@ def test_a_strategy_was_too_timid_if_a_bolder_one_gained(study, make_record, mak
     assert words(of(study, base, bolder))["too timid a strategy"] == "cannot be told"
 
 
+def test_one_category_has_no_imbalance_that_could_have_a_cause(study, make_record):
+    alone = [make_record(number, 0.5, phase="baseline", arm="baseline", curve=curve(1, 1, 1)) for number in range(3)]
+    found = hypotheses(of(study, *alone))
+    assert len(found) == 4
+    assert {(each.word, each.why) for each in found} == {("cannot be told", "One category alone has no imbalance.")}
+
+
 def test_a_clustering_is_ruled_out_only_if_something_is_better_with_it(study: StudyRecord) -> None:
     arm, effects = next(iter(study.effects.items()))
     for word, told in (("better", "ruled out"), ("no difference shown", "cannot be told")):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from results.records.effect import Effect
 from results.records.guards import excess_in_words
 from results.records.trial_record import TrialRecord
 from results.verdict.finding import Verdict
@@ -115,11 +116,21 @@ def test_finalists_and_looks_share_the_level(finals):
     assert terms(controls, first=3, last=6).confidence == pytest.approx(1 - 0.05 / 21 / 2)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(2.345, "2.35"), (0.196, "0.20"), (0.0949, "0.095"), (0.05, "0.05"), (0.00312, "0.0031"), (0.0, "0")],
+)
+def test_a_small_ratio_is_not_rounded_to_nothing(value, told):
+    effect = Effect(ratio=value, low=value, high=value, confidence=0.95, replicates=3)
+    assert str(effect) == f"{told} ({told} to {told})"
+
+
 def test_a_finalist_that_fails_on_a_replicate_is_worse(finals):
     diverged = [noisy(0.35, 0.1)[0], None, *noisy(0.35, 0.1)[2:]]
     [finding] = judge(finals(baseline=BASE, trial_1=diverged), terms()).findings
     assert finding.verdict == "worse"
     assert "1 of 3 replicates failed: diverged in epoch 3." in finding.why
+    assert "on 2 of 3 replicates." in finding.why  # which is what the interval is of
     collapsed = noisy(0.99, 0.99)  # as even as can be
     [finding] = judge(finals(baseline=BASE, trial_1=collapsed), terms()).findings
     assert finding.verdict == "worse"
