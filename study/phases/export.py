@@ -29,17 +29,21 @@ def export_best(
     baseline: Sequence[TrialRecord],
     conclusion: str,
 ) -> tuple[TrialRecord | None, str]:
-    """Export and verify the best of the finalists with the best word; keep the verdict.
+    """Export and verify the best of the finalists with the best word, of those that can be trained; keep the verdict.
 
-    Returns its record, None if there is no finalist, and the conclusion with what verification found.
+    Returns its record, None if there is no such finalist, and the conclusion with what verification found.
     """
-    finding = verdict.choice
-    if finding is None:
+    by_arm = {finalist.arm: finalist for finalist in finalists}
+    for finding in verdict.in_order:
+        chosen = by_arm[finding.arm]
+        best, checkpoint = _trained(context, chosen)
+        if best.state == "complete":
+            break
+        conclusion += f" {spoken(chosen.arm).capitalize()} is not exported: {best.reason or best.state}."
+    else:
         withdraw_export(context.folder)
         write_json(context.folder.verdict, verdict.to_json() | {"conclusion": conclusion})
         return None, conclusion
-    chosen = next(each for each in finalists if each.arm == finding.arm)
-    best, checkpoint = _trained(context, chosen)
     exported = export_config(context.folder.best, chosen.config, checkpoint)
     _export_spinlock(context, best, chosen)
     verification = verify_export(context, best, exported)
@@ -53,7 +57,8 @@ def export_best(
 def _trained(context: StudyContext, chosen: Finalist) -> tuple[TrialRecord, Path]:
     """The finalist's record and its checkpoint, trained again if that is not what was written or was not kept.
 
-    A finalist that is no trial of the search is trained here as one would be.
+    A finalist that is no trial of the search is trained here as one would be. The record of a training that does not
+    complete says why, and there is no checkpoint then.
     """
     known = chosen.record
     path = context.checkpoint(known) if known is not None else context.folder.tune / "checkpoints" / chosen.arm
@@ -67,7 +72,9 @@ def _trained(context: StudyContext, chosen: Finalist) -> tuple[TrialRecord, Path
         phase=phase, arm=chosen.arm, number=number, config=chosen.config, data=ray.put(context.data), checkpoint=path
     )
     [trained] = context.trained([training])
-    return known or replace(trained, params={STRATEGY: chosen.config.compression.strategy}), path
+    if known is not None and trained.state == "complete":
+        return known, path
+    return replace(trained, params={STRATEGY: chosen.config.compression.strategy}), path
 
 
 def _export_spinlock(context: StudyContext, best: TrialRecord, chosen: Finalist) -> None:

@@ -25,6 +25,7 @@ import spinlock_dist.train
 from results.records.optuna_trials import read_journal
 from results.records.stored_tables import read_tables
 from results.records.study_folder import StudyFolder
+from results.records.study_record import read_study
 from results.records.trial_record import TrialRecord, read_records
 from spinlock_dist.categories.mapping import read_names
 from spinlock_dist.config import TrialConfig
@@ -227,6 +228,20 @@ def test_poor_trials_are_stopped_and_a_resumed_study_keeps_what_it_has(config, d
             run(config, resume=True, objective=make_toy())
     finally:
         dataset.write_bytes(content)
+
+
+def test_where_nothing_but_uniform_ratios_can_be_trained_nothing_is_exported(config):
+    def fault(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        if config.compression.strategy != "uniform" and epoch == 3:
+            raise DivergedError(epoch, "reconstruction")
+
+    result = run(config, objective=make_toy(fault))
+    assert {record.state for record in result.search} == {"complete", "diverged"}  # the baseline's point, and others
+    assert [finding.verdict for finding in result.verdict.findings] == ["worse"]
+    assert result.best is None and not result.folder.best.exists()
+    assert "Plain feedback is not exported: diverged in epoch 3" in result.conclusion
+    assert read_study(result.folder).state == "finished"
+    assert "Plain feedback is not exported" in result.folder.report.read_text()
 
 
 def test_a_study_can_keep_its_trials_in_a_database(config, tmp_path, monkeypatch):
