@@ -19,6 +19,7 @@ from spinlock_dist.compression.strategies import get_strategy
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.device import resolve_device
 from spinlock_dist.errors import ConfigError, SpinlockError
+from spinlock_dist.live_settings import settled
 from spinlock_dist.memory import require_memory
 from spinlock_dist.metrics.record import EpochMetrics, Metrics
 from spinlock_dist.metrics.score import score
@@ -155,16 +156,20 @@ def _on_device(data: PreparedData, layout: GroupLayout) -> EvaluationData:
 
 
 def training_hash(config: TrialConfig, data: PreparedData) -> str:
-    """What the outcome of a config on this data depends on, in 64 hexadecimal digits.
+    """What the outcome of a config on all folds of this data depends on, in 64 hexadecimal digits.
 
-    Of the compression that is the plan, however it was arrived at; a measured one is known only once it is trained.
-    Raises `ConfigError` if there is no plan.
+    That is the settings that are read, and of the compression the plan, however it was arrived at; a measured one is
+    known only once it is trained. Raises `ConfigError` if there is no plan.
     """
+    live = settled(config)
     if get_strategy(config.compression.strategy).measured:
-        return config_hash(config)
-    plan = plan_sizes(config, data)
-    rest = config.model_dump_json(exclude={"compression"})
-    return hashlib.sha256(f"{rest}{plan.dims.tolist()}{plan.codes.tolist()}".encode()).hexdigest()
+        return config_hash(live)
+    steering = len(data.split.train) + len(data.split.validation)
+    sizes = sorted({steering - len(fold) for fold in data.split.folds})  # a row more or less may be a code
+    plans = [_plan(config, data, rows) for rows in sizes]
+    rest = live.model_dump_json(exclude={"compression"})
+    told = [(plan.dims.tolist(), plan.codes.tolist()) for plan in plans]
+    return hashlib.sha256(f"{rest}{told}".encode()).hexdigest()
 
 
 def lockstep_key(config: TrialConfig) -> str:
@@ -215,15 +220,21 @@ def plan_sizes(config: TrialConfig, data: PreparedData) -> CapacityPlan:
 
     Raises `ConfigError` if no codebook is left with two codes: whatever was trained, tokens would carry nothing.
     """
-    settings, rows = config.compression, len(data.split.train)
+    plan = _plan(config, data, len(data.split.train))
+    measured = get_strategy(config.compression.strategy).measured
+    return measured.plan(config, data) if measured else plan
+
+
+def _plan(config: TrialConfig, data: PreparedData, rows: int) -> CapacityPlan:
+    """The sizes for `rows` training rows; of a measured strategy those that it starts from."""
+    settings = config.compression
     plan = plan_capacity(settings, data.characteristics, rows, config.quantizer)
     if plan.bits_per_sample == 0:
         raise ConfigError(
             f"every codebook has one code: {rows} training rows, compression.min_rows_per_code "
             f"{settings.min_rows_per_code}, max_codes {settings.max_codes}; use more rows or other settings"
         )
-    measured = get_strategy(settings.strategy).measured
-    return measured.plan(config, data) if measured else plan
+    return plan
 
 
 def _outcome(member: Member, data: PreparedData, engine: str) -> TrialOutcome | SpinlockError | None:

@@ -136,7 +136,7 @@ def note(study: StudyRecord, count: int) -> str:
   but after fewer epochs.
 - **Intermediate values** are the FVU of the worst category, which early stopping looks at, not the objective.
 - **Hyperparameter importance** is that of the report: fANOVA over the trials that completed, of the imbalance. Settings
-  that some strategies do not read have no bar; below {LEAST_TRIALS} trials there are none.
+  that nothing read in some of them have no bar; below {LEAST_TRIALS} trials there are none.
 - All scores are of rows that steered the search. Whether anything beat uniform ratios, on rows that did not, is in the
   report: `{study.folder.report}`.{verdict}
 

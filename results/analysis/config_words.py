@@ -24,7 +24,7 @@ def config_in_words(study: StudyRecord, record: TrialRecord) -> str:
         parts[0] += f", which gives more to {strategy.idea}"
     elif name == "uniform":
         parts[0] += ", the same ratios for every category"
-    if strategy is not None and strategy.has_rule:
+    if strategy is not None and not settings.is_inert(record, RULE):
         rule = str(settings.value(record, RULE))
         parts[0] += f", {RULES.get(rule, rule)}"
     if strategy is not None and not settings.is_inert(record, CAPACITY):

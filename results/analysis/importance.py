@@ -46,7 +46,7 @@ def importances(
     """Share of the variance that each setting explains, of the log10 of `imbalance` and of `worst`, the worst FVU.
 
     By fANOVA over a random forest. Empty with too few trials; a score in which all trials are alike is left out, and so
-    are settings that made no difference to some trials, because their strategies do not read them.
+    are settings that made no difference to some trials, because nothing read them there.
     """
     study = in_memory(search, space, settings)
     if len(study.trials) < LEAST_TRIALS:

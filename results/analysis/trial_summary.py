@@ -9,6 +9,7 @@ from results.analysis.levelling import levelling
 from results.records.guards import excess_in_words
 from results.records.stage import OUTCOMES
 from results.records.trial_record import Attempt, TrialRecord
+from spinlock_dist.live_settings import is_live
 from spinlock_dist.metrics.record import Metrics
 
 COLLAPSED, DUPLICATE = "collapsed codebook", "duplicate"
@@ -69,8 +70,11 @@ def attempt_lines(attempts: Sequence[Attempt]) -> list[tuple[str, str]]:
 
 
 def setting_lines(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A line per searched setting."""
-    return [("settings" if place == 0 else "", f"{name} {value}") for place, (name, value) in enumerate(params.items())]
+    """A line per searched setting; of one that nothing reads beside the others it is said."""
+    told = [
+        f"{name} {value}" + ("" if is_live(name, params.get) else "  (no effect)") for name, value in params.items()
+    ]
+    return [("settings" if place == 0 else "", line) for place, line in enumerate(told)]
 
 
 def in_columns(lines: Sequence[tuple[str, str]]) -> str:

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from results.records.trial_record import BASELINE, TrialRecord
-from spinlock_dist.compression.strategies import STRATEGIES
-from spinlock_dist.config import LEVELS, TrialConfig
+from spinlock_dist.config import LEVELS, STRATEGIES, TrialConfig
 from spinlock_dist.given_ratios import MAX_RATIO
+from spinlock_dist.live_settings import UNIFORM, is_live
 
 STRATEGY, RULE, CAPACITY = CHOICES = ("compression.strategy", "compression.rule", "compression.capacity")
 """The settings that say in words what a trial did."""
-
-UNIFORM = "uniform"
-"""The strategy of the baseline."""
-RATIO_SETTINGS = ("rule", "capacity", "bounds", "sharpness", "min_ratio_range", "feedback")
-"""Of `compression`, what only shapes ratios: uniform ones, the baseline's, do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -37,29 +33,21 @@ class TrialSettings:
         return cls(base.model_dump(mode="json"))
 
     def value(self, record: TrialRecord, name: str) -> Any:
-        """A trial's value of a setting; None where neither the trial nor the study says."""
+        """A trial's value of a setting, or the baseline's; None where neither the trial nor the study says."""
+        if name == STRATEGY and record.arm == BASELINE:
+            return UNIFORM
         return record.params[name] if name in record.params else setting_in(self.shared, name)
 
     def strategy(self, record: TrialRecord) -> str:
         """A trial's strategy, empty where it is not known."""
         return str(self.value(record, STRATEGY) or "")
 
-    def has_rule(self, record: TrialRecord) -> bool:
-        """Whether a trial's strategy has a published rule beside the graded one; True where it is not known."""
-        strategy = STRATEGIES.get(self.strategy(record))
-        return strategy is None or strategy.has_rule
-
     def is_inert(self, record: TrialRecord, name: str) -> bool:
-        """Whether a setting made no difference to a trial: one that shapes ratios in a way its strategy never reads.
+        """Whether a setting made no difference to a trial, as nothing reads it beside its others.
 
-        False where the strategy is not known.
+        False where these are not known.
         """
-        section, _, part = name.partition(".")
-        setting = part.partition(".")[0]
-        known = STRATEGIES.get(self.strategy(record))
-        if section != "compression" or setting not in RATIO_SETTINGS or known is None:
-            return False
-        return setting not in known.reads(str(self.value(record, RULE) or "graded"))
+        return not is_live(name, partial(self.value, record))
 
     def live(self, record: TrialRecord) -> dict[str, Any]:
         """The searched settings of a trial that could make a difference to it."""
@@ -68,28 +56,27 @@ class TrialSettings:
     def follows_published_rule(self, record: TrialRecord) -> bool:
         """Whether a trial used one of Spinlock's strategies under its published rule."""
         known = self.strategy(record) in STRATEGIES
-        return known and self.has_rule(record) and self.value(record, RULE) == "spinlock"
+        return known and not self.is_inert(record, RULE) and self.value(record, RULE) == "spinlock"
 
     def in_words(self, record: TrialRecord) -> str:
-        """A trial's strategy, rule (where it has two) and capacity, then whatever else was chosen by name.
+        """A trial's strategy, rule and capacity, then whatever else was chosen by name; without what nothing reads.
 
         For example `balanced graded codes`.
         """
-        names = [name for name in CHOICES if name != RULE or self.has_rule(record)]
-        names += [name for name in record.params if name not in CHOICES]
-        values = [self.value(record, name) for name in names]
+        names = dict.fromkeys((*CHOICES, *record.params))
+        values = [self.value(record, name) for name in names if not self.is_inert(record, name)]
         return " ".join(value for value in values if isinstance(value, str))
 
     def apart(self, records: Sequence[TrialRecord]) -> list[str]:
         """What each of `records` is in words, and then the numbers in which they differ.
 
-        For example `waterfill codes, learning rate 0.0021, L0 0.21-0.84`. Records whose settings are not the same have
-        not the same text: there are as many digits as that takes.
+        For example `waterfill codes, learning rate 0.0021, L0 0.21-0.84`. Records that differ in what is read have not
+        the same text: there are as many digits as that takes.
         """
         names = list(dict.fromkeys(name for each in records for name in each.params))
         known = [self._numbers(record, names) for record in records]
         differ = [name for name in names if len({numbers.get(name) for numbers in known}) > 1]
-        words = [UNIFORM if record.arm == BASELINE else self.in_words(record) for record in records]
+        words = [self.in_words(record) for record in records]
         values = [tuple(numbers.get(name) for name in differ) for numbers in known]
         told = words
         for digits in (2, 3, 4, 6, 17):
@@ -102,12 +89,9 @@ class TrialSettings:
         return told
 
     def _numbers(self, record: TrialRecord, names: Sequence[str]) -> dict[str, float]:
-        """What a trial has of `names` that is a number; of the baseline, what does not shape ratios."""
-        if record.arm == BASELINE:
-            shaping = tuple(f"compression.{name}" for name in RATIO_SETTINGS)
-            found = {name: self.value(record, name) for name in names if not name.startswith(shaping)}
-        else:
-            found = {name: record.params[name] for name in names if name in record.params}
+        """What a trial has searched of `names`, and the baseline has, that is a number and read."""
+        own = [name for name in names if name in record.params or record.arm == BASELINE]
+        found = {name: self.value(record, name) for name in own if not self.is_inert(record, name)}
         return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 

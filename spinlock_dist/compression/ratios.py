@@ -21,8 +21,8 @@ def allocate_ratios(config: CompressionConfig, categories: Sequence[Characterist
     From a factor: `factor ** sharpness` times the uniform ratios, cut off at the bounds.
     Rule `spinlock`: the published ratios, widened to `min_ratio_range`; a strategy without any ignores the rule.
     Stated ratios are as the config says. A measured strategy gives those of `uniform`, from which it starts.
-    Raises `ConfigError` for an unknown strategy, for stated ratios of other categories, or if a level's bounds forbid
-    `min_ratio_range`.
+    Raises `ConfigError` for an unknown strategy, for stated ratios of other categories, or where bounds are read and
+    those of a level forbid `min_ratio_range`.
     """
     strategy = get_strategy(config.strategy)
     if strategy.measured:
@@ -33,9 +33,9 @@ def allocate_ratios(config: CompressionConfig, categories: Sequence[Characterist
         return _within_bounds(config, strategy.factor(categories) ** config.sharpness)
     if strategy.need is None:
         return _published(strategy, categories)
-    _check_range(config)
     urgency = scaled(strategy.need(categories)) ** config.sharpness
     if config.rule == "graded" or strategy.published is None:
+        _check_range(config)
         return _spread(config, urgency)
     table = _published(strategy, categories)
     return np.stack([widen(ratios, config.min_ratio_range, urgency) for ratios in table.T], axis=1)

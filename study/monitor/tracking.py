@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from results.analysis.tables import figures
-from results.records.settings import RATIO_SETTINGS, STRATEGY, UNIFORM
+from results.records.settings import STRATEGY
 from results.records.study_folder import StudyFolder
 from results.records.study_record import StudyRecord, read_study
 from results.records.trial_record import BASELINE, TrialRecord, full_arm, read_records
@@ -27,6 +27,7 @@ from spinlock_dist.atomic_files import read_json, write_json
 from spinlock_dist.command import tool
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.live_settings import UNIFORM, is_live
 from study.config import TRACKERS, StudyConfig
 from study.events import Ending, PhaseStart, SearchStart, StudyEvents
 from study.worker.actor import trial_name
@@ -255,17 +256,15 @@ def run_key(record: TrialRecord) -> str:
 def params_of(record: TrialRecord, searched: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The settings in which a training differs from its study's base; `searched` are those of trials by arm.
 
-    A control has the training settings of its trial, the base's of what shapes ratios, and uniform ones.
+    A control has uniform ratios, and of its trial's settings those that are read then.
     """
     search, _, name = record.arm.rpartition("/")
     kind, _, number = name.rpartition("-")
     if record.phase == "baseline" or name == BASELINE:
         return {STRATEGY: UNIFORM}
     if kind == "control":
-        shaping = tuple(f"compression.{setting}" for setting in RATIO_SETTINGS)
-        of_trial = searched.get(full_arm(search, f"trial-{number}"), {})
-        kept = {name: value for name, value in of_trial.items() if not name.startswith(shaping)}
-        return kept | {STRATEGY: UNIFORM}
+        given = searched.get(full_arm(search, f"trial-{number}"), {}) | {STRATEGY: UNIFORM}
+        return {name: value for name, value in given.items() if is_live(name, given.get)}
     if kind == "plain":
         return {STRATEGY: "feedback"}
     return record.params or searched.get(record.arm, {})

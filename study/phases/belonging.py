@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from results.records.identity import training_identity
@@ -12,6 +12,7 @@ from results.records.trial_record import BASELINE, TrialRecord, full_arm, read_r
 from results.verdict.sentences import spoken
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError, SpinlockError
+from spinlock_dist.live_settings import UNIFORM
 from study.context import StudyContext
 from study.phases.finals import FEEDBACK, PLAIN_FEEDBACK, control_of, matched_control
 
@@ -33,37 +34,50 @@ def check_records(context: StudyContext) -> None:
         return
     for phase, records in kept.items():
         for record in records:
-            config, path = configs.get(record.arm), paths[phase]
-            if config is None:
+            known, path = configs.get(record.arm), paths[phase]
+            if known is None:
                 raise ConfigError(
                     f"{path}: belongs to another search: it has {spoken(record.arm)}, which is not in the journal of "
                     f"this study; restore the journal, or move {path.name} away to train anew"
                 )
-            seed = config.seed + FIRST_SEEDS[phase] + record.number
-            _check(path, record, config.model_copy(update={"seed": seed}), context)
+            seeds = FIRST_SEEDS[phase] + record.number
+            seeded = [config.model_copy(update={"seed": config.seed + seeds}) for config in known]
+            _check(path, record, seeded, context)
 
 
-def _configs(context: StudyContext, arms: Collection[str]) -> dict[str, TrialConfig]:
-    """The configs of those of the arms that the study has: baseline, finished trials, controls named after them."""
+def _configs(context: StudyContext, arms: Collection[str]) -> dict[str, tuple[TrialConfig, ...]]:
+    """What those of the arms that the study has may have been trained with: baseline, finished trials, controls named
+    after them."""
     plain = context.base.with_overrides({STRATEGY: FEEDBACK})
-    found = {BASELINE: context.uniform, PLAIN_FEEDBACK: plain}
-    found[control_of(PLAIN_FEEDBACK)] = matched_control(plain, context.base)
+    found: dict[str, tuple[TrialConfig, ...]] = {BASELINE: (context.uniform,), PLAIN_FEEDBACK: (plain,)}
+    found[control_of(PLAIN_FEEDBACK)] = controls_of(plain, context.base)
     if set(arms) <= {BASELINE}:
         return found
     for search, folder in context.folder.searches.items():
         for trial in finished_trials(open_search(folder)):
             arm = full_arm(search, f"trial-{trial.number}")
             if arm in arms or control_of(arm) in arms:
-                found[arm] = context.trial(record_of(trial, details=False))
-                found[control_of(arm)] = matched_control(found[arm], context.base)
+                config = context.trial(record_of(trial, details=False))
+                found |= {arm: (config,), control_of(arm): controls_of(config, context.base)}
     return found
 
 
-def _check(path: Path, record: TrialRecord, config: TrialConfig, context: StudyContext) -> None:
-    ours = training_identity(config, context.data.fingerprint)
-    if record.identity not in ("", ours):  # records of earlier versions say nothing
+def controls_of(config: TrialConfig, base: TrialConfig) -> tuple[TrialConfig, TrialConfig]:
+    """A trial's matched control; and as earlier versions made it, which trains the same.
+
+    They left some settings of the trial that uniform ratios do not read.
+    """
+    shaping = ("rule", "capacity", "bounds", "sharpness", "min_ratio_range", "feedback")
+    changes = {name: getattr(base.compression, name) for name in shaping} | {"strategy": UNIFORM}
+    earlier = config.model_copy(update={"compression": config.compression.model_copy(update=changes)})
+    return matched_control(config, base), earlier
+
+
+def _check(path: Path, record: TrialRecord, configs: Sequence[TrialConfig], context: StudyContext) -> None:
+    ours = [training_identity(config, context.data.fingerprint) for config in configs]
+    if record.identity not in ("", *ours):  # records of earlier versions say nothing
         raise ConfigError(
             f"{path}: belongs to another study: its {spoken(record.arm)}, number {record.number}, was trained with "
-            f"another config or on other data ({record.identity[:12]}, not {ours[:12]}); restore the file, or move it "
-            "away to train again"
+            f"another config or on other data ({record.identity[:12]}, not {ours[0][:12]}); restore the file, or move "
+            "it away to train again"
         )

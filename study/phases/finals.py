@@ -10,23 +10,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
 
 from results.analysis.trial_summary import COLLAPSED
-from results.records.settings import RATIO_SETTINGS, STRATEGY
+from results.records.settings import STRATEGY
 from results.records.stage import OUTCOMES
 from results.records.trial_record import BASELINE, TrialRecord, feasible_records, full_arm, read_records, write_records
 from results.verdict.finding import Verdict
 from results.verdict.sentences import spoken
 from results.verdict.verdict import Terms, judge
 from spinlock_dist.config import TrialConfig
+from spinlock_dist.live_settings import UNIFORM, settled
 from study.config import StudyConfig
 from study.context import StudyContext
 from study.events import PhaseStart
 from study.phases.search import Searched
-from study.search.initial_trials import UNIFORM
 from study.worker.retry_policy import collapsed
 from study.worker.trainable import Training
 
@@ -59,15 +60,16 @@ def choose_finalists(context: StudyContext, searched: Searched) -> list[Finalist
         best = [record for records in searched.by_arm.values() for record in feasible_records(records)[:1]]
         trials = {record.arm: record for record in (*best, *earlier)}
         return [Finalist(arm=arm, config=context.trial(trial), record=trial) for arm, trial in trials.items()]
-    candidates = feasible_records(searched.records)
+    candidates, result_of = feasible_records(searched.records), partial(same_result, base=context.base)
     plain = context.base.with_overrides({STRATEGY: FEEDBACK})
     uniform = [record for record in candidates if context.trial(record).compression.strategy == UNIFORM]
-    same = [record for record in searched.records if record.state == "complete" and context.trial(record) == plain]
+    completed = [record for record in searched.records if record.state == "complete"]
+    same = [each for each in completed if result_of(context.trial(each)) == result_of(plain)]
     found: dict[str, Finalist] = {}
 
     def add(config: TrialConfig, record: TrialRecord | None) -> None:
-        key = same_result(config, context.base)
-        if key != same_result(context.uniform, context.base) and key not in found:
+        key = result_of(config)
+        if key != result_of(context.uniform) and key not in found:
             found[key] = Finalist(arm=record.arm if record else PLAIN_FEEDBACK, config=config, record=record)
 
     for record in candidates:
@@ -80,16 +82,13 @@ def choose_finalists(context: StudyContext, searched: Searched) -> list[Finalist
 
 
 def matched_control(config: TrialConfig, base: TrialConfig) -> TrialConfig:
-    """The same training settings with uniform ratios; settings that only shape ratios are those of `base`."""
-    shaping = {name: getattr(base.compression, name) for name in RATIO_SETTINGS}
-    compression = config.compression.model_copy(update=shaping | {"strategy": UNIFORM})
-    return config.model_copy(update={"compression": compression})
+    """The same training settings with uniform ratios; settings that these do not read are those of `base`."""
+    return settled(config.with_overrides({STRATEGY: UNIFORM}), base)
 
 
 def same_result(config: TrialConfig, base: TrialConfig) -> str:
-    """Equal for configs that train to the same model: uniform ratios are the same whatever would have shaped others."""
-    plain = matched_control(config, base) if config.compression.strategy == UNIFORM else config
-    return plain.model_dump_json()
+    """Equal for configs that train to the same model, as they differ in nothing that is read."""
+    return settled(config, base).model_dump_json()
 
 
 def run_finals(context: StudyContext, searched: Searched) -> tuple[list[TrialRecord], Verdict, list[Finalist]]:

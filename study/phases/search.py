@@ -197,9 +197,7 @@ class Search:
             health=context.health,
             batch=context.config.batch,
             # A stand-in may read settings that the core's trainings do not depend on.
-            training_of=partial(training_hash, data=context.data.fold(0))
-            if context.objective is run_folds
-            else config_hash,
+            training_of=partial(training_hash, data=context.data) if context.objective is run_folds else config_hash,
         )
         try:
             while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from results.records.settings import STRATEGY
 from results.records.stage import RANDOM
 from results.records.standing import Standing
 from results.records.study_folder import StudyFolder
@@ -18,7 +19,6 @@ from results.verdict.standings import standings, write_standings
 from search_spaces import Categorical, SearchSpace
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
-from study.search.initial_trials import STRATEGY
 
 
 @dataclass(frozen=True, kw_only=True)

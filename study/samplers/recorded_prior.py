@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import create_trial
 
 from results.records.optuna_distributions import distributions
+from results.records.settings import STRATEGY
 from search_spaces import Categorical, SearchSpace
 from search_spaces.space import setting_of, space_of
 from spinlock_dist.config import TrialConfig
@@ -30,7 +31,6 @@ from study.samplers.mixed_space import MixedSpace
 FOLDER = Path(__file__).parent / "priors"
 NEWEST = "2026-11-28"
 """The prior of a new study. What is in a file never changes: studies that began with it go on with it."""
-STRATEGY = "compression.strategy"
 KEENNESS = 2.0
 """How much likelier settings to begin with are if their score is lower by 1: by e to the power of this."""
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from results.records.settings import RULE, STRATEGY
 from search_spaces import Categorical, SearchSpace
 from search_spaces.space import setting_of
 from spinlock_dist.compression.strategies import STRATEGIES
 from spinlock_dist.config import TrialConfig
-
-STRATEGY = "compression.strategy"
-RULE = "compression.rule"
-UNIFORM = "uniform"
+from spinlock_dist.live_settings import UNIFORM
 
 
 def initial_points(space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from results.analysis.pareto import told_values
 from results.records.optuna_distributions import distribution
 from results.records.optuna_trials import DIVERGED, PRIOR, open_search, outcome, prior_trials, read_search, warm_records
+from results.records.settings import STRATEGY
 from results.records.study_folder import StudyFolder, open_study
 from results.records.trial_record import TrialRecord, best_record
 from search_spaces import SearchSpace
@@ -24,12 +25,13 @@ from search_spaces.space import space_content
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.live_settings import UNIFORM
 from spinlock_dist.prepare import PreparedData
 from study.config import GuardsConfig, StudyConfig
 from study.provenance import differences
 from study.samplers.optuna_samplers import OrderedNSGAII
 from study.search.constraints import Baseline, guards, penalty
-from study.search.initial_trials import STRATEGY, UNIFORM, initial_points
+from study.search.initial_trials import initial_points
 from study.search.optuna_internals import enqueued_params, first_generation
 
 BASELINE = "baseline"

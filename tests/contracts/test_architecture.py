@@ -50,6 +50,7 @@ CORE = (
     ("features",),
     ("categories",),
     ("compression",),
+    ("live_settings",),
     ("prepare",),
     ("model",),
     ("metrics",),

@@ -73,7 +73,8 @@ def test_a_config_in_words_leaves_out_what_made_no_difference(study: StudyRecord
         f"ratios move latent dimensions alone; {rate}"
     )
     assert told(strategy="feedback", rule="graded", capacity="codes") == (
-        f"strategy feedback, which gives more to categories in which pilots measured more error; {rate}"
+        "strategy feedback, which gives more to categories in which pilots measured more error; its ratios move codes; "
+        f"{rate}"
     )
 
 

@@ -17,8 +17,9 @@ from spinlock_dist.compression.characteristics import Characteristics
 from spinlock_dist.compression.ratios import allocate_ratios, widen
 from spinlock_dist.compression.strategies import STRATEGIES, UNIFORM_RATIOS, get_strategy
 from spinlock_dist.compression.uniform_baseline import published_codes
-from spinlock_dist.config import CompressionConfig
+from spinlock_dist.config import CompressionConfig, TrialConfig
 from spinlock_dist.errors import ConfigError
+from spinlock_dist.live_settings import is_live_in
 
 
 def scores(
@@ -129,6 +130,15 @@ def test_published_rule_is_widened_to_the_minimum_range(
 def test_a_range_that_the_bounds_forbid_names_both_numbers() -> None:
     with pytest.raises(ConfigError, match=r"min_ratio_range 5 .* allow 4"):
         allocate_ratios(CompressionConfig(min_ratio_range=5), [scores(10, 1, 0.5, 0.5, 0.5)])
+
+
+def test_bounds_that_nothing_reads_forbid_nothing() -> None:
+    found = [scores(10, 1, 0.9, 0.5, 0.5), scores(10, 1, 0.2, 0.5, 0.5)]
+    narrow = {"L0": {"low": 0.5, "high": 0.6}}
+    for bounds in ({}, narrow):
+        config = CompressionConfig(strategy="dimensionality", rule="spinlock", min_ratio_range=5, bounds=bounds)
+        ratios = allocate_ratios(config, found)
+        np.testing.assert_allclose(ratios.max(axis=0) / ratios.min(axis=0), 5)
 
 
 def test_widening_keeps_the_geometric_mean_and_order() -> None:
@@ -331,7 +341,8 @@ def test_what_a_strategy_does_not_read_changes_nothing(name: str, rule: str, fou
         "min_ratio_range": 1.3,
     }
     base = {"strategy": name, "rule": rule}
-    unread = {setting: value for setting, value in others.items() if setting not in get_strategy(name).reads(rule)}
+    config = TrialConfig(compression=base)
+    unread = {setting: value for setting, value in others.items() if not is_live_in(config, f"compression.{setting}")}
     plan, changed = (plan_capacity(CompressionConfig(**given), found, 4000) for given in (base, base | unread))
     for part in ("ratios", "dims", "codes"):
         np.testing.assert_array_equal(getattr(plan, part), getattr(changed, part))

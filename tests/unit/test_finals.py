@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from results.records.identity import training_identity
 from results.records.study_folder import StudyFolder
 from results.records.trial_record import TrialRecord, read_records, write_records
 from results.verdict.verdict import Terms
@@ -20,6 +21,7 @@ from spinlock_dist.config_file import parse_config
 from spinlock_dist.errors import ConfigError
 from study.config import StudyConfig
 from study.events import PhaseStart, StudyEvents
+from study.phases.belonging import controls_of
 from study.phases.finals import Finals, arms_and_controls, choose_finalists, matched_control, terms_of
 from study.phases.search import Searched, signals_given_back
 
@@ -111,6 +113,52 @@ def test_a_shared_control_keeps_its_name_when_a_better_trial_comes_to_share_it(c
     after, controls = arms_and_controls(context, finalists)
     assert controls == {"trial-8": "control-3", "trial-3": "control-3", "plain-feedback": "baseline"}
     assert after["control-3"] == before["control-3"]
+
+
+@pytest.mark.parametrize(
+    "unread_by_uniform_ratios",
+    [
+        {"compression.max_codebooks": 2},
+        {"compression.capacity": "latent"},
+        {"compression.bounds.L0.span": 8.0, "compression.sharpness": 2.0},
+        {"quantizer.fsq_levels": 5, "model.shared_hidden": 64},
+    ],
+)
+def test_a_control_that_trains_as_the_baseline_is_the_baseline(context, make_record, unread_by_uniform_ratios):
+    record = make_record(3, 0.3, 0.1, params={STRATEGY: "balanced", **unread_by_uniform_ratios})
+    assert matched_control(context.trial(record), context.base) == context.uniform
+    trained, controls = arms_and_controls(context, choose_finalists(context, searched(record)))
+    assert set(controls.values()) == {"baseline"}
+    assert list(trained) == ["baseline", "trial-3", "plain-feedback"]
+
+
+def test_trials_that_differ_in_what_nothing_reads_are_one_finalist(context, make_record):
+    unread = {"compression.sharpness": 2.0, "quantizer.fsq_levels": 5}
+    records = [
+        make_record(0, 0.30, 0.1, params={STRATEGY: "feedback", **unread}),
+        make_record(1, 0.31, 0.1, params={STRATEGY: "waterfill", "compression.rule": "graded"}),
+        make_record(2, 0.32, 0.1, params={STRATEGY: "waterfill", "compression.rule": "spinlock"}),
+        make_record(3, 0.5, 0.1, params={STRATEGY: "uniform", **unread}),
+    ]
+    assert arms(context, records) == ["trial-0", "trial-1"]
+    diverged = make_record(0, 0.30, 0.1, params={STRATEGY: "feedback", **unread}, guards={"fvu_worst": 0.1})
+    assert arms(context, [diverged, *records[1:]]) == ["trial-1", "trial-0"], "it is plain feedback"
+
+
+def test_controls_that_an_earlier_version_trained_belong_to_the_study(context):
+    """Those kept of a trial what uniform ratios do not read."""
+    params = {
+        STRATEGY: "balanced",
+        "compression.rule": "graded",
+        "compression.capacity": "codes",
+        "compression.bounds.L0.low": 0.2,
+        "compression.max_codebooks": 2,
+        RATE: 2e-3,
+    }
+    trial = context.trial(SimpleNamespace(params=params))
+    ours, theirs = (training_identity(config, "data") for config in controls_of(trial, context.base))
+    assert ours == training_identity(matched_control(trial, context.base), "data")
+    assert theirs == "b864e3b0a5663de9f7d52176d43f8dbbdd1b6428600c5b79de42449b36376161"  # as commit 159c068 had it
 
 
 def test_a_uniform_finalist_is_the_control_of_whoever_trains_like_it(context, make_record):

@@ -16,6 +16,7 @@ from results.records.study_record import read_study
 from results.records.trial_record import ranking
 from results.report.sections.config import section
 from results.verdict.finding import WORDS
+from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
 from tests.driven import driven
 from tests.synthetic_study import build_study
@@ -159,3 +160,21 @@ def test_only_feasible_trials_have_a_rank_in_the_report_too(folder):
     assert ranks == [n if each.feasible else None for n, each in enumerate(ranking(study.search), start=1)]
     assert None in ranks
     assert len({row[-2] for row in table.rows}) == len(table.rows)
+
+
+def test_trials_are_told_apart_by_what_is_read(make_record):
+    """Of two equal trains neither says what nothing read; of the baseline what it shares with a trial is told."""
+    settings = TrialSettings.of(TrialConfig())
+    spread = {"compression.rule": "graded", "compression.sharpness": 2.0, "quantizer.fsq_levels": 5}
+    records = [
+        make_record(0, arm="baseline", phase="baseline"),
+        make_record(1, params={"compression.strategy": "uniform", "training.learning_rate": 1e-3, **spread}),
+        make_record(2, params={"compression.strategy": "uniform", "training.learning_rate": 1e-3}),
+        make_record(3, params={"compression.strategy": "balanced", "training.learning_rate": 1e-3, **spread}),
+    ]
+    assert settings.apart(records) == [
+        "uniform, learning rate 0.005",
+        "uniform, learning rate 0.001",
+        "uniform, learning rate 0.001",
+        "balanced graded codes, learning rate 0.001, sharpness 2",
+    ]

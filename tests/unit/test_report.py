@@ -29,6 +29,7 @@ from results.report.figures.style import COLOURS, PALETTE_ON_DARK, SYMBOLS, log_
 from results.report.render import render_report
 from results.report.sections import SECTIONS, about, sections
 from results.report.sections.parts import moment
+from search_spaces import Float
 from spinlock_dist.errors import ConfigError
 from tests.synthetic_study import build_study
 
@@ -400,6 +401,17 @@ def test_settings_without_effect_are_drawn_nowhere(study):
     study.verdict["exported"] = deaf[0].arm
     [table] = [each for each in sections(study)["config"].tables if each.heads == ("setting", "best", "baseline")]
     assert {row[0]: row[1] for row in table.rows}["compression.sharpness"] == "no effect"
+
+
+@pytest.mark.parametrize(
+    ("unread", "value"), [("quantizer.fsq_levels", 5), ("model.shared_hidden", 64), ("compression.feedback.risk", 2.0)]
+)
+def test_what_no_trial_reads_has_no_importance(study, unread, value):
+    for record in study.search:
+        record.params[unread] = value + record.number % 3
+    parameters = {**study.space().parameters, unread: Float(low=0, high=100)}
+    found = importances(study.search, replace(study.space(), parameters=parameters), study.settings)
+    assert found["imbalance"] and unread not in found["imbalance"]
 
 
 def test_a_duplicate_is_not_drawn_as_infeasible(study):

@@ -256,11 +256,11 @@ def test_the_front_is_what_no_feasible_trial_beats(make_record, make_metrics, dr
         ("balanced", "balanced graded codes"),
         ("feedback", "feedback codes"),
         ("waterfill", "waterfill codes"),
-        ("uniform", "uniform codes"),
+        ("uniform", "uniform"),
         (None, "graded codes"),
     ],
 )
-def test_the_rule_is_named_only_where_there_are_two(make_record, strategy, words):
+def test_rule_and_capacity_are_named_only_where_they_are_read(make_record, strategy, words):
     params = {"compression.rule": "graded", "compression.capacity": "codes", "compression.sharpness": 2.0}
     given = {"compression.strategy": strategy} if strategy else {}
     assert TrialSettings({}).in_words(make_record(1, params=given | params)) == words

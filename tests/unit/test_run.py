@@ -19,7 +19,7 @@ from spinlock_dist.errors import ConfigError, DivergedError
 from spinlock_dist.metrics.record import EpochMetrics
 from spinlock_dist.model.layout import GroupLayout
 from spinlock_dist.prepare import PreparedData, prepare
-from spinlock_dist.run import TrialOutcome, lockstep_key, run_members, run_trial, training_hash
+from spinlock_dist.run import TrialOutcome, lockstep_key, plan_sizes, run_members, run_trial, training_hash
 from spinlock_dist.training import losses
 from tests.synthetic import write_table
 
@@ -366,6 +366,28 @@ def test_a_training_is_known_by_its_plan_and_not_by_how_it_came_about(data: Prep
     assert hash_of(strategy="balanced", sharpness=2.0) != hash_of(strategy="balanced")
     assert hash_of(strategy="feedback") != hash_of(strategy="feedback", min_rows_per_code=20)
     assert training_hash(TrialConfig(seed=1), data) != training_hash(TrialConfig(), data)
+
+
+def test_trainings_that_differ_in_what_nothing_reads_are_one(data: PreparedData) -> None:
+    for given, unread in (
+        ({}, {"model.shared_hidden": 64, "quantizer.fsq_levels": 5}),
+        ({"quantizer.kind": "fsq"}, {"training.refine_share": 0.25, "quantizer.ema_decay": 0.9}),
+        ({"compression.strategy": "feedback"}, {"compression.bounds.L0.low": 0.3, "compression.sharpness": 2.0}),
+    ):
+        config = TrialConfig().with_overrides(given)
+        assert training_hash(config.with_overrides(unread), data) == training_hash(config, data)
+
+
+def test_trainings_are_one_only_if_they_are_on_every_fold(config: TrialConfig) -> None:
+    """On one fold two settings come to the same codes; the other has a row more, with which one has a code more."""
+    folds = prepare(config.with_overrides({"prepare.split.test": 0.31, "prepare.split.folds": 2}).prepare)
+    fewer, more = sorted((folds.fold(number) for number in range(2)), key=lambda fold: len(fold.split.train))
+    assert (len(fewer.split.train), len(more.split.train)) == (103, 104)
+    one, other = (config.with_overrides({"compression.min_rows_per_code": rows}) for rows in (26, 27))
+    for data, same in ((fewer, True), (more, False)):
+        assert np.array_equal(plan_sizes(one, data).codes, plan_sizes(other, data).codes) is same
+        assert (training_hash(one, data) == training_hash(other, data)) is same
+    assert training_hash(one, folds) != training_hash(other, folds)
 
 
 @pytest.mark.parametrize("setting", ["model.hidden", "model.shared_hidden"])

@@ -73,6 +73,13 @@ def test_the_story_of_a_trial(make_record, make_metrics):
         assert part in story
 
 
+def test_a_setting_that_nothing_reads_beside_the_others_is_told_as_such(make_record, make_metrics):
+    params = {"compression.strategy": "uniform", "compression.sharpness": 2.0, "training.learning_rate": 1e-3}
+    story = tell_story(make_record(7, 0.5, 0.1, params=params), make_metrics(0.5, 0.1))
+    assert "compression.sharpness 2.0  (no effect)\n" in story
+    assert story.count("(no effect)") == 1
+
+
 # ---------------------------------------------------------------- the command
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import shlex
+from typing import Any
 
 from results.analysis.category_words import described, moves
 from results.analysis.config_words import config_in_words
 from results.analysis.levelling import levelling
-from results.records.settings import CHOICES, RATIO_SETTINGS, setting_in
+from results.records.settings import CHOICES, STRATEGY, setting_in
 from results.records.stage import outcome_in_words
 from results.records.study_record import StudyRecord
 from results.records.trial_record import TrialRecord, ranking
@@ -16,8 +17,8 @@ from results.report.sections.parts import MOST_ROWS, Cell, Section, Table, plain
 from results.verdict.sentences import spoken
 from spinlock_dist.command import typed
 from spinlock_dist.errors import SpinlockError
+from spinlock_dist.live_settings import UNIFORM, is_live
 
-ONLY_RATIOS = tuple(f"compression.{name}" for name in RATIO_SETTINGS)
 NO_EFFECT = "no effect"
 MOST_FEATURES = 4
 """Of a category, by name."""
@@ -48,17 +49,21 @@ def _settings(study: StudyRecord, best: TrialRecord) -> Table:
     except SpinlockError:
         base = {}
     inert = study.settings.is_inert
+
+    def of_baseline(name: str) -> Any:
+        return UNIFORM if name == STRATEGY else setting_in(base, name)
+
     names = [name for name in CHOICES if name in best.params or not inert(best, name)]
     names += [name for name in best.params if name not in CHOICES]
     rows: list[list[Cell | str | None]] = [
         [
             name,
             NO_EFFECT if inert(best, name) else plain(study.settings.value(best, name)),
-            NO_EFFECT if name.startswith(ONLY_RATIOS) else plain(setting_in(base, name)),
+            plain(of_baseline(name)) if is_live(name, of_baseline) else NO_EFFECT,
         ]
         for name in names
     ]
-    caption = f"The best config's settings beside the baseline's; {NO_EFFECT}: its strategy does not read it"
+    caption = f"The best config's settings beside the baseline's; {NO_EFFECT}: nothing reads it beside the others"
     return Table(caption, ("setting", "best", "baseline"), rows, (0, 1, 2))
 
 

@@ -31,8 +31,8 @@ def section(study: StudyRecord) -> Section:
     if shares:
         told = ", ".join(f"{name} ({share:.0%})" for name, share in list(shares.items())[:3])
         texts.append(
-            f"The imbalance of the completed trials depends most on {told}. Settings that some strategies do not read "
-            "have no share: to those trials they made no difference."
+            f"The imbalance of the completed trials depends most on {told}. Settings that nothing read in some of "
+            "them have no share: to those trials they made no difference."
         )
     elif study.search:
         texts.append("Too few trials completed, or all scored alike, to tell which settings mattered.")

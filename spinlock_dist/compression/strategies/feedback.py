@@ -10,6 +10,7 @@ from spinlock_dist.compression.strategies.strategy import Measured, Strategy
 
 FEEDBACK = Strategy(
     measured=Measured("spinlock_dist.baselines.pilots:plan_by_pilots"),
+    looks_up=("compression.feedback", "compression.max_codebooks", "quantizer.beam"),
     idea="categories in which pilots measured more error",
 )
 

@@ -32,4 +32,4 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-GIVEN = Strategy(stated=stated, idea="the categories that the config names")
+GIVEN = Strategy(stated=stated, looks_up=("compression.given",), idea="the categories that the config names")

@@ -42,6 +42,8 @@ class Strategy:
     `factor`: multiples `[C]` of the uniform capacity, which mean what they say: the configured bounds only limit them.
     `stated`: ratios `[C, L]` that the config itself says.
     `measured`: characteristics do not tell it enough, it measures the data itself.
+
+    Which settings of a config the others depend on, `spinlock_dist.live_settings` says.
     """
 
     need: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
@@ -49,6 +51,8 @@ class Strategy:
     factor: Callable[[Sequence[Characteristics]], np.ndarray] | None = None
     stated: Callable[[CompressionConfig, Sequence[Characteristics]], np.ndarray] | None = None
     measured: Measured | None = None
+    looks_up: tuple[str, ...] | None = None
+    """The settings that `stated` or `measured` takes from the config itself, by dotted name; None: it may be any."""
     idea: str = ""
     """In a few words, for people: which categories get more capacity than under uniform ratios."""
 
@@ -57,23 +61,11 @@ class Strategy:
         """Whether `compression.rule` makes a difference: a need and a published rule to choose between."""
         return self.need is not None and self.published is not None
 
-    def reads(self, rule: str) -> tuple[str, ...]:
-        """The settings of `compression` that can change its ratios, or what they buy, under `compression.rule`.
-
-        Of those that only shape ratios and are not named, none makes a difference.
-        """
-        if self.measured is not None:
-            return ("feedback",)
-        if self.stated is not None:
-            return ("given", "capacity")
-        spread = ("capacity", "bounds", "sharpness", "min_ratio_range")
-        if self.factor is not None:
-            return spread
-        if self.need is None:
-            return ()
-        if self.published is None:
-            return spread[:3]
-        return ("rule", *spread[:3]) if rule == "graded" else ("rule", "capacity", "sharpness", "min_ratio_range")
+    def may_look_up(self, name: str) -> bool:
+        """Whether it may take the setting `name`, dotted, from the config itself."""
+        if self.stated is None and self.measured is None:
+            return False
+        return self.looks_up is None or name in self.looks_up
 
 
 def scaled(needs: np.ndarray) -> np.ndarray:
