@@ -42,6 +42,8 @@ class StudyContext:
     events: Broadcast
     health: DeviceHealth
     """Which devices failed, and which nothing is to run on any more."""
+    usable: frozenset[str] = frozenset()
+    """Ids of the nodes where torch could use all GPUs when the study began."""
     sampler: GivenSampler | None = None
     """A sampler that is none of `study.samplers`, as it was handed in."""
     identity: str = ""
@@ -72,9 +74,8 @@ class StudyContext:
     @property
     def setup(self) -> WorkerSetup:
         """What workers need beside the data."""
-        return WorkerSetup(
-            self.objective, self.cluster.resources, self.folder.snapshots, self.config.cluster.snapshot_seconds
-        )
+        seconds = self.config.cluster.snapshot_seconds
+        return WorkerSetup(self.objective, self.cluster.resources, self.folder.snapshots, seconds, self.usable)
 
     @property
     def workers(self) -> Workers:

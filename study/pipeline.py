@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
@@ -100,9 +100,9 @@ def run(
     ):
         study = study.on_cluster(cluster)
         checked = (folder.path, cluster.resources.gpus > 0, events.on_message)
-        check_nodes(*checked)
+        usable = check_nodes(*checked)
         events = events.with_parts(JoiningNodes(*checked), *filter(None, [cluster.demand]))
-        context = _prepared(study, cluster, objective, events)
+        context = replace(_prepared(study, cluster, objective, events), usable=usable)
         check_records(context)
         events.on_plan(work_ahead(context, len(study.arms)))
         with _end_told(events):

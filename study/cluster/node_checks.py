@@ -100,24 +100,31 @@ def trial_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
 
-def check_nodes(folder: Path, gpus: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
+def check_nodes(folder: Path, gpus: bool = False, say: Callable[[str], None] = lambda _: None) -> frozenset[str]:
     """Write in `folder` here, read it on every node that may run trials, and read here what was written there.
 
-    Where trials get `gpus`, `say` gets a line for each node that has some for Ray and not for torch. Raises
-    `ResourceError` naming the first node to which it is another folder, or that cannot run the code.
+    Where trials get `gpus`, `say` gets a line for each node that has some for Ray and not for torch; returned are the
+    ids of those where torch can use them all. Raises `ResourceError` naming the first node to which it is another
+    folder, or that cannot run the code.
     """
     here = ray.get_runtime_context().get_node_id()
     nodes = trial_nodes()
     if all(node["NodeID"] == here for node in nodes):
-        return
+        count = torch.cuda.device_count()
+        return frozenset(here for node in nodes if 0 < node["Resources"].get("GPU", 0) <= count)
+    usable = set()
     probe = Probe(folder)
     try:
         for asked, node in [(probe.ask(node), node) for node in nodes]:
             answer = probe.answer(node, asked)
-            if gpus and (missing := unusable_gpus(node, answer)):
+            missing = unusable_gpus(node, answer)
+            if gpus and missing:
                 say(missing)
+            if answer.gpus and not missing:
+                usable.add(node["NodeID"])
     finally:
         probe.close()
+    return frozenset(usable)
 
 
 def unusable_gpus(node: Mapping[str, Any], answer: Answer) -> str:
@@ -200,5 +207,5 @@ def versions_here() -> dict[str, str]:
 def _gpu_models() -> tuple[str, ...]:
     try:
         return tuple(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
-    except RuntimeError:  # one that is broken: none can be counted on
+    except (RuntimeError, torch.cuda.DeferredCudaCallError):  # one that is broken: none can be counted on
         return ()

@@ -18,6 +18,7 @@ import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm
 
@@ -85,11 +86,12 @@ class Composite:
 class CompositeSampler(BaseSampler):
     """Suggests by a model of everything that finished trials measured; see the module and `Composite`.
 
-    Its state is the study's storage alone. The first trials are drawn at random, with a `prior` by that, until
-    `startup` have a value. From then on a prior's scores are a part of the settings that all outputs may rise or fall
-    with: trials decide whether they do, so that a prior that misleads does so only until then.
+    Its state is the study's storage and a random stream. The first trials are drawn at random, with a `prior` by that,
+    until `startup` have a value. From then on a prior's scores are a part of the settings that all outputs may rise or
+    fall with: trials decide whether they do, so that a prior that misleads does so only until then.
     Conditions among parameters are learned from the trials; a parameter that no trial had is drawn at random. Heeds
-    `trial.set_constraint`. One objective, minimized.
+    `trial.set_constraint`, and keeps away from where trials end without a finite value. One objective, minimized:
+    raises `ValueError` in a study of another kind.
     """
 
     def __init__(
@@ -102,12 +104,20 @@ class CompositeSampler(BaseSampler):
     ):
         self._composite = composite or Composite()
         self._prior = prior
-        self._seed = seed
+        self._rng = np.random.default_rng(seed)
         self._startup = startup
         self._independent = RandomSampler(seed=seed)
 
+    def reseed_rng(self) -> None:
+        """Begin another random stream, as Optuna asks each thread of several to."""
+        self._rng = np.random.default_rng()
+        self._independent.reseed_rng()
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All parameters that trials had, once enough of these have a value; also those that may not be asked for."""
+        if study.directions != [StudyDirection.MINIMIZE]:
+            said = ", ".join(direction.name.lower() for direction in study.directions)
+            raise ValueError(f"CompositeSampler minimizes one objective; the directions of this study are: {said}")
         if "fixed_params" in trial.system_attrs:  # enqueued: nothing is to be suggested
             return {}
         known = _Known.of(study, self._composite)
@@ -121,14 +131,13 @@ class CompositeSampler(BaseSampler):
         """The settings whose expected improvement for its cost is greatest."""
         if not search_space:
             return {}
-        rng = np.random.default_rng(self._seed)
         known = _Known.of(study, self._composite)
         if len(known.trials) < self._startup:
             assert self._prior is not None
             tried = [each.params for each in study.get_trials(deepcopy=False) if each.number != trial.number]
-            return self._prior.first(rng, tried)
+            return self._prior.first(self._rng, tried)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        model = Model(known, running, self._composite, rng, self._prior)
+        model = Model(known, running, self._composite, self._rng, self._prior)
         row, _ = model.best_candidate()
         return model.space.decode(row)
 
@@ -149,7 +158,7 @@ class _Known:
     feasible: np.ndarray
     """`[N]` whether complete, with every constraint kept."""
     failed: list[FrozenTrial]
-    """Those that measured nothing and broke a constraint."""
+    """Those that measured nothing."""
 
     @classmethod
     def of(cls, study: Study, composite: Composite) -> _Known:
@@ -161,7 +170,7 @@ class _Known:
             if value is not None and np.isfinite(value):
                 trials.append(trial)
                 values.append(value)
-            elif any(excess > 0 for excess in trial.constraints.values()):
+            else:
                 failed.append(trial)
         feasible = np.array([_is_feasible(trial) for trial in trials], dtype=bool)
         order = np.lexsort((np.array(values), ~feasible)) if trials else np.array([], dtype=int)
@@ -368,9 +377,9 @@ class _Columns:
     def _log_seconds(self, trials: Sequence[FrozenTrial]) -> np.ndarray:
         if self.composite.seconds is None:
             return np.zeros(len(trials))
-        seconds = [self.composite.seconds(trial) or 0.0 for trial in trials]
-        logs = np.log(np.maximum(seconds, 1e-9))
-        known = np.array(seconds) > 0
+        seconds = np.array([self.composite.seconds(trial) or math.nan for trial in trials])
+        known = np.isfinite(seconds) & (seconds > 0)
+        logs = np.log(np.where(known, np.maximum(seconds, 1e-9), 1.0))
         return _clipped(np.where(known, logs, logs[known].mean() if known.any() else 0.0))
 
     def _follows(self, components: np.ndarray) -> Mapping[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class MixedSpace:
     """
 
     def __init__(self, trials: Sequence[FrozenTrial]):
-        seen = [trial.distributions for trial in trials]
+        seen = [trial.distributions for trial in sorted(trials, key=lambda trial: trial.number)]
         counts: dict[str, int] = {}
         known: dict[str, BaseDistribution] = {}
         for distributions in seen:
@@ -42,9 +42,9 @@ class MixedSpace:
         """The number of choices `[P]` of each parameter, 0 for a number."""
         self._ruled_out = self._conditions([self.encode(trial.params) for trial in trials])
 
-    def _conditions(self, rows: Iterable[np.ndarray]) -> list[list[tuple[int, set[float]]]]:
+    def _conditions(self, rows: Sequence[np.ndarray]) -> list[list[tuple[int, set[float]]]]:
         """For each parameter: earlier choices, and the coordinates of each that rule it out."""
-        rows_NP = np.array(list(rows)).reshape(-1, len(self.names))
+        rows_NP = np.array(rows).reshape(len(rows), len(self.names))
         found: list[list[tuple[int, set[float]]]] = []
         for place in range(len(self.names)):
             active_N = rows_NP[:, place] != INACTIVE
@@ -113,7 +113,10 @@ def _choices(distribution: BaseDistribution) -> int:
 
 def _coordinate(distribution: BaseDistribution, value: Any) -> float:
     if isinstance(distribution, CategoricalDistribution):
-        return distribution.to_internal_repr(value) if value in distribution.choices else INACTIVE
+        try:
+            return float(distribution.to_internal_repr(value))
+        except ValueError:  # none of the choices
+            return INACTIVE
     low, high = _ends(distribution)
     at = math.log(max(value, 1e-300)) if _is_log(distribution) else float(value)
     return min(1.0, max(0.0, (at - low) / (high - low))) if high > low else 0.5

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -23,10 +24,15 @@ EVERY = 4
 
 KEEP_SECONDS = 5.0
 """Between two times at which the hours spent are stored."""
+REACHED = "limit reached"
+"""Attribute of a study: the limits under which one was reached, and which."""
 
 
 class StopCriteria(StudyEvents):
     """The limits of a search, over all runs of a study; `reason` says which is reached.
+
+    One that is reached stays so, whatever becomes of the trials that still run: it is kept in the storage, and so is
+    the last estimate of what more trials would gain. A resumed search then ends where it would have undisturbed.
 
     Hours are those that drivers spent searching, kept in the storage under the trial from which they count. `gpus` says
     how many GPUs the study occupies now.
@@ -44,8 +50,11 @@ class StopCriteria(StudyEvents):
         self._progress: Progress | None = None
         self._untold: set[int] = set()
         """Trials that ended since `_progress` was looked at; Optuna may not have been told of them yet."""
-        self._estimated = 0
-        self._gain: float | None = None
+        self._estimate_key = f"expected gain since {until.since}"
+        self._estimate: dict[str, Any] = study.user_attrs.get(self._estimate_key, {"trials": 0, "gain": None})
+        self._limits = until.model_dump(mode="json")
+        reached = study.user_attrs.get(REACHED, {})
+        self._reached: str | None = reached["reason"] if reached.get("until") == self._limits else None
 
     def spent(self) -> dict[str, float]:
         """Hours of search, and GPU-hours: hours times the GPUs that the study occupies."""
@@ -71,8 +80,15 @@ class StopCriteria(StudyEvents):
         self._study.set_user_attr(self._key, self.spent())
 
     def reason(self) -> str | None:
-        """Which limit is reached; None if none is."""
-        until, spent = self._until, self.spent()
+        """Which limit was reached first; None if none was."""
+        spent = self.spent()
+        if self._reached is None and (found := self._reason_now(spent)) is not None:
+            self._reached = found
+            self._study.set_user_attr(REACHED, {"until": self._limits, "reason": found})
+        return self._reached
+
+    def _reason_now(self, spent: Mapping[str, float]) -> str | None:
+        until = self._until
         for name, limit in (("hours", until.hours), ("gpu_hours", until.gpu_hours)):
             if limit is not None and spent[name] >= limit:
                 return f"{limit:g} {name.replace('gpu_', 'GPU-')} of search are spent"
@@ -98,12 +114,13 @@ class StopCriteria(StudyEvents):
     def _small_gain(self, limit: float, ended: int) -> str | None:
         """What more trials would gain if that is too little, by the last estimate: one takes a fifth of a second."""
         count = ended - self._until.since
-        if count >= self._estimated + EVERY:
-            self._estimated = count - count % EVERY
-            self._gain = expected_gain(self._study)
-        if self._gain is None or self._gain >= limit:
+        if count >= self._estimate["trials"] + EVERY:
+            self._estimate = {"trials": count - count % EVERY, "gain": expected_gain(self._study)}
+            self._study.set_user_attr(self._estimate_key, self._estimate)
+        gain = self._estimate["gain"]
+        if gain is None or gain >= limit:
             return None
-        return f"{in_words(self._gain)}, the limit is {limit:.1%}"
+        return f"{in_words(gain)}, the limit is {limit:.1%}"
 
 
 def _imbalance(trial: FrozenTrial) -> float:

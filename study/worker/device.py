@@ -17,6 +17,9 @@ CONTEXT_BYTES = 512 * 2**20
 """What a process takes of a GPU beside what torch gives out, for its CUDA context and libraries."""
 
 
+OF_CUDA = ("cuda error: out of memory", "hip error: out of memory", "_status_alloc_failed")
+"""How CUDA and its libraries, not torch, say in lower case that a GPU's memory ran out."""
+
 CPU = "CPU"
 """Name of the processor, as a device."""
 
@@ -77,7 +80,7 @@ def device_in_use(gpus: float) -> Device:
 def _gpu_model() -> str:
     try:
         return torch.cuda.get_device_name() if torch.cuda.is_available() else "not usable by torch"
-    except RuntimeError:  # the device is broken: a training will say so
+    except (RuntimeError, torch.cuda.DeferredCudaCallError):  # the device is broken: a training will say so
         return ""
 
 
@@ -115,14 +118,25 @@ def memory_fraction(share: float, total: int) -> float:
 
 def explained(error: Exception, share: float) -> Exception:
     """A lack of GPU memory that other processes caused, as `MemoryTakenError`; any other error as it is."""
-    if not isinstance(error, torch.OutOfMemoryError) or not torch.cuda.is_available():
+    if not _lacks_gpu_memory(error) or not torch.cuda.is_available():
         return error
-    free, total = torch.cuda.mem_get_info()
+    try:
+        free, total = torch.cuda.mem_get_info()
+    except RuntimeError:
+        return MemoryTakenError("other processes left no room for a CUDA context on its GPU")
     others = total - free - torch.cuda.memory_reserved()
     if not others_took_more(others, total, share):
         return error
     return MemoryTakenError(
         f"other processes have {others / 2**30:.1f} of the {total / 2**30:.1f} GiB of its GPU, more than their part"
+    )
+
+
+def _lacks_gpu_memory(error: Exception) -> bool:
+    """Whether torch says so, or CUDA where torch asked it for a context or a library's workspace."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in OF_CUDA)
     )
 
 

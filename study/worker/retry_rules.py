@@ -19,12 +19,17 @@ STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EI
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed")
 
 OF_DEVICES = (
-    *("cuda error", "cuda driver error", "hip error", "cublas_status_", "cusolver_status_", "cudnn_status_"),
-    *("cudnn error", "uncorrectable ecc", "unspecified launch failure"),
+    *("cuda error", "cuda driver error", "cuda unknown error", "cuda call failed", "cudagetdevicecount"),
+    *("no cuda gpus are available", "nvidia driver", "nvml", "hip error", "no hip gpus are available", "miopen"),
+    *("cublas_status_", "cusolver_status_", "cusparse_status_", "cufft_", "rocblas_status_", "hipblas_status_"),
+    *("cudnn_status_", "cudnn error", "uncorrectable ecc", "unspecified launch failure"),
 )
-"""What CUDA, its libraries and ROCm say, in lower case, when a device fails."""
-OF_THE_CODE = "device-side assert"
-"""An index out of bounds, say: it comes back on every device."""
+"""What CUDA, its libraries, the driver and ROCm say, in lower case, when a device fails, or is there no more."""
+OF_THE_CODE = (
+    *("device-side assert", "invalid argument", "invalid configuration argument", "too many resources requested"),
+    *("_status_invalid_value", "_status_bad_param", "_status_not_supported"),
+)
+"""What they say of a call that no device would serve, an index out of bounds, say: it comes back on every one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +81,14 @@ def _lacks_memory(error: BaseException) -> bool:
 
 
 def _is_of_a_device(error: BaseException) -> bool:
-    said = str(error).lower()
     if isinstance(error, DeviceFault):
         return True
-    return isinstance(error, RuntimeError) and OF_THE_CODE not in said and any(words in said for words in OF_DEVICES)
+    said = str(error).lower()
+    return (
+        isinstance(error, RuntimeError | torch.cuda.DeferredCudaCallError)
+        and any(words in said for words in OF_DEVICES)
+        and not any(words in said for words in OF_THE_CODE)
+    )
 
 
 DEVICE_FAULT = RetryRule(

@@ -57,6 +57,8 @@ class WorkerSetup:
     """Folder of what interrupted trainings are resumed from."""
     snapshot_seconds: float
     """A training that runs longer than this is saved this often."""
+    usable: frozenset[str] = frozenset()
+    """Ids of the nodes where torch could use all GPUs when the study began."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,16 @@ def use_resources(resources: Resources, share: float) -> None:
     if resources.gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     share_memory(share)
+
+
+def claim_gpu(device: Device, configs: Sequence[TrialConfig], setup: WorkerSetup) -> None:
+    """Raise CUDA's own words where a GPU is gone that was there, or that a config asks for.
+
+    A training would go on on the processor, or refuse its settings, and the GPU be given the next one.
+    """
+    expected = device.node_id in setup.usable or any(config.training.device.startswith("cuda") for config in configs)
+    if device.is_gpu and expected and torch.backends.cuda.is_built():
+        torch.cuda.init()
 
 
 def reserved_resources(given: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -138,6 +150,7 @@ def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, chec
     try:
         use_resources(setup.resources, share)
         configs = [TrialConfig.model_validate_json(member["config"]) for member in given["members"]]
+        claim_gpu(device, configs, setup)
         outcomes = setup.objective(configs, data, report, kept)
         reports = [ended(member, outcome) for member, outcome in enumerate(outcomes) if outcome is not None]
     except Exception as error:
@@ -194,6 +207,7 @@ def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> Tria
     device = device_in_use(setup.resources.gpus)
     try:
         use_resources(setup.resources, setup.resources.gpus)
+        claim_gpu(device, [training.config], setup)
         with in_timeline(training.name):
             return _evaluate(training, data, setup, device)
     except Exception as error:

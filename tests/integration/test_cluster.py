@@ -76,8 +76,8 @@ def test_gpus_that_ray_counts_and_torch_has_not_are_named(nodes, tmp_path):
     try:
         with running(ClusterConfig(address=nodes.address)) as cluster:
             assert cluster.resources.gpus == 1
-            check_nodes(tmp_path, gpus=True, say=said.append)
-            check_nodes(tmp_path, gpus=False, say=said.append)
+            assert check_nodes(tmp_path, gpus=True, say=said.append) == set()
+            assert check_nodes(tmp_path, gpus=False, say=said.append) == set()
     finally:
         nodes.remove_node(added)
     assert len(said) == 1 and f"has 2 GPUs, of which torch {torch.__version__} there can use 0: " in said[0]

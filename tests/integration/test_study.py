@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import ray
+from optuna.samplers import BaseSampler
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -46,7 +47,7 @@ from study.search.schedulers import PerTrialScheduler
 from study.status import read_status, read_story
 from study.worker.actor import trial_actor
 from study.worker.retry_policy import StudyError
-from tests.toy import make_toy, small_study, write_dataset
+from tests.toy import ONE_PARAMETER, make_toy, small_study, write_dataset
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
@@ -332,6 +333,37 @@ def test_a_limit_ends_the_search_now_and_after_a_resume_and_an_extension_goes_on
     assert len(with_more_trials.search) == more.trials
     assert with_more_trials.ended == f"all {more.trials} trials are done"
     assert with_more_trials.folder.read_description()["config"]["trials"] == more.trials
+
+
+class BestSecond(BaseSampler):
+    """Suggests the best settings as the second trial, and ever worse ones after it."""
+
+    def infer_relative_search_space(self, study, trial):
+        return {}
+
+    def sample_relative(self, study, trial, search_space):
+        return {}
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return 0.5 if trial.number == 1 else 1 + 0.01 * trial.number
+
+
+def test_a_trial_that_improves_after_the_limit_was_reached_is_the_best_of_a_search_that_has_ended(config, tmp_path):
+    """It ran when three others in a row had brought none; the study ended as if it had been interrupted."""
+
+    def slow(config, epoch, snapshots):
+        if config.compression.sharpness == 0.5:
+            time.sleep(2)
+
+    (tmp_path / "one.yaml").write_text(ONE_PARAMETER)
+    until = UntilConfig(no_improvement=3)
+    config = config.model_copy(update={"space": str(tmp_path / "one.yaml"), "trials": 30, "until": until})
+    first = run(config, objective=make_toy(slow), sampler=BestSecond())
+    assert first.ended == "3 trials in a row brought no improvement"
+    assert len(first.search) < 30
+    assert first.best is not None and first.best.number == 1
+    again = run(config, objective=make_toy(slow), sampler=BestSecond(), resume=True)
+    assert (again.search, again.ended) == (first.search, first.ended)
 
 
 class Failing(StudyEvents):

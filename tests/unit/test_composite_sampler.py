@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -105,6 +106,19 @@ class TestMixedSpace:
         for row in learned.random(np.random.default_rng(0), 100):
             values = learned.decode(row)
             assert {each for each in space.parameters if space.counts(each, values)} == values.keys()
+
+    def test_a_range_that_moved_is_where_it_was_last(self) -> None:
+        ranges = [FloatDistribution(0, high) for high in (1, 10, 2)]
+        trials = [create_trial(params={"x": 0.5}, distributions={"x": each}, value=0.0) for each in ranges]
+        for number, trial in enumerate(trials):
+            trial.number = number
+        assert MixedSpace([trials[2], trials[0], trials[1]]).distributions["x"] == ranges[2]
+
+    def test_no_number_is_a_choice_as_others_are(self) -> None:
+        choices = CategoricalDistribution((0.0, math.nan, 1.0))
+        space = MixedSpace([create_trial(params={"c": 0.0}, distributions={"c": choices}, value=0.0)])
+        assert space.encode({"c": float("nan")}) == [1.0]
+        assert space.encode({"c": 2.0}) == [INACTIVE]
 
     @given(params(), params())
     def test_a_distance_is_zero_to_itself_alone_and_the_same_both_ways(self, one: dict, other: dict) -> None:
@@ -364,6 +378,62 @@ def test_a_stopped_trial_counts_as_far_as_it_got() -> None:
             again.user_attrs, again.intermediate_values = {"v": value / 2}, {5: 1.0, 20: 1.0}
             trials.append(again)
     assert ask(trials, composite)["y"] == pytest.approx(0.5, abs=0.25)
+
+
+# ---------------------------------------------------------------- in a study of Optuna alone
+
+
+@pytest.mark.parametrize("directions", [["maximize"], ["minimize", "minimize"]])
+def test_a_study_that_does_not_minimize_one_objective_is_refused(directions: list[str]) -> None:
+    trial = optuna.create_study(directions=directions, sampler=CompositeSampler(seed=0)).ask()
+    with pytest.raises(ValueError, match=f"minimizes one objective; the directions.*: {', '.join(directions)}$"):
+        trial.suggest_float("x", 0, 1)
+
+
+def stopped(trial: optuna.Trial) -> float:
+    raise optuna.TrialPruned
+
+
+@pytest.mark.parametrize("end", [lambda trial: math.inf, lambda trial: -math.inf, stopped])
+def test_where_trials_end_without_a_finite_value_is_avoided(end: Callable[[optuna.Trial], float]) -> None:
+    study = optuna.create_study(sampler=CompositeSampler(seed=0))
+    study.optimize(lambda trial: x if (x := trial.suggest_float("x", 0, 1)) > 0.5 else end(trial), n_trials=30)
+    xs = [trial.params["x"] for trial in study.trials]
+    assert len(set(xs)) == len(xs)
+    assert 0.5 < min(x for x in xs if x > 0.5) < 0.51
+
+
+def test_one_sampler_goes_on_in_its_random_stream() -> None:
+    """What it suggests to a study that knows no more than before differs; on several threads as well."""
+    study = optuna.create_study(sampler=CompositeSampler(seed=0))
+    study.add_trials(play(CompositeSampler(seed=1), 12).trials)
+    asked = []
+    for _ in range(3):
+        trial = study.ask({"y": SPACE["y"]})
+        asked.append(trial.params["y"])
+        study.tell(trial, state=TrialState.FAIL)
+    assert len(set(asked)) == 3
+    barrier = threading.Barrier(4)
+
+    def at_once(trial: optuna.Trial) -> float:
+        barrier.wait()
+        return trial.suggest_float("y", -1, 1) ** 2
+
+    study.optimize(at_once, n_trials=8, n_jobs=4)
+    assert len({trial.params["y"] for trial in study.trials[-8:]}) == 8
+
+
+def test_no_trial_at_all_suffices_to_begin_with() -> None:
+    assert len(play(CompositeSampler(COMPOSITE, seed=0, startup=0), 6).trials) == 6
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.inf, math.nan, None])
+def test_what_a_trial_took_may_be_unknown(seconds: float | None) -> None:
+    study = optuna.create_study(
+        sampler=CompositeSampler(Composite(seconds=lambda trial: seconds if trial.number % 2 else 3.0), seed=0)
+    )
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=8)
+    assert study.best_value < 0.05
 
 
 # ---------------------------------------------------------------- in a study

@@ -6,10 +6,16 @@ import pickle
 from pathlib import Path
 
 import pytest
+import torch
 
 from results.records.device_faults import read_faults
-from study.worker.device import Device, DeviceFault, device_in_use, memory_fraction, others_took_more
+from spinlock_dist.config import TrainingConfig, TrialConfig
+from spinlock_dist.out_of_fold import run_folds
+from study.cluster.resources import Resources
+from study.worker.device import Device, DeviceFault, device_in_use, explained, memory_fraction, others_took_more
 from study.worker.device_health import DeviceHealth
+from study.worker.retry_policy import failure_kind
+from study.worker.trainable import Training, WorkerSetup, claim_gpu, evaluate
 
 GIB = 2**30
 ONE, TWO = Device("GPU 1", "H100", "here", "a"), Device("GPU 1", "H100", "there", "b")
@@ -112,3 +118,64 @@ def test_processes_that_share_a_gpu_leave_room_for_the_contexts_of_all(share, to
 )
 def test_a_neighbour_that_took_too_much_is_told_from_a_trial_that_is_too_large(others, share, more) -> None:
     assert others_took_more(int(others * GIB), 80 * GIB, share) is more
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), 1, "memory taken"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), 79, "out of memory"),
+        (torch.AcceleratorError("CUDA error: out of memory"), 1, "memory taken"),
+        (torch.AcceleratorError("CUDA error: out of memory"), None, "memory taken"),  # not even for a context
+        (torch.AcceleratorError("HIP error: out of memory"), 1, "memory taken"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), 1, "memory taken"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory"),
+        (MemoryError(), 1, "out of memory"),
+        (RuntimeError("shapes do not match"), 1, "exception"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_lack_of_memory_that_neighbours_caused_is_told_in_whatever_words(
+    error: Exception, free: float | None, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def memory() -> tuple[int, int]:
+        if free is None:
+            raise torch.AcceleratorError("CUDA error: out of memory")
+        return int(free * GIB), 80 * GIB
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", memory)
+    assert failure_kind(explained(error, 1.0)) == kind
+
+
+@pytest.mark.parametrize(
+    ("usable", "asked", "built", "fails"),
+    [
+        ({"a"}, "auto", True, True),  # it was there when the study began
+        (set(), "auto", True, False),  # torch never could use it, as a line at the start said
+        (set(), "cuda", True, True),
+        (set(), "cuda", False, False),  # the setting is refused, which says more
+        ({"a"}, "cpu", False, False),
+    ],
+)
+def test_a_gpu_that_is_gone_is_a_fault_of_it_and_no_training_on_the_processor(
+    usable: set[str], asked: str, built: bool, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise RuntimeError("No CUDA GPUs are available")
+
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    monkeypatch.setattr(torch.cuda, "init", gone)
+    config = TrialConfig(training=TrainingConfig(device=asked))
+    setup = WorkerSetup(run_folds, Resources(1, 1, 1), Path(), 0, frozenset(usable))
+    claim_gpu(Device("CPU", "", "here", "a"), [config], setup)
+    if not fails:
+        claim_gpu(ONE, [config], setup)
+        return
+    with pytest.raises(RuntimeError, match="No CUDA GPUs") as raised:
+        claim_gpu(ONE, [config], setup)
+    assert failure_kind(raised.value) == "device fault"
+    monkeypatch.setattr("study.worker.trainable.device_in_use", lambda gpus: ONE)
+    training = Training(phase="baseline", arm="baseline", number=0, config=config, data=None)
+    with pytest.raises(DeviceFault, match=r"GPU 1 \(H100\) of here failed: RuntimeError: No CUDA GPUs are available$"):
+        evaluate(training, None, setup)

@@ -95,8 +95,36 @@ def test_what_ends_while_a_search_runs_counts_once_optuna_is_told(make_record):
     assert limits.reason() is None
     study.tell(trials[0], 9)
     assert limits.reason() == "3 trials in a row brought no improvement"
-    study.tell(trials[1], 0.1)
-    assert limits.reason() is None, "the best so far"
+
+
+def test_a_limit_that_was_reached_stays_so_when_a_trial_that_still_ran_improves():
+    def reason(until: UntilConfig) -> str | None:
+        return StopCriteria(until, study).reason()
+
+    until, study = UntilConfig(no_improvement=3), searched(4, 0.4)
+    running = study.ask()
+    limits = StopCriteria(until, study)
+    assert limits.reason() == "3 trials in a row brought no improvement"
+    running.set_constraint("g", -1)
+    running.set_user_attr(STATE, "complete")
+    study.tell(running, 0.1)
+    assert limits.reason() == reason(until) == "3 trials in a row brought no improvement"
+    assert reason(UntilConfig(no_improvement=4)) is reason(UntilConfig(no_improvement=3, since=4)) is None
+
+
+def test_what_more_would_gain_is_estimated_at_the_same_trials_after_a_resume(monkeypatch):
+    """At every fourth: an estimate in between might end a deterministic search where another goes on."""
+    study, looked = searched(0, 0.0), []
+
+    def gain(study: optuna.Study) -> float:
+        looked.append(len(study.trials))
+        return 0.5
+
+    monkeypatch.setattr("study.search.stop_criteria.expected_gain", gain)
+    for trial in searched(13, 0.4).trials:
+        study.add_trial(trial)
+        assert StopCriteria(UntilConfig(gain=0.01), study).reason() is None
+    assert looked == [4, 8, 12]
 
 
 # ---------------------------------------------------------------- what more would gain
