@@ -34,6 +34,7 @@ from results.records.optuna_trials import (
     NODE,
     OUTCOME,
     PENALTY,
+    PRIOR,
     REASON,
     SECONDS,
     SEED,
@@ -43,11 +44,12 @@ from results.records.optuna_trials import (
     attributes_of,
     finished_trials,
     has_outcome,
+    prior_trials,
     read_search,
     record_of,
     scores,
 )
-from results.records.trial_record import Kind, State, TrialRecord
+from results.records.trial_record import BASELINE, Kind, State, TrialRecord
 from search_spaces import SearchSpace
 from spinlock_dist.config import TrialConfig
 from spinlock_dist.errors import ConfigError
@@ -137,6 +139,9 @@ class AskTellSearcher(Searcher):
         self._ended: deque[TrialRecord] = deque(maxlen=RECENT)
         self._first: dict[str, int] = {}
         self._twins: dict[int, list[PendingTrial]] = {}
+        for trial in prior_trials(study):
+            if trial.user_attrs[PRIOR] == BASELINE:
+                self._first[plan.training_of(plan.space.to_config(plan.base, trial.params))] = trial.number
         for trial in finished_trials(study):
             self._note_training(trial)
         self.failure: str | None = None
@@ -255,7 +260,8 @@ class AskTellSearcher(Searcher):
         """Store the outcome of the trial `known`, which trains the same, as that of another."""
         earlier, theirs = record_of(known, details=False), attributes_of(known)
         copied = {name: theirs[name] for name in (METRICS, PENALTY, CURVE, DETAILS, EPOCHS) if name in theirs}
-        reason = f"the same plan and training as trial {known.number}, which {_had(earlier)}"
+        first = "the uniform baseline" if PRIOR in known.user_attrs else f"trial {known.number}"
+        reason = f"the same plan and training as {first}, which {_had(earlier)}"
         copied |= {STATE: earlier.state, KIND: DUPLICATE, REASON: reason, SEED: self._plan.base.seed}
         self._store(pending, known.constraints, copied)
 

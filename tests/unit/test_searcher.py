@@ -33,6 +33,7 @@ from study.search.constraints import Baseline
 from study.search.schedulers import PerTrialScheduler, make_scheduler
 from study.search.searcher import AskTellSearcher, SearchPlan, StopWhenGivenUp
 from study.search.storage import open_journal, release, repair
+from study.search.warm_start import PriorTrials, add_baseline
 
 SPACE = SearchSpace(
     name="test",
@@ -675,6 +676,25 @@ def test_of_trials_that_train_the_same_one_is_trained(make_searcher, make_metric
         if record is not first:
             assert record.reason == f"the same plan and training as trial {first.number}, which completed"
             assert (record.kind, record.feasible) == ("duplicate", False)
+
+
+def test_what_the_baseline_trained_is_not_trained_again(make_searcher, make_metrics, make_record, study):
+    choices = Categorical(choices=("uniform", "balanced"))
+    space = SearchSpace(name="two", description="", parameters={"compression.strategy": choices})
+    baseline, base = make_record(0, 0.5, 0.1, phase="baseline", arm="baseline"), TrialConfig(seed=7)
+    prior = PriorTrials(study, space, Baseline(baseline.metrics), GuardsConfig())
+    assert add_baseline(prior, base, baseline)
+    searcher = make_searcher(space=space, target=20, events=(noted := Noted()))
+    given = ask_all(searcher)
+    assert len(given) == 1
+    complete_all(searcher, given, make_metrics)
+    assert searcher.suggest("x") == Searcher.FINISHED
+    alike = [record for record in noted.ended if record.params["compression.strategy"] == "uniform"]
+    assert len(noted.ended) == 20 and alike
+    for record in alike:
+        assert record.reason == "the same plan and training as the uniform baseline, which completed"
+        assert (record.kind, record.feasible, record.metrics) == ("duplicate", False, baseline.metrics)
+        assert study.trials[record.number].value == study.trials[0].value
 
 
 def test_what_an_earlier_driver_trained_is_not_trained_again(make_searcher, make_metrics, path):
