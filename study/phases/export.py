@@ -31,15 +31,17 @@ def export_best(
 ) -> tuple[TrialRecord | None, str]:
     """Export and verify the best of the finalists with the best word; keep the verdict.
 
-    Returns its record, None if there is no finalist, and the conclusion with what verification found.
+    Returns its record, None if there is no finalist or it diverges, and the conclusion with what verification found.
     """
     finding = verdict.choice
     if finding is None:
-        withdraw_export(context.folder)
-        write_json(context.folder.verdict, verdict.to_json() | {"conclusion": conclusion})
-        return None, conclusion
+        return _nothing_exported(context, verdict, conclusion)
     chosen = next(each for each in finalists if each.arm == finding.arm)
     best, checkpoint = _trained(context, chosen)
+    if best.metrics is None:
+        return _nothing_exported(
+            context, verdict, f"{conclusion} Nothing is exported: {spoken(best.arm)} {best.reason}."
+        )
     exported = export_config(context.folder.best, chosen.config, checkpoint)
     _export_spinlock(context, best, chosen)
     verification = verify_export(context, best, exported)
@@ -48,6 +50,13 @@ def export_best(
     write_json(context.folder.verdict, verdict.to_json() | found)
     export_readme(context.folder, best, baseline[0], finding, conclusion)
     return best, conclusion
+
+
+def _nothing_exported(context: StudyContext, verdict: Verdict, conclusion: str) -> tuple[None, str]:
+    """Withdraw what an earlier end of the study exported, and keep the verdict."""
+    withdraw_export(context.folder)
+    write_json(context.folder.verdict, verdict.to_json() | {"conclusion": conclusion})
+    return None, conclusion
 
 
 def _trained(context: StudyContext, chosen: Finalist) -> tuple[TrialRecord, Path]:
@@ -67,7 +76,9 @@ def _trained(context: StudyContext, chosen: Finalist) -> tuple[TrialRecord, Path
         phase=phase, arm=chosen.arm, number=number, config=chosen.config, data=ray.put(context.data), checkpoint=path
     )
     [trained] = context.trained([training])
-    return known or replace(trained, params={STRATEGY: chosen.config.compression.strategy}), path
+    if known is not None and trained.metrics is not None:
+        return known, path
+    return replace(trained, params={STRATEGY: chosen.config.compression.strategy}), path
 
 
 def _export_spinlock(context: StudyContext, best: TrialRecord, chosen: Finalist) -> None:

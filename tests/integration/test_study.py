@@ -433,6 +433,35 @@ def test_a_study_in_which_every_trial_fails_is_given_up(config):
         run(config.model_copy(update={"trials": 40}), objective=make_toy(fault))
 
 
+def test_a_study_in_which_all_but_the_baseline_diverges_ends_without_an_export(config):
+    def diverge(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        if config.compression.strategy != "uniform":
+            raise DivergedError(epoch, "total")
+
+    space = Path(config.space).with_name("one.yaml")
+    space.write_text(ONE_PARAMETER)
+    config = config.model_copy(update={"space": str(space)})
+    result = run(config, objective=make_toy(diverge))
+    assert {record.state for record in result.search} == {"diverged"}
+    assert result.best is None and not result.folder.best.exists() and result.folder.report.exists()
+    assert "Nothing is exported: plain feedback diverged in epoch 1: total is not finite" in result.conclusion
+    assert run(config, objective=make_toy(diverge), resume=True).conclusion == result.conclusion
+
+
+@pytest.mark.parametrize(
+    "lack", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+def test_a_baseline_that_memory_is_short_for_ends_the_study_in_a_line(config, lack):
+    def fail(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        raise lack
+
+    with pytest.raises(
+        StudyError, match=r"^baseline-baseline-0 failed: (Mem|Runt).*--max-concurrent.*--resume$"
+    ) as ended:
+        run(config, objective=make_toy(fail))
+    assert "\n" not in str(ended.value) and ": ;" not in str(ended.value)
+
+
 def test_a_baseline_that_diverges_ends_the_study(config):
     def fault(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
         raise DivergedError(epoch, "reconstruction")
