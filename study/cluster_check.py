@@ -20,7 +20,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from spinlock_dist.config import PrepareConfig, SimulatorConfig, SplitConfig, TrainingConfig, TrialConfig
-from spinlock_dist.errors import SpinlockError
+from spinlock_dist.errors import ConfigError, SpinlockError
 from spinlock_dist.out_of_fold import run_folds
 from spinlock_dist.prepare import prepare
 from spinlock_dist.simulator import cached_dataset
@@ -109,13 +109,16 @@ def check_cluster(config: ClusterConfig, runs: Path) -> ClusterCheck:
     """Ask every node of the cluster at `config.address` what it has, and have it train a small trial in `runs`.
 
     Raises `ResourceError` if the cluster cannot be joined or no node has room for a trial, `ConfigError` if `runs`
-    would be deleted with the job, `OSError` if it cannot be written.
+    would be deleted with the job, or cannot be written here.
     """
     check_lasting(runs)
     preflight(config)
     new = not runs.exists()
-    runs.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".check-", dir=runs.absolute()))
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".check-", dir=runs.absolute()))
+    except OSError as error:
+        raise ConfigError(f"--runs {runs}: cannot be written: {error.strerror}; name another folder") from None
     try:
         with running(config) as cluster:
             notes = _open_to_all(ray.get_runtime_context().gcs_address)

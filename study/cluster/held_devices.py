@@ -49,9 +49,17 @@ def _take(wanted: set[tuple[str, str]]) -> list[Any]:
         start = ray.remote(cast(Any, Holder)).options(num_cpus=0, num_gpus=1, scheduling_strategy=pinned)
         named = {handle.name.remote(): handle for handle in [start.remote() for _ in range(there[node_id])]}
         ready, _ = ray.wait(list(named), num_returns=len(named), timeout=SECONDS)
-        of_use = [named[name] for name in ready if (node_id, ray.get(name)) in wanted]
+        of_use = [named[name] for name in ready if (node_id, _told(name)) in wanted]
         for handle in named.values():
             if handle not in of_use:
                 ray.kill(handle)
         kept += of_use
     return kept
+
+
+def _told(name: Any) -> str:
+    """The name of a device, empty if its node has left meanwhile."""
+    try:
+        return str(ray.get(name))
+    except ray.exceptions.RayError:
+        return ""

@@ -116,7 +116,12 @@ def check_nodes(folder: Path, gpus: bool = False, say: Callable[[str], None] = l
     probe = Probe(folder)
     try:
         for asked, node in [(probe.ask(node), node) for node in nodes]:
-            answer = probe.answer(node, asked)
+            try:
+                answer = probe.answer(node, asked)
+            except ResourceError:
+                if _has_left(node):
+                    continue
+                raise
             missing = unusable_gpus(node, answer)
             if gpus and missing:
                 say(missing)
@@ -125,6 +130,11 @@ def check_nodes(folder: Path, gpus: bool = False, say: Callable[[str], None] = l
     finally:
         probe.close()
     return frozenset(usable)
+
+
+def _has_left(node: Mapping[str, Any]) -> bool:
+    """Whether a node that was there is there no more, as one that is preempted: nothing is wrong with the others."""
+    return node["NodeID"] not in [each["NodeID"] for each in trial_nodes()]
 
 
 def unusable_gpus(node: Mapping[str, Any], answer: Answer) -> str:
@@ -174,7 +184,7 @@ class JoiningNodes(StudyEvents):
         try:
             answer = probe.answer(node, asked)
         except ResourceError as error:
-            return f"a node has joined that should leave: {error}"
+            return "" if _has_left(node) else f"a node has joined that should leave: {error}"
         finally:
             probe.close()
         return unusable_gpus(node, answer) if self._gpus else ""

@@ -91,7 +91,9 @@ def _probe(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), PROBE_SECONDS).close()
     except OSError as error:
-        raise ResourceError(f"no Ray cluster answers at {address}: {error}; leave --address out to start one") from None
+        raise ResourceError(
+            f"no Ray cluster answers at {address}: {error}; a study without --address starts its own"
+        ) from None
 
 
 @contextmanager

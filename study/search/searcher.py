@@ -135,7 +135,7 @@ class AskTellSearcher(Searcher):
         self._workers: dict[str, int] = {}
         self._dead: dict[str, TrialBatch] = {}
         self._put_back: list[TrialBatch] = []
-        self._keeping: set[str] = set()
+        self._keeping: dict[str, str] = {}
         self._ended: deque[TrialRecord] = deque(maxlen=RECENT)
         self._first: dict[str, int] = {}
         self._twins: dict[int, list[PendingTrial]] = {}
@@ -337,7 +337,7 @@ class AskTellSearcher(Searcher):
         if not known:
             self._events.on_message(f"{device} is set aside, one training after another failed on it: {reason}")
         del self._running[trial_id]
-        self._keeping.add(trial_id)
+        self._keeping[trial_id] = device.node_id
         for pending in trial_batch.trials:
             pending.end_attempt(pending.last["kind"], pending.last["reason"])
         self._failed(trial_batch)
@@ -350,8 +350,12 @@ class AskTellSearcher(Searcher):
 
     @property
     def crowded_out(self) -> bool:
-        """Whether all places are taken by processes that keep a device."""
-        return bool(self._keeping) and len(self._keeping) >= self._plan.slots()
+        """Whether all places are taken by processes that keep a device. One whose node has left takes none."""
+        if not self._keeping:
+            return False
+        there = self._plan.health.gpus()
+        kept = sum(node in there for node in self._keeping.values())
+        return 0 < kept >= self._plan.slots()
 
     @property
     def keeps_devices(self) -> bool:
@@ -368,7 +372,7 @@ class AskTellSearcher(Searcher):
 
         If the process died (`error`), Tune does not say of what: `on_death` is called next and does.
         """
-        self._keeping.discard(trial_id)
+        self._keeping.pop(trial_id, None)
         trial_batch = self._running.pop(trial_id, None)
         if trial_batch is None:
             return

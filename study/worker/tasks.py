@@ -15,11 +15,18 @@ from spinlock_dist.training.snapshot import discard
 from study.cluster.held_devices import held
 from study.worker.device import Device, DeviceFault
 from study.worker.device_health import DeviceHealth
-from study.worker.retry_policy import StudyError, failed_everywhere
-from study.worker.trainable import Training, WorkerSetup, evaluate
+from study.worker.retry_policy import StudyError, failed_everywhere, failure_kind
+from study.worker.trainable import Training, WorkerSetup, evaluate, in_a_line
 
 RETRIES = 2
 """How often a training whose process died is started again."""
+
+WAYS_OUT = {
+    "out of memory": "have fewer trials at a time (--max-concurrent, --memory-per-trial, on GPUs a larger "
+    "--gpus-per-trial), and go on with --resume",
+    "memory taken": "go on with --resume when they have ended",
+}
+"""What helps a training that memory was short for, by the kind of its failure."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,8 @@ class Workers:
         try:
             return ray.get(done)
         except ray.exceptions.RayTaskError as error:
+            if way_out := WAYS_OUT.get(failure_kind(error.cause)):
+                raise StudyError(f"{training.name} failed: {in_a_line(error.cause)}; {way_out}") from None
             if isinstance(error.cause, SpinlockError):
                 raise error.cause from None
             raise

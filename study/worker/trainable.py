@@ -136,7 +136,7 @@ def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, chec
         return {numbers.index(number) for number in given["stopped"]}
 
     def failed(member: int, error: Exception, own: bool) -> dict[str, Any]:
-        why = {"kind": failure_kind(error), "reason": _in_a_line(error), "own": own}
+        why = {"kind": failure_kind(error), "reason": in_a_line(error), "own": own}
         return {"number": numbers[member], "seconds": time.monotonic() - began, "status": "failed", **why}
 
     def ended(member: int, outcome: TrialOutcome | SpinlockError) -> dict[str, Any]:
@@ -165,13 +165,13 @@ def train(given: dict[str, Any], *, data: PreparedData, setup: WorkerSetup, chec
         os._exit(1)
 
 
-def _in_a_line(error: Exception) -> str:
+def in_a_line(error: Exception) -> str:
     """An error without its traceback; the core's own messages need no type before them."""
     said = str(error)
     if failure_kind(error) == "device fault":
         said = said.partition("\n")[0]  # then comes advice for who debugs CUDA
     text = " ".join(said.split())
-    return text if isinstance(error, SpinlockError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, SpinlockError) else ": ".join(filter(None, [type(error).__name__, text]))
 
 
 def _message(number: int, report: EpochMetrics, metrics: Metrics, status: str, snapshots: Snapshots) -> dict[str, Any]:
@@ -201,8 +201,8 @@ def curve_row(metrics: EpochMetrics) -> dict[str, float]:
 def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> TrialRecord:
     """Run one training to its end, from its last snapshot if there is one, and return its record.
 
-    Finals and verification score the test rows as well. Raises `DeviceFault` if its device failed. On a GPU any
-    exception that nobody here knows is one, until it comes back on others.
+    Finals and verification score the test rows as well. Raises `DeviceFault` if its device failed, on a GPU also for
+    any exception that nobody here knows, until it comes back on others; `MemoryTakenError` if others took its memory.
     """
     device = device_in_use(setup.resources.gpus)
     try:
@@ -210,10 +210,13 @@ def evaluate(training: Training, data: PreparedData, setup: WorkerSetup) -> Tria
         claim_gpu(device, [training.config], setup)
         with in_timeline(training.name):
             return _evaluate(training, data, setup, device)
-    except Exception as error:
+    except Exception as caught:
+        error = explained(caught, setup.resources.gpus)
         unknown = device.is_gpu and not isinstance(error, SpinlockError)
         if failure_kind(error) == "device fault" or (failure_kind(error) == "exception" and unknown):
-            raise DeviceFault(device, _in_a_line(error)) from None
+            raise DeviceFault(device, in_a_line(error)) from None
+        if error is not caught:
+            raise error from None
         raise
 
 

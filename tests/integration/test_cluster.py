@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 
 from study import run
-from study.cluster.node_checks import check_nodes
+from study.cluster.held_devices import gpus_by_node, held
+from study.cluster.node_checks import JoiningNodes, check_nodes, trial_nodes
 from study.cluster.ray_cluster import running
 from study.cluster.resources import ResourceError, Resources
 from study.config import ClusterConfig
@@ -81,6 +83,48 @@ def test_gpus_that_ray_counts_and_torch_has_not_are_named(nodes, tmp_path):
     finally:
         nodes.remove_node(added)
     assert len(said) == 1 and f"has 2 GPUs, of which torch {torch.__version__} there can use 0: " in said[0]
+
+
+def test_a_device_that_leaves_with_its_node_while_it_is_taken_is_let_go(nodes, monkeypatch):
+    added = nodes.add_node(num_cpus=1, num_gpus=2)
+    ray.init(nodes.address, log_to_driver=False)
+    try:
+        there = gpus_by_node()
+        assert there[added.node_id] == 2
+        with held([(added.node_id, "GPU 1")]):
+            while ray.available_resources().get("GPU") != 1:  # Ray counts what was given back a little later
+                time.sleep(0.1)
+        nodes.remove_node(added)
+        while added.node_id in gpus_by_node():
+            time.sleep(0.1)
+        monkeypatch.setattr("study.cluster.held_devices.gpus_by_node", lambda: there)
+        with held([(added.node_id, "GPU 1")]):
+            pass
+    finally:
+        ray.shutdown()
+
+
+def test_a_node_that_leaves_while_it_is_asked_is_no_fault_of_the_cluster(nodes, tmp_path, monkeypatch):
+    added = nodes.add_node(num_cpus=1, num_gpus=0)
+    ray.init(nodes.address, log_to_driver=False)
+    try:
+        joined, said = JoiningNodes(tmp_path, False, lambda line: said.append(line)), list[str]()
+        looks = [trial_nodes()]
+        assert added.node_id in [node["NodeID"] for node in looks[0]]
+        nodes.remove_node(added)
+        while added.node_id in [node["NodeID"] for node in trial_nodes()]:
+            time.sleep(0.1)
+        monkeypatch.setattr("study.cluster.node_checks.trial_nodes", lambda: looks.pop() if looks else trial_nodes())
+        stale = looks[0]
+        assert check_nodes(tmp_path) == set()
+        monkeypatch.setattr("study.cluster.node_checks.EVERY_SECONDS", 0.0)
+        joined._known.discard(added.node_id)
+        looks.append(stale)
+        while looks or joined._asked:
+            joined.on_running([])
+        assert said == [] and not list(tmp_path.iterdir())
+    finally:
+        ray.shutdown()
 
 
 def test_a_cluster_on_which_others_run_is_said_to_be_busy(nodes):

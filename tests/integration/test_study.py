@@ -26,7 +26,6 @@ import spinlock_dist.train
 from results.records.optuna_trials import read_journal
 from results.records.stored_tables import read_tables
 from results.records.study_folder import StudyFolder
-from results.records.study_record import read_study
 from results.records.trial_record import TrialRecord, read_records
 from spinlock_dist.categories.mapping import read_names
 from spinlock_dist.config import TrialConfig
@@ -231,20 +230,6 @@ def test_poor_trials_are_stopped_and_a_resumed_study_keeps_what_it_has(config, d
         dataset.write_bytes(content)
 
 
-def test_where_nothing_but_uniform_ratios_can_be_trained_nothing_is_exported(config):
-    def fault(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
-        if config.compression.strategy != "uniform" and epoch == 3:
-            raise DivergedError(epoch, "reconstruction")
-
-    result = run(config, objective=make_toy(fault))
-    assert {record.state for record in result.search} == {"complete", "diverged"}  # the baseline's point, and others
-    assert [finding.verdict for finding in result.verdict.findings] == ["worse"]
-    assert result.best is None and not result.folder.best.exists()
-    assert "Plain feedback is not exported: diverged in epoch 3" in result.conclusion
-    assert read_study(result.folder).state == "finished"
-    assert "Plain feedback is not exported" in result.folder.report.read_text()
-
-
 def test_a_study_can_keep_its_trials_in_a_database(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = config.model_copy(update={"storage": "sqlite:///trials.db"})
@@ -446,6 +431,36 @@ def test_a_study_in_which_every_trial_fails_is_given_up(config):
 
     with pytest.raises(StudyError, match=r"of the last . trials failed.*a bug"):
         run(config.model_copy(update={"trials": 40}), objective=make_toy(fault))
+
+
+def test_a_study_in_which_all_but_the_baseline_diverges_ends_without_an_export(config):
+    def diverge(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        if config.compression.strategy != "uniform":
+            raise DivergedError(epoch, "total")
+
+    space = Path(config.space).with_name("one.yaml")
+    space.write_text(ONE_PARAMETER)
+    config = config.model_copy(update={"space": str(space)})
+    result = run(config, objective=make_toy(diverge))
+    assert {record.state for record in result.search} == {"diverged"}
+    assert result.best is None and not result.folder.best.exists() and result.folder.report.exists()
+    told = "Plain feedback is not exported: diverged in epoch 1: total is not finite"
+    assert told in result.conclusion and told in result.folder.report.read_text()
+    assert run(config, objective=make_toy(diverge), resume=True).conclusion == result.conclusion
+
+
+@pytest.mark.parametrize(
+    "lack", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+def test_a_baseline_that_memory_is_short_for_ends_the_study_in_a_line(config, lack):
+    def fail(config: TrialConfig, epoch: int, snapshots: Snapshots) -> None:
+        raise lack
+
+    with pytest.raises(
+        StudyError, match=r"^baseline-baseline-0 failed: (Mem|Runt).*--max-concurrent.*--resume$"
+    ) as ended:
+        run(config, objective=make_toy(fail))
+    assert "\n" not in str(ended.value) and ": ;" not in str(ended.value)
 
 
 def test_a_baseline_that_diverges_ends_the_study(config):

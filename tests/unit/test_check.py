@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from spinlock_dist.errors import ConfigError
 from study.check import main
 from study.cluster.resources import ResourceError
 from tests.synthetic_study import build_study
@@ -76,6 +78,15 @@ def test_a_cluster_that_is_not_there_is_no_failure_of_the_check(tmp_path):
         main(["--cluster", "127.0.0.1:9", "--runs", str(tmp_path / "runs")])
     assert refused.value.exit_code == 2
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("name", "why"), [("file", "File exists"), ("file/runs", "Not a directory")])
+def test_a_folder_for_a_cluster_that_cannot_be_written_is_said_in_a_line(tmp_path, name, why):
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=rf"^--runs {tmp_path}/{name}: cannot be written: {why}; name another"):
+            main(["--cluster", address, "--runs", str(tmp_path / name)])
 
 
 def test_a_study_is_checked_file_by_file(tmp_path, capsys):

@@ -135,6 +135,21 @@ def test_a_search_without_room_beside_what_keeps_devices_is_begun_anew(study, ma
     assert StopWhenGivenUp(driver.searcher).stop_all()
 
 
+def test_a_search_goes_on_beside_a_process_whose_node_has_left_with_its_device(study, make_metrics):
+    """Tune hears of it later than the count of places falls; what ran would be stopped, and begun anew."""
+    places, there = [2], {"node": 1, "other": 1}
+    driver = Driver(study, make_metrics, target=3, slots=lambda: places[0])
+    driver.searcher._plan.health.gpus = lambda: there
+    driver.fail(driver.start(), gpu=0)
+    driver.fail(driver.start(), gpu=0)
+    running = driver.start()
+    assert driver.searcher.keeps_devices and not driver.searcher.crowded_out
+    del there["node"]
+    places[0] = 1
+    assert not StopWhenGivenUp(driver.searcher).stop_all()
+    driver.complete(running, gpu=1)
+
+
 def test_a_batch_that_met_a_broken_device_is_tried_again_together(study, make_metrics):
     driver = Driver(study, make_metrics, target=4, members=lambda: 2)
     first = driver.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,18 @@ def test_a_lack_of_memory_that_neighbours_caused_is_told_in_whatever_words(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", memory)
     assert failure_kind(explained(error, 1.0)) == kind
+
+    def fail(*_: object) -> list:
+        raise error
+
+    monkeypatch.setattr("study.worker.trainable.device_in_use", lambda gpus: ONE)
+    monkeypatch.setattr("study.worker.trainable.use_resources", lambda resources, share: None)
+    monkeypatch.setattr("study.worker.trainable.in_timeline", nullcontext)  # there is no Ray here
+    training = Training(phase="baseline", arm="baseline", number=0, config=TrialConfig(), data=None)
+    with pytest.raises(Exception) as raised:  # noqa: PT011
+        evaluate(training, None, WorkerSetup(fail, Resources(1, 1, 1), Path(), 0))
+    # An exception that nobody here knows is the GPU's, until it comes back on others.
+    assert failure_kind(raised.value) == ("device fault" if kind == "exception" else kind)
 
 
 @pytest.mark.parametrize(
