@@ -163,7 +163,7 @@ def test_only_feasible_trials_have_a_rank_in_the_report_too(folder):
 
 
 def test_trials_are_told_apart_by_what_is_read(make_record):
-    """Of two equal trains neither says what nothing read; of the baseline what it shares with a trial is told."""
+    """Two that train alike read alike; of the baseline what it reads is told, and no more."""
     settings = TrialSettings.of(TrialConfig())
     spread = {"compression.rule": "graded", "compression.sharpness": 2.0, "quantizer.fsq_levels": 5}
     records = [
